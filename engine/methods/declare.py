@@ -1,0 +1,55 @@
+"""What a method declares: light, so that the window, the planner and the docs can list it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from engine.protocol.text import Text
+from engine.recipe.recipe import MethodSettings
+
+
+@dataclass(frozen=True, slots=True)
+class LinearShape:
+    """One kind of linear layer of a model.
+
+    Attributes:
+        name: module name ("q_proj").
+        inputs, outputs: widths.
+        count: how many of it the model has.
+    """
+
+    name: str
+    inputs: int
+    outputs: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A way to train few weights of a model.
+
+    Attributes:
+        name: the recipe's ``method.name``.
+        label, summary: what people read.
+        settings: the recipe section with the method's own fields.
+        quantised: base weights are kept in 4-bit while training.
+        trained_parameters: (linear layers, settings) → number of trained weights.
+        describe: settings → a short label with the main figure ("QLoRA, rank 16").
+        work: module that holds the heavy part, imported by name in a worker; see CONTRIBUTING.md, "A method".
+        relative_time: seconds per step against 16-bit LoRA, for the forecast; ``source`` says where from.
+        default_learning_rate: rate for which the method's scale was tuned.
+    """
+
+    name: str
+    label: Text
+    summary: Text
+    settings: type[MethodSettings]
+    quantised: bool
+    trained_parameters: Callable[[tuple[LinearShape, ...], Any], int]
+    describe: Callable[[Any], Text]
+    work: str
+    relative_time: float
+    default_learning_rate: float
+    source: str

@@ -1,0 +1,137 @@
+"""LoRA and QLoRA: low-rank adapters beside frozen linear layers, 16-bit or 4-bit.
+
+Sources: Hu et al. 2021 (LoRA), Dettmers et al. 2023 (QLoRA), Kalajdzievski 2023 (rank stabilisation).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from engine.methods.declare import LinearShape, Method
+from engine.protocol.text import Text, say
+from engine.recipe.fields import setting
+from engine.recipe.recipe import MethodSettings
+
+ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+TARGETS: dict[str, tuple[str, ...]] = {
+    "all": ALL_LINEAR,
+    "attention": ALL_LINEAR[:4],
+    "query_value": ("q_proj", "v_proj"),
+}
+
+
+class LoraSettings(MethodSettings):
+    """Settings of LoRA with 16-bit base weights."""
+
+    name: Literal["lora"] = "lora"
+    rank: int = setting(
+        16,
+        label=say("Rank", "秩"),
+        term="r",
+        help=say("Higher learns more and needs more memory; 8 to 32 is usual.", "越高能学得越多、越占显存；常用 8 到 32。"),
+        ge=1,
+        le=1024,
+        source="spec, Fit: rank by task",
+    )
+    alpha: float = setting(
+        16.0,
+        label=say("Scale", "缩放"),
+        term="alpha",
+        help=say(
+            "The adapter counts alpha/√rank with rank stabilisation, alpha/rank without.",
+            "启用秩稳定时适配器乘以 alpha/√rank，否则乘以 alpha/rank。",
+        ),
+        gt=0,
+        le=4096,
+    )
+    rank_stabilised: bool = setting(
+        True,
+        label=say("Rank-stabilised", "秩稳定"),
+        term="rsLoRA",
+        help=say("Keeps the step size right when the rank is changed.", "改变秩时保持更新幅度合适。"),
+        source="peers.md: PEFT method comparison, rsLoRA best",
+    )
+    dropout: float = setting(
+        0.05,
+        label=say("Adapter dropout", "适配器丢弃率"),
+        term="dropout",
+        help=say("Guards small data sets against learning by heart.", "防止小数据集被死记硬背。"),
+        ge=0,
+        lt=1,
+        source="spec, Fit",
+    )
+    targets: Literal["all", "attention", "query_value"] = setting(
+        "all",
+        label=say("Layers trained", "训练的层"),
+        term="target modules",
+        help=say("All linear layers learn best; fewer need less memory.", "所有线性层效果最好；少一些省显存。"),
+        choices={
+            "all": say("all linear layers", "所有线性层"),
+            "attention": say("attention", "注意力层"),
+            "query_value": say("query and value", "查询和值"),
+        },
+        source="spec, Fit",
+    )
+
+
+class QloraSettings(LoraSettings):
+    """Settings of LoRA on base weights kept in 4-bit NF4."""
+
+    name: Literal["qlora"] = "qlora"  # type: ignore[assignment]
+    quant_type: Literal["nf4", "fp4"] = setting(
+        "nf4",
+        label=say("4-bit format", "4 位格式"),
+        term="quant type",
+        help=say("NF4 fits the spread of trained weights; FP4 is coarser.", "NF4 更贴合权重分布；FP4 较粗。"),
+        choices={"nf4": say("NF4", "NF4"), "fp4": say("FP4", "FP4")},
+        source="Dettmers et al. 2023",
+    )
+    double_quantisation: bool = setting(
+        True,
+        label=say("Quantise the constants too", "二次量化"),
+        term="double quantisation",
+        help=say("Saves about 0.4 bits a weight at no visible loss.", "每个权重约省 0.4 位，几乎无损。"),
+        source="Dettmers et al. 2023",
+    )
+
+
+def trained_parameters(layers: tuple[LinearShape, ...], settings: LoraSettings) -> int:
+    """rank · (inputs + outputs) for each targeted linear layer (Hu et al. 2021, section 4.1)."""
+    wanted = TARGETS[settings.targets]
+    return sum(settings.rank * (s.inputs + s.outputs) * s.count for s in layers if s.name in wanted)
+
+
+def _describe_lora(settings: LoraSettings) -> Text:
+    return say("LoRA 16-bit, rank {r}", "LoRA 16 位，秩 {r}", r=settings.rank)
+
+
+def _describe_qlora(settings: QloraSettings) -> Text:
+    return say("QLoRA, rank {r}", "QLoRA，秩 {r}", r=settings.rank)
+
+
+LORA = Method(
+    name="lora",
+    label=say("LoRA, 16-bit", "LoRA，16 位"),
+    summary=say("exact base weights; needs the most memory of the adapters", "基础权重不量化；在适配器方法中最占显存"),
+    settings=LoraSettings,
+    quantised=False,
+    trained_parameters=trained_parameters,
+    describe=_describe_lora,
+    work="engine.methods.lora_work",
+    relative_time=1.0,
+    default_learning_rate=2e-4,
+    source="Hu et al. 2021",
+)
+QLORA = Method(
+    name="qlora",
+    label=say("QLoRA, 4-bit", "QLoRA，4 位"),
+    summary=say("base weights in 4-bit; the most model for the memory", "基础权重为 4 位；同样显存可训练最大的模型"),
+    settings=QloraSettings,
+    quantised=True,
+    trained_parameters=trained_parameters,
+    describe=_describe_qlora,
+    work="engine.methods.lora_work",
+    relative_time=1.25,
+    default_learning_rate=2e-4,
+    source="Dettmers et al. 2023",
+)

@@ -1,0 +1,119 @@
+"""Files that are complete or absent: written beside their place, flushed to disk, then renamed."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from engine.protocol.errors import EXIT_MACHINE, UserError
+from engine.protocol.text import say
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[IO[bytes]]:
+    """A binary file that replaces ``path`` when the block ends well, and leaves nothing when it does not.
+
+    Raises:
+        UserError: the disk is full, or the folder cannot be written.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=".part", dir=path.parent)
+        temporary = Path(name)
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        os.replace(temporary, path)
+        temporary = None
+    except OSError as error:
+        raise disk_error(error, path) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace ``path`` by ``content``. Raises `UserError` as `writing` does."""
+    with writing(path) as file:
+        file.write(content)
+
+
+def write_text(path: Path, content: str) -> None:
+    """Replace ``path`` by ``content`` in UTF-8, line ends as given. Raises `UserError` as `writing` does."""
+    write_bytes(path, content.encode("utf-8"))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Replace ``path`` by ``content`` as indented JSON. Raises `UserError` as `writing` does."""
+    write_text(path, json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        UserError: it is missing, cannot be read, or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise disk_error(error, path) from error
+    except ValueError as error:
+        raise UserError(
+            "file.damaged",
+            say("{name} is damaged and cannot be read.", "{name} 已损坏，无法读取。", name=path.name),
+            say("Restore it from a copy, or remove it.", "请从备份恢复，或将其删除。"),
+            where=str(path),
+            details=str(error),
+        ) from error
+
+
+def disk_error(error: OSError, path: Path) -> UserError:
+    """What a person should know of an `OSError` at ``path``."""
+    if isinstance(error, FileNotFoundError):
+        return UserError(
+            "file.missing",
+            say("{path} does not exist.", "{path} 不存在。", path=path),
+            say("Check the path; was the file moved or renamed?", "请检查路径；文件是否被移动或改名？"),
+            where=str(path),
+        )
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return UserError(
+            "disk.full",
+            say("The disk that holds {path} is full.", "{path} 所在磁盘已满。", path=path.parent),
+            say("Free some space and try again; nothing that was there is lost.", "请腾出空间后重试；已有内容没有丢失。"),
+            where=str(path),
+            exit_code=EXIT_MACHINE,
+            details=str(error),
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return UserError(
+            "disk.read_only",
+            say("{path} cannot be written or read: no permission.", "没有权限读写 {path}。", path=path),
+            say("Choose a folder of your own, or change its permissions.", "请选择你自己的文件夹，或修改其权限。"),
+            where=str(path),
+            exit_code=EXIT_MACHINE,
+            details=str(error),
+        )
+    return UserError(
+        "disk.error",
+        say("{path} cannot be used: {reason}.", "无法使用 {path}：{reason}。", path=path, reason=error.strerror or error),
+        where=str(path),
+        exit_code=EXIT_MACHINE,
+        details=str(error),
+    )
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

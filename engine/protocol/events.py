@@ -1,0 +1,265 @@
+"""What a job tells, and what it may be told. Described for readers in ``docs/protocol.md``.
+
+Every event is a frozen dataclass with a stable ``type`` name; the codec turns it into one JSON line. Both sides ignore
+types and fields they do not know, so that an old window can follow a new worker.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from engine.protocol.errors import Failure
+from engine.protocol.text import Text
+
+PROTOCOL_VERSION = 1
+
+DONE = "done"
+STOPPED = "stopped"
+PAUSED = "paused"
+FAILED = "failed"
+TERMINAL = (DONE, STOPPED, FAILED, PAUSED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """What every event carries.
+
+    Attributes:
+        time: seconds since the epoch, written by the sender.
+    """
+
+    type: ClassVar[str] = ""
+    time: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobStarted(Event):
+    """The worker is alive and has read its job. A run has one per process that worked on it."""
+
+    type: ClassVar[str] = "job_started"
+    kind: str
+    pid: int
+    version: int = PROTOCOL_VERSION
+    resumed_from: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage(Event):
+    """The job has begun another part of its work, such as loading the model."""
+
+    type: ClassVar[str] = "stage"
+    name: str
+    text: Text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress(Event):
+    """How far the stage is. ``total`` 0 means unknown; ``seconds_left`` None means not known yet."""
+
+    type: ClassVar[str] = "progress"
+    done: float
+    total: float
+    unit: str = ""
+    seconds_left: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPlanned(Event):
+    """What a training run is about to do, known once data and model are loaded."""
+
+    type: ClassVar[str] = "run_planned"
+    steps: int
+    epochs: float
+    rows: int
+    held_out: int
+    trained_parameters: int
+    all_parameters: int
+    device: str
+    predicted_memory_gib: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepDone(Event):
+    """One optimizer step.
+
+    Attributes:
+        step, steps: 1-based step and the number of all steps.
+        loss: mean over the learned tokens of the step's rows.
+        tokens: real (not padding) tokens since the run began, in all processes.
+        memory_gib: memory the process holds now (device memory on a GPU, resident memory on the CPU).
+    """
+
+    type: ClassVar[str] = "step"
+    step: int
+    steps: int
+    epoch: float
+    loss: float
+    learning_rate: float
+    grad_norm: float | None = None
+    token_accuracy: float | None = None
+    tokens: int = 0
+    tokens_per_second: float | None = None
+    memory_gib: float | None = None
+    seconds_left: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOut(Event):
+    """An evaluation on held-out rows during training."""
+
+    type: ClassVar[str] = "held_out"
+    step: int
+    loss: float
+    token_accuracy: float | None = None
+    best: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointSaved(Event):
+    """A complete checkpoint lies at ``path`` (relative to the run's folder)."""
+
+    type: ClassVar[str] = "checkpoint"
+    step: int
+    path: str
+    best: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gauge(Event):
+    """What the machine does while the job works; any figure may be unknown."""
+
+    type: ClassVar[str] = "gauge"
+    memory_gib: float | None = None
+    memory_total_gib: float | None = None
+    peak_gib: float | None = None
+    busy: float | None = None
+    temperature_c: float | None = None
+    power_w: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note(Event):
+    """Something that happened and that the user should be able to read: info, warning or recovery."""
+
+    type: ClassVar[str] = "note"
+    text: Text
+    level: str = "info"
+    code: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting(Event):
+    """The job stands still because it was asked to pause; memory stays held until it resumes."""
+
+    type: ClassVar[str] = "waiting"
+    step: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Continued(Event):
+    """The job goes on after `Waiting`."""
+
+    type: ClassVar[str] = "continued"
+    step: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result(Event):
+    """What the job produced, as its kind documents it."""
+
+    type: ClassVar[str] = "result"
+    value: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished(Event):
+    """The last event of a job: its own, or one that the host derives from the exit code and the log.
+
+    Attributes:
+        status: "done", "stopped" (the user asked), "paused" (saved, the process ended, can be resumed) or "failed".
+        failure: why, when failed.
+        rung: how far the stop ladder had to go: "", "asked", "terminated" or "killed".
+        derived: True when the host wrote it because the job could not.
+    """
+
+    type: ClassVar[str] = "finished"
+    status: str
+    failure: Failure | None = None
+    rung: str = ""
+    derived: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unknown(Event):
+    """An event of a newer protocol; kept so that nothing is lost, ignored by the state."""
+
+    type: ClassVar[str] = "unknown"
+    name: str = ""
+    value: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token(Event):
+    """Session only: a piece of an answer. ``side`` is "base" or "tuned"."""
+
+    type: ClassVar[str] = "token"
+    request: int
+    side: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer(Event):
+    """Session only: the reply to one request; `failure` when it could not be done."""
+
+    type: ClassVar[str] = "answer"
+    request: int
+    value: dict[str, Any] = field(default_factory=dict)
+    failure: Failure | None = None
+
+
+EVENTS: dict[str, type[Event]] = {
+    kind.type: kind
+    for kind in (
+        JobStarted,
+        Stage,
+        Progress,
+        RunPlanned,
+        StepDone,
+        HeldOut,
+        CheckpointSaved,
+        Gauge,
+        Note,
+        Waiting,
+        Continued,
+        Result,
+        Finished,
+        Unknown,
+        Token,
+        Answer,
+    )
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """What a job may be told. ``name`` is "pause", "continue", "save" or "stop"."""
+
+    name: str
+    time: float = 0.0
+
+
+PAUSE, CONTINUE, SAVE, STOP = "pause", "continue", "save", "stop"
+COMMANDS = (PAUSE, CONTINUE, SAVE, STOP)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a session process is asked: one operation by name with its arguments."""
+
+    request: int
+    name: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+

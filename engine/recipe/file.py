@@ -1,0 +1,217 @@
+"""The recipe as a TOML file, and the validation that names every problem at once."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from pydantic import BaseModel, ValidationError
+
+from engine.project.atomic import disk_error, write_text
+from engine.protocol.errors import Problem, UserError
+from engine.protocol.text import NOTHING, Text, say
+from engine.recipe.fields import Section
+from engine.recipe.recipe import MethodSettings, ObjectiveSettings, Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """Which methods and objectives there are: name → the section that holds their settings."""
+
+    methods: Mapping[str, type[MethodSettings]]
+    objectives: Mapping[str, type[ObjectiveSettings]]
+
+
+def load(path: Path, catalogue: Catalogue) -> Recipe:
+    """The recipe of a file; relative paths in it are taken from the file's folder.
+
+    Raises:
+        UserError: the file cannot be read, or `problems` lists all that is wrong in it.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise disk_error(error, path) from error
+    except UnicodeDecodeError as error:
+        raise UserError(
+            "recipe.encoding",
+            say("{name} is not UTF-8 text.", "{name} 不是 UTF-8 文本。", name=path.name),
+            say("Save it as UTF-8.", "请另存为 UTF-8。"),
+            where=str(path),
+        ) from error
+    return _anchored(loads(text, catalogue, where=str(path)), path.resolve().parent)
+
+
+def loads(text: str, catalogue: Catalogue, *, where: str = "recipe") -> Recipe:
+    """The recipe of a TOML text. Raises `UserError` whose ``problems`` lists all that is wrong."""
+    try:
+        plain = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(
+            "recipe.syntax",
+            say("The recipe is not valid TOML: {error}.", "配方不是有效的 TOML：{error}。", error=error),
+            say("Text needs quotes, and each name may stand once.", "文本需要引号，每个名称只能出现一次。"),
+            where=where,
+        ) from error
+    return from_plain(plain, catalogue, where=where)
+
+
+def from_plain(plain: Mapping[str, Any], catalogue: Catalogue, *, where: str = "recipe") -> Recipe:
+    """The recipe of a plain mapping. Raises `UserError` whose ``problems`` lists all that is wrong."""
+    filled = dict(plain)
+    problems: list[Problem] = []
+    for part, kinds, default in (("method", catalogue.methods, "qlora"), ("objective", catalogue.objectives, "sft")):
+        filled[part], found = _declared(part, filled.get(part, {"name": default}), kinds, default)
+        problems += found
+    try:
+        recipe = Recipe.model_validate({**filled, **{p: _BLANK[p] for p in _BLANK if filled[p] is None}})
+    except ValidationError as error:
+        problems = _problems(error, Recipe, ()) + problems
+    if problems:
+        count = len(problems)
+        message = problems[0].message if count == 1 else say("{n} settings are wrong.", "{n} 项设置有误。", n=count)
+        hint = problems[0].hint if count == 1 else NOTHING
+        raise UserError("recipe.invalid", message, hint, where=where, problems=tuple(problems))
+    return recipe
+
+
+_BLANK: dict[str, Section] = {"method": MethodSettings(name=""), "objective": ObjectiveSettings(name="")}
+
+
+def _declared(part: str, plain: Any, kinds: Mapping[str, type[Section]], default: str) -> tuple[Any, list[Problem]]:
+    """The section that the method or objective named in ``plain`` declares, or what is wrong with it."""
+    if isinstance(plain, Section):
+        return plain, []
+    if not isinstance(plain, dict):
+        return None, [Problem("recipe.type", say("[{part}] must be a table.", "[{part}] 必须是表。", part=part), where=part)]
+    name = plain.get("name", default)
+    if not isinstance(name, str) or name not in kinds:
+        message = say('There is no {part} "{name}".', "没有名为“{name}”的 {part}。", part=part, name=name)
+        return None, [Problem("recipe.unknown_name", message, _closest(str(name), kinds), f"{part}.name")]
+    try:
+        return kinds[name].model_validate({**plain, "name": name}), []
+    except ValidationError as error:
+        return None, _problems(error, kinds[name], (part,))
+
+
+def dumps(recipe: Recipe) -> str:
+    """The recipe as TOML; `loads` gives an equal recipe."""
+    return tomli_w.dumps(to_plain(recipe))
+
+
+def save(recipe: Recipe, path: Path) -> None:
+    """Write the recipe. Raises `UserError` when the disk does not take it."""
+    write_text(path, dumps(recipe))
+
+
+def to_plain(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as TOML and JSON know it (tuples as lists)."""
+    return recipe.model_dump(mode="json")
+
+
+def changed(recipe: Recipe, values: Mapping[str, Any], catalogue: Catalogue) -> Recipe:
+    """The recipe with other values at dotted names ("train.epochs"), validated.
+
+    Raises:
+        UserError: a name or value is wrong; the given recipe stays as it was.
+    """
+    plain = to_plain(recipe)
+    for dotted, value in values.items():
+        *path, last = dotted.split(".")
+        table = plain
+        for part in path:
+            table = table.setdefault(part, {})
+        table[last] = value
+    return from_plain(plain, catalogue)
+
+
+def _anchored(recipe: Recipe, folder: Path) -> Recipe:
+    """The recipe with data files and a model folder as absolute paths."""
+
+    def anchor(name: str) -> str:
+        return str((folder / name).resolve()) if name else name
+
+    source = recipe.model.source
+    is_folder = source.startswith((".", "~")) or (folder / source).is_dir()
+    model = recipe.model.model_copy(update={"source": anchor(str(Path(source).expanduser())) if is_folder else source})
+    data = recipe.data.model_copy(
+        update={
+            "files": tuple(anchor(name) for name in recipe.data.files),
+            "held_out_file": anchor(recipe.data.held_out_file),
+        }
+    )
+    return recipe.model_copy(update={"model": model, "data": data})
+
+
+def _problems(error: ValidationError, section: type[BaseModel], prefix: tuple[str, ...]) -> list[Problem]:
+    return [_problem(dict(item), section, prefix) for item in error.errors(include_url=False)]
+
+
+def _problem(item: dict[str, Any], section: type[BaseModel], prefix: tuple[str, ...]) -> Problem:
+    location = tuple(str(part) for part in item["loc"])
+    where = ".".join((*prefix, *location))
+    kind = str(item["type"])
+    if kind == "extra_forbidden":
+        message = say('There is no setting "{name}".', "没有名为“{name}”的设置。", name=where)
+        names = _fields_at(section, location[:-1])
+        return Problem("recipe.unknown_field", message, _closest(location[-1], names), where)
+    sentence = _SENTENCES.get(kind)
+    context = {key: value for key, value in item.get("ctx", {}).items() if key != "error"}
+    given = item.get("input")
+    if sentence is None:
+        message = say("{name}: {text}.", "{name}：{text}。", name=where, text=item["msg"])
+    else:
+        message = say(sentence.en, sentence.zh, name=where, given=_shown(given), **context)
+    code = "recipe.missing" if kind == "missing" else "recipe.value"
+    return Problem(code, message, where=where)
+
+
+_SENTENCES: dict[str, Text] = {
+    "missing": Text("{name} is missing.", "缺少 {name}。"),
+    "greater_than": Text("{name} is {given}, but must be above {gt}.", "{name} 为 {given}，必须大于 {gt}。"),
+    "greater_than_equal": Text("{name} is {given}, but must be at least {ge}.", "{name} 为 {given}，不能小于 {ge}。"),
+    "less_than": Text("{name} is {given}, but must be below {lt}.", "{name} 为 {given}，必须小于 {lt}。"),
+    "less_than_equal": Text("{name} is {given}, but must be at most {le}.", "{name} 为 {given}，不能大于 {le}。"),
+    "literal_error": Text("{name} is {given}, but must be {expected}.", "{name} 为 {given}，只能是 {expected}。"),
+    "int_parsing": Text("{name} is {given}, but must be a whole number.", "{name} 为 {given}，必须是整数。"),
+    "int_type": Text("{name} is {given}, but must be a whole number.", "{name} 为 {given}，必须是整数。"),
+    "int_from_float": Text("{name} is {given}, but must be a whole number.", "{name} 为 {given}，必须是整数。"),
+    "float_parsing": Text("{name} is {given}, but must be a number.", "{name} 为 {given}，必须是数字。"),
+    "float_type": Text("{name} is {given}, but must be a number.", "{name} 为 {given}，必须是数字。"),
+    "bool_parsing": Text("{name} is {given}, but must be true or false.", "{name} 为 {given}，只能是 true 或 false。"),
+    "bool_type": Text("{name} is {given}, but must be true or false.", "{name} 为 {given}，只能是 true 或 false。"),
+    "string_type": Text("{name} is {given}, but must be text in quotes.", "{name} 为 {given}，必须是带引号的文本。"),
+    "string_too_short": Text("{name} is empty.", "{name} 为空。"),
+    "tuple_type": Text("{name} is {given}, but must be a list.", "{name} 为 {given}，必须是列表。"),
+    "dict_type": Text("{name} is {given}, but must be a table.", "{name} 为 {given}，必须是表。"),
+    "model_type": Text("{name} is {given}, but must be a table.", "{name} 为 {given}，必须是表。"),
+    "finite_number": Text("{name} must be a finite number.", "{name} 必须是有限的数。"),
+}
+
+
+def _shown(value: Any) -> str:
+    text = f'"{value}"' if isinstance(value, str) else str(value)
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+def _fields_at(section: type[BaseModel], location: tuple[str, ...]) -> list[str]:
+    """Names of the fields of the table that ``location`` leads to."""
+    for part in location:
+        field = section.model_fields.get(part)
+        inner = field.annotation if field else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        section = inner
+    return list(section.model_fields)
+
+
+def _closest(name: str, names: Any) -> Text:
+    near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
+    if near:
+        return say('Did you mean "{near}"?', "是否想写“{near}”？", near=near[0])
+    return say("Known: {names}.", "可用：{names}。", names=", ".join(names))

@@ -1,0 +1,360 @@
+"""The recipe: everything a run does, typed. What a method or an objective adds is declared in its own room and given to
+the loader as an argument; this room imports neither.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import SerializeAsAny
+
+from engine.protocol.text import say
+from engine.recipe.fields import Section, setting
+
+RECIPE_VERSION = 1
+SPEC = "spec, Fit"
+
+
+class MethodSettings(Section):
+    """What every method has. Methods add their own fields."""
+
+    name: str
+
+
+class ObjectiveSettings(Section):
+    """What every objective has. Objectives add their own fields."""
+
+    name: str
+
+
+class ModelSettings(Section):
+    """Which model to start from."""
+
+    source: str = setting(
+        "starter",
+        label=say("Base model", "基础模型"),
+        help=say(
+            '"starter", a folder with safetensors, or a hub id such as Qwen/Qwen2.5-0.5B-Instruct.',
+            "“starter”、含 safetensors 的文件夹，或 hub 标识，如 Qwen/Qwen2.5-0.5B-Instruct。",
+        ),
+        min_length=1,
+    )
+    revision: str = setting(
+        "",
+        label=say("Revision", "版本"),
+        term="revision",
+        help=say("Commit or tag of a hub model; empty for the newest.", "hub 模型的提交或标签；留空为最新。"),
+    )
+
+
+class DataSettings(Section):
+    """Which rows, how they are read, and what of them is learned."""
+
+    files: tuple[str, ...] = setting(
+        (),
+        label=say("Files", "文件"),
+        help=say("JSON, JSON Lines, CSV or Parquet files.", "JSON、JSON Lines、CSV 或 Parquet 文件。"),
+    )
+    shape: str = setting(
+        "auto",
+        label=say("Shape of the rows", "数据格式"),
+        help=say("Which columns mean what; auto looks at the rows.", "各列的含义；auto 会自动识别。"),
+    )
+    mapping: dict[str, str] = setting(
+        {},
+        label=say("Columns", "列对应"),
+        help=say("Role → column, where the detected one is not right.", "角色 → 列名，用于更正自动识别的结果。"),
+    )
+    encoding: str = setting(
+        "auto",
+        label=say("Text encoding", "文本编码"),
+        term="encoding",
+        help=say("auto looks at the bytes; else a name such as gb18030.", "auto 会自动识别；也可写 gb18030 等名称。"),
+    )
+    template: str = setting(
+        "auto",
+        label=say("Chat template", "对话模板"),
+        term="chat template",
+        help=say(
+            "auto takes the model's own, and chooses one for a base model that has none.",
+            "auto 使用模型自带的模板；没有模板的基础模型会自动选择一个。",
+        ),
+    )
+    system: str = setting(
+        "",
+        label=say("System prompt", "系统提示"),
+        term="system prompt",
+        help=say("Put before each conversation that has none of its own.", "加在没有系统提示的对话之前。"),
+    )
+    learn_from: Literal["answers", "last_answer", "everything"] = setting(
+        "answers",
+        label=say("Learn from", "学习内容"),
+        term="loss mask",
+        help=say(
+            "Answers only is right for chat; everything also learns to write the questions.",
+            "对话数据应只学回答；“全部”会连提问一起学。",
+        ),
+        choices={
+            "answers": say("answers only", "只学回答"),
+            "last_answer": say("last answer only", "只学最后一个回答"),
+            "everything": say("everything", "全部文本"),
+        },
+        basic=True,
+    )
+    max_length: int = setting(
+        512,
+        label=say("Longest row", "最大长度"),
+        term="sequence length",
+        unit=say("tokens", "词元"),
+        help=say("Longer rows are cut or set aside. Longer needs more memory.", "更长的行会被截断或搁置。越长越占显存。"),
+        ge=16,
+        le=1_048_576,
+        basic=True,
+    )
+    over_long: Literal["cut", "drop"] = setting(
+        "cut",
+        label=say("Over-long rows", "超长的行"),
+        term="truncation",
+        help=say("Cut loses the end of a row; set aside loses the row.", "截断会丢掉结尾；搁置会丢掉整行。"),
+        choices={"cut": say("cut the end", "截断结尾"), "drop": say("set aside", "搁置")},
+    )
+    held_out: float = setting(
+        0.1,
+        label=say("Held-out share", "留出比例"),
+        term="validation split",
+        help=say("Rows that are never trained on, to measure with.", "不参与训练、用于评估的行。"),
+        ge=0.0,
+        le=0.5,
+        source=SPEC,
+    )
+    held_out_file: str = setting(
+        "",
+        label=say("Held-out file", "留出文件"),
+        term="validation file",
+        help=say("A file of its own to measure with, instead of a share.", "用单独的文件评估，而不是按比例留出。"),
+    )
+    seed: int = setting(
+        42,
+        label=say("Split seed", "划分种子"),
+        term="seed",
+        help=say("Same seed, same held-out rows.", "种子相同，留出的行就相同。"),
+        ge=0,
+        le=2**31 - 1,
+    )
+
+
+class TrainSettings(Section):
+    """How long, how fast and in which portions to learn."""
+
+    epochs: float = setting(
+        3.0,
+        label=say("Passes over the data", "训练轮数"),
+        term="epochs",
+        help=say("More passes learn more and forget more; watch the held-out loss.", "轮数越多学得越多，也忘得越多；请看留出损失。"),
+        gt=0,
+        le=1000,
+        basic=True,
+        source=SPEC,
+    )
+    max_steps: int = setting(
+        0,
+        label=say("At most steps", "步数上限"),
+        term="max steps",
+        help=say("Ends the run early; 0 for no limit.", "提前结束训练；0 表示不限。"),
+        ge=0,
+    )
+    learning_rate: float = setting(
+        2e-4,
+        label=say("Learning rate", "学习率"),
+        term="learning rate",
+        help=say("Too high is unstable, too low learns nothing.", "过高不稳定，过低学不到东西。"),
+        gt=0,
+        le=1.0,
+        basic=True,
+        source=SPEC,
+    )
+    scheduler: Literal["cosine", "linear", "constant"] = setting(
+        "cosine",
+        label=say("Rate over time", "学习率变化"),
+        term="scheduler",
+        help=say("How the rate falls over the run.", "训练过程中学习率如何下降。"),
+        choices={
+            "cosine": say("cosine", "余弦"),
+            "linear": say("linear", "线性"),
+            "constant": say("constant", "不变"),
+        },
+        source=SPEC,
+    )
+    warmup_ratio: float = setting(
+        0.03,
+        label=say("Warm-up share", "预热比例"),
+        term="warm-up",
+        help=say("Share of the steps in which the rate rises from 0.", "学习率从 0 升起的步数比例。"),
+        ge=0,
+        le=0.5,
+        source=SPEC,
+    )
+    batch_size: int = setting(
+        4,
+        label=say("Rows at once", "每批行数"),
+        term="micro-batch",
+        help=say("Rows computed together; more needs more memory.", "同时计算的行数；越多越占显存。"),
+        ge=1,
+        le=4096,
+        basic=True,
+    )
+    accumulation: int = setting(
+        4,
+        label=say("Batches per step", "每步批数"),
+        term="gradient accumulation",
+        help=say("Rows at once × batches per step = effective batch.", "每批行数 × 每步批数 = 有效批大小。"),
+        ge=1,
+        le=4096,
+        basic=True,
+    )
+    optimizer: Literal["adamw", "paged_adamw", "adamw_8bit", "paged_adamw_8bit"] = setting(
+        "adamw",
+        label=say("Optimizer", "优化器"),
+        term="optimizer",
+        help=say("8-bit and paged ones save GPU memory.", "8 位与分页优化器节省显存。"),
+        choices={
+            "adamw": say("AdamW", "AdamW"),
+            "paged_adamw": say("AdamW, paged", "AdamW（分页）"),
+            "adamw_8bit": say("AdamW, 8-bit", "AdamW（8 位）"),
+            "paged_adamw_8bit": say("AdamW, 8-bit, paged", "AdamW（8 位，分页）"),
+        },
+    )
+    weight_decay: float = setting(
+        0.0,
+        label=say("Weight decay", "权重衰减"),
+        term="weight decay",
+        help=say("Pulls trained weights towards 0.", "把训练的权重拉向 0。"),
+        ge=0,
+        le=1,
+    )
+    max_grad_norm: float = setting(
+        0.3,
+        label=say("Gradient limit", "梯度上限"),
+        term="gradient norm clipping",
+        help=say("Larger gradients are scaled down to this norm.", "更大的梯度会缩小到这个范数。"),
+        gt=0,
+        le=1000,
+        source=SPEC,
+    )
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = setting(
+        "auto",
+        label=say("Number format", "数值精度"),
+        term="precision",
+        help=say("auto: bf16 where the GPU has it, fp32 on the CPU.", "auto：GPU 支持时用 bf16，CPU 用 fp32。"),
+        choices={
+            "auto": say("auto", "自动"),
+            "bf16": say("bf16", "bf16"),
+            "fp16": say("fp16", "fp16"),
+            "fp32": say("fp32", "fp32"),
+        },
+    )
+    checkpointing: bool = setting(
+        False,
+        label=say("Recompute to save memory", "重算以省显存"),
+        term="activation checkpointing",
+        help=say("Needs much less memory and about 30% more time.", "显存大减，时间约增 30%。"),
+        source="peers.md, axolotl docs",
+    )
+    short_rows: Literal["grouped", "shuffled"] = setting(
+        "grouped",
+        label=say("Short rows", "短行"),
+        term="length grouping",
+        help=say("Rows of like length together: less padding, faster.", "长度相近的行放在一起：填充少，更快。"),
+        choices={"grouped": say("grouped by length", "按长度分组"), "shuffled": say("in random order", "随机顺序")},
+        basic=True,
+    )
+    evaluate_every: int = setting(
+        0,
+        label=say("Measure every", "评估间隔"),
+        term="eval steps",
+        unit=say("steps", "步"),
+        help=say("Held-out loss during training; 0 chooses about ten times a run.", "训练中的留出损失；0 表示全程约十次。"),
+        ge=0,
+    )
+    save_every: int = setting(
+        0,
+        label=say("Save every", "保存间隔"),
+        term="save steps",
+        unit=say("steps", "步"),
+        help=say("Checkpoints to go on from; 0 saves at each evaluation.", "可续训的检查点；0 表示每次评估时保存。"),
+        ge=0,
+    )
+    keep_checkpoints: int = setting(
+        2,
+        label=say("Checkpoints to keep", "保留检查点数"),
+        term="checkpoint rotation",
+        help=say("Older ones are removed; the best is always kept.", "更早的会删除；最好的总会保留。"),
+        ge=1,
+        le=100,
+    )
+    patience: int = setting(
+        2,
+        label=say("Stop early", "提前停止"),
+        term="early stopping patience",
+        unit=say("evaluations without gain", "次评估无改善"),
+        help=say("Ends the run when the held-out loss stops falling; 0 never.", "留出损失不再下降时结束；0 表示从不。"),
+        ge=0,
+        le=100,
+        basic=True,
+        source=SPEC,
+    )
+    seed: int = setting(
+        42,
+        label=say("Seed", "随机种子"),
+        term="seed",
+        help=say("Same seed and machine, same run.", "种子与机器相同，结果就相同。"),
+        ge=0,
+        le=2**31 - 1,
+    )
+
+
+class EvaluateSettings(Section):
+    """How base and tuned model are measured afterwards."""
+
+    rows: int = setting(
+        200,
+        label=say("Rows to measure", "评估行数"),
+        term="evaluation rows",
+        help=say("At most so many held-out rows are answered.", "最多回答这么多留出行。"),
+        ge=1,
+        le=1_000_000,
+    )
+    max_new_tokens: int = setting(
+        128,
+        label=say("Longest answer", "最长回答"),
+        term="max new tokens",
+        unit=say("tokens", "词元"),
+        help=say("Answers are cut there.", "回答在此处截断。"),
+        ge=1,
+        le=32768,
+    )
+    batch_size: int = setting(
+        16,
+        label=say("Rows at once", "每批行数"),
+        term="evaluation batch",
+        help=say("Rows answered together.", "同时回答的行数。"),
+        ge=1,
+        le=1024,
+    )
+
+
+class Recipe(Section):
+    """All that a run does. Field order is the file's order."""
+
+    version: Literal[1] = 1
+    model: ModelSettings = ModelSettings()
+    data: DataSettings = DataSettings()
+    method: SerializeAsAny[MethodSettings]
+    objective: SerializeAsAny[ObjectiveSettings]
+    train: TrainSettings = TrainSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+
+    @property
+    def effective_batch(self) -> int:
+        """Rows per optimizer step."""
+        return self.train.batch_size * self.train.accumulation
