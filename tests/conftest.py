@@ -82,7 +82,9 @@ def no_leaked_threads() -> Iterator[None]:
         return [
             thread
             for thread in threading.enumerate()
-            if thread not in before and thread.is_alive() and type(thread).__name__ not in _LIBRARY_THREADS
+            if thread not in before
+            and thread.is_alive()
+            and type(thread).__name__ not in _LIBRARY_THREADS
             # A QThread that ran Python code shows as a dummy thread; Qt's own check below looks after it.
             and not isinstance(thread, threading._DummyThread)
         ]
@@ -93,11 +95,11 @@ def no_leaked_threads() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def no_leaked_widgets(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail a test that leaves a window open; tests without Qt pay nothing."""
-    if "qapp" in request.fixturenames:
-        # Set up before this fixture, so that pytest-qt closes the registered widgets only after the body, before the check.
-        request.getfixturevalue("qapp")
+def no_leaked_windows() -> Iterator[None]:
+    """Fail a test that leaves a window open; tests without Qt pay nothing.
+
+    pytest-qt closes what was registered with `qtbot.addWidget` before fixtures end, so only forgotten ones are seen here.
+    """
     yield
     if "PySide6.QtWidgets" in sys.modules:
         _assert_no_window_left()
