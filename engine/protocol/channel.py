@@ -1,0 +1,34 @@
+"""How a job speaks and listens, without knowing to whom: the worker's private channel, or a list in a test."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from engine.protocol.events import Command, Event
+
+
+class Channel(Protocol):
+    """What every job is given."""
+
+    def emit(self, event: Event) -> None:
+        """Tell what happened. Never blocks for long, never raises for a slow reader."""
+
+    def commands(self) -> list[Command]:
+        """The commands that came since the last call, in order; returns at once."""
+
+
+class Recorder:
+    """A channel that keeps its events in a list and gives prepared commands: for tests and for jobs run in place."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.pending: list[Command] = []
+
+    def emit(self, event: Event) -> None:
+        """Keep the event."""
+        self.events.append(event)
+
+    def commands(self) -> list[Command]:
+        """The prepared commands, once."""
+        found, self.pending = self.pending, []
+        return found
