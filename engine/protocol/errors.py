@@ -102,3 +102,7 @@ class Failure:
         """The failure that tells of ``error``."""
         p = error.problem
         return cls(p.code, p.message, p.hint, p.where, error.problems, error.details, error.exit_code)
+
+
+class Stopped(Exception):
+    """A job ends early because the user asked for it. Never an error."""
