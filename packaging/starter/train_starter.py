@@ -1,0 +1,219 @@
+"""Makes the starter model: tokenizer, configuration and weights, from the text of the small world alone.
+
+    python packaging/starter/train_starter.py [--out resources/starter] [--steps N] [--tokenizer-only]
+
+The same seed on the same machine gives the same bytes; on another machine the same skill figures.
+"""
+
+import argparse
+import hashlib
+import itertools
+import json
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from world import Message, chats, stories
+
+SEED = 2025
+VOCABULARY = 3072
+PAD, BEGIN, TURN, END = "<|endoftext|>", "<|startoftext|>", "<|im_start|>", "<|im_end|>"
+SPECIALS = (PAD, BEGIN, TURN, END)
+# The split pattern of Qwen2's tokenizer, letter for letter: llama.cpp knows it as the pre-tokenizer "qwen2".
+QWEN2_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+CHAT_TEMPLATE = """{%- for message in messages -%}
+{%- if message['role'] == 'assistant' -%}
+{{- '<|im_start|>assistant\\n' -}}
+{%- generation -%}
+{{- message['content'] + '<|im_end|>' -}}
+{%- endgeneration -%}
+{{- '\\n' -}}
+{%- else -%}
+{{- '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' -}}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+{{- '<|im_start|>assistant\\n' -}}
+{%- endif -%}
+"""
+LABEL_NONE = -100
+TOKENS_PER_STEP = 2048
+PEAK_RATE = 2e-3
+WARM_UP = 100
+
+
+def _splitter(pattern: str) -> pre_tokenizers.PreTokenizer:
+    return pre_tokenizers.Split(Regex(pattern), behavior="isolated")
+
+
+def train_tokenizer() -> Tokenizer:
+    """Byte-level BPE. Chinese is learned character by character: merges across words would make one word many things."""
+    tokenizer = Tokenizer(models.BPE())
+    bytes_only = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([_splitter(QWEN2_SPLIT), _splitter(r"\p{Han}"), bytes_only])
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY, special_tokens=list(SPECIALS), initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    chat_text = ("\n".join(m["content"] for m in messages) for messages in itertools.islice(chats(SEED), 30000))
+    tokenizer.train_from_iterator(itertools.chain(chat_text, itertools.islice(stories(SEED), 2000)), trainer)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([_splitter(QWEN2_SPLIT), bytes_only])
+    return tokenizer
+
+
+def write_tokenizer(tokenizer: Tokenizer, out: Path) -> None:
+    """Writes the tokenizer with its special tokens and its chat template."""
+    out.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(out / "tokenizer.json"))
+    special = {"bos_token": BEGIN, "eos_token": END, "pad_token": PAD}
+    config = {
+        "add_bos_token": False, "add_prefix_space": False, "additional_special_tokens": [TURN], **special,
+        "clean_up_tokenization_spaces": False, "model_max_length": 1024, "tokenizer_class": "PreTrainedTokenizerFast",
+    }
+    _write_json(out / "tokenizer_config.json", config)
+    _write_json(out / "special_tokens_map.json", {**special, "additional_special_tokens": [TURN]})
+    (out / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8", newline="\n")
+
+
+def _write_json(path: Path, content: dict[str, object]) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
+
+
+def configuration(tokenizer: Tokenizer) -> LlamaConfig:
+    """All widths are multiples of 256, the block of llama.cpp's K-quants."""
+    begin, end, pad = (tokenizer.token_to_id(token) for token in (BEGIN, END, PAD))
+    return LlamaConfig(
+        vocab_size=tokenizer.get_vocab_size(), hidden_size=256, intermediate_size=768, num_hidden_layers=4,
+        num_attention_heads=4, num_key_value_heads=4, head_dim=64, max_position_embeddings=1024, rms_norm_eps=1e-5,
+        tie_word_embeddings=True, bos_token_id=begin, eos_token_id=end, pad_token_id=pad,
+    )
+
+
+def encode_chat(tokenizer: Tokenizer, messages: list[Message]) -> tuple[list[int], list[int]]:
+    """Token ids and labels of a chat, as the chat template writes it; labels stand on the answers alone."""
+    ids: list[int] = []
+    labels: list[int] = []
+
+    def add(text: str, learned: bool) -> None:
+        piece = tokenizer.encode(text).ids
+        ids.extend(piece)
+        labels.extend(piece if learned else [LABEL_NONE] * len(piece))
+
+    for message in messages:
+        learned = message["role"] == "assistant"
+        add(f"{TURN}{message['role']}\n", False)
+        add(message["content"] + END, learned)
+        add("\n", False)
+    return ids, labels
+
+
+def encoded_rows(tokenizer: Tokenizer) -> Iterator[tuple[list[int], list[int]]]:
+    """Endless training rows: chats, and one plain story after every nineteen of them."""
+    plain = stories(SEED + 2)
+    for place, messages in enumerate(chats(SEED + 1)):
+        yield encode_chat(tokenizer, messages)
+        if place % 19 == 18:
+            ids = tokenizer.encode(BEGIN + next(plain) + END).ids
+            yield ids, [LABEL_NONE, *ids[1:]]
+
+
+def batches(tokenizer: Tokenizer, pad: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Endless batches of about ``TOKENS_PER_STEP`` tokens: rows of like length together, padded on the right."""
+    rng = random.Random(SEED)
+    rows = encoded_rows(tokenizer)
+    while True:
+        pool = sorted(itertools.islice(rows, 1024), key=lambda row: len(row[0]))
+        cut: list[list[tuple[list[int], list[int]]]] = [[]]
+        for row in pool:
+            if len(row[0]) * (len(cut[-1]) + 1) > TOKENS_PER_STEP and cut[-1]:
+                cut.append([])
+            cut[-1].append(row)
+        rng.shuffle(cut)
+        for batch in cut:
+            width = max(len(ids) for ids, _ in batch)
+            ids = torch.tensor([row + [pad] * (width - len(row)) for row, _ in batch])
+            labels = torch.tensor([row + [LABEL_NONE] * (width - len(row)) for _, row in batch])
+            yield ids, labels
+
+
+def rate(step: int, steps: int) -> float:
+    """Learning rate: linear warm-up, then linear to zero."""
+    return PEAK_RATE * min(1.0, (step + 1) / WARM_UP, (steps - step) / max(1, steps - WARM_UP))
+
+
+def train(tokenizer: Tokenizer, steps: int) -> LlamaForCausalLM:
+    """Trains the model from scratch on the CPU in 32-bit floats."""
+    torch.manual_seed(SEED)
+    torch.use_deterministic_algorithms(True)
+    torch.set_num_threads(2)  # the sums of a matrix product depend on the number of threads
+    config = configuration(tokenizer)
+    model = LlamaForCausalLM(config)
+    matrices = [weight for weight in model.parameters() if weight.dim() > 1]
+    gains = [weight for weight in model.parameters() if weight.dim() == 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": 0.05}, {"params": gains, "weight_decay": 0.0}], betas=(0.9, 0.98), fused=True)
+    started = time.monotonic()
+    seen = 0
+    for step, (ids, labels) in enumerate(itertools.islice(batches(tokenizer, config.pad_token_id), steps)):
+        for group in optimizer.param_groups:
+            group["lr"] = rate(step, steps)
+        hidden = model.model(input_ids=ids).last_hidden_state[:, :-1]
+        wanted = labels[:, 1:]
+        learned = wanted != LABEL_NONE  # the vocabulary is scored only where something is learned
+        loss = torch.nn.functional.cross_entropy(model.lm_head(hidden[learned]), wanted[learned])
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        seen += ids.numel()
+        if step % 100 == 0 or step == steps - 1:
+            spent = time.monotonic() - started
+            print(f"step {step} loss {loss.item():.4f} tokens {seen} seconds {spent:.0f}", flush=True)
+    return model
+
+
+def write_model(model: LlamaForCausalLM, out: Path) -> str:
+    """Writes configuration and weights in bfloat16; returns the SHA-256 of the weights file."""
+    out.mkdir(parents=True, exist_ok=True)
+    weights = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in model.state_dict().items()
+               if name != "lm_head.weight"}  # tied to the embeddings
+    save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
+    return hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest()
+
+
+def write_configuration(config: LlamaConfig, out: Path) -> None:
+    """Writes config.json and generation_config.json."""
+    config.architectures = ["LlamaForCausalLM"]
+    config.dtype = "bfloat16"
+    config.save_pretrained(out)
+    _write_json(out / "generation_config.json", {
+        "bos_token_id": config.bos_token_id, "eos_token_id": config.eos_token_id, "pad_token_id": config.pad_token_id,
+        "do_sample": False, "max_new_tokens": 128,
+    })
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parents[2] / "resources" / "starter")
+    parser.add_argument("--steps", type=int, default=3200)
+    parser.add_argument("--tokenizer-only", action="store_true")
+    options = parser.parse_args()
+    tokenizer = train_tokenizer()
+    write_tokenizer(tokenizer, options.out)
+    write_configuration(configuration(tokenizer), options.out)
+    print(f"vocabulary {tokenizer.get_vocab_size()}", flush=True)
+    if not options.tokenizer_only:
+        print(write_model(train(tokenizer, options.steps), options.out))
+
+
+if __name__ == "__main__":
+    main()
