@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from engine.host.platform import replace, sync_folder
 from engine.protocol.errors import EXIT_MACHINE, UserError
 from engine.protocol.text import say
 
@@ -32,8 +33,9 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())
-        os.replace(temporary, path)
+        replace(temporary, path)
         temporary = None
+        sync_folder(path.parent)
     except OSError as error:
         raise disk_error(error, path) from error
     finally:

@@ -34,6 +34,14 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Launched(Event):
+    """The host is about to start a process for the job. What follows belongs to that process."""
+
+    type: ClassVar[str] = "launched"
+    kind: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobStarted(Event):
     """The worker is alive and has read its job. A run has one per process that worked on it."""
 
@@ -222,6 +230,7 @@ class Answer(Event):
 EVENTS: dict[str, type[Event]] = {
     kind.type: kind
     for kind in (
+        Launched,
         JobStarted,
         Stage,
         Progress,

@@ -14,6 +14,7 @@ from engine.protocol.events import (
     Gauge,
     HeldOut,
     JobStarted,
+    Launched,
     Note,
     Progress,
     Result,
@@ -124,6 +125,8 @@ def _started(state: JobState, event: JobStarted, series: dict[str, list[Any]]) -
 
 def _single(state: JobState, event: Event) -> JobState:
     match event:
+        case Launched():
+            return replace(state, status=STARTING, kind=event.kind, ended=0.0, progress=None, failure=None, rung="")
         case Stage():
             return replace(state, stage=event.text, stage_name=event.name, progress=None)
         case Progress():

@@ -1,0 +1,82 @@
+"""Telling a job what to do, and ending one that does not listen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from engine.host import platform
+from engine.host.launch import stop_file, running_pid
+from engine.project.atomic import disk_error, write_json
+from engine.project.run_folder import JobFolder
+from engine.protocol.codec import encode_command
+from engine.protocol.events import STOP, Command
+
+ASKED, TERMINATED, KILLED = "asked", "terminated", "killed"
+
+
+def send(folder: JobFolder, name: str) -> None:
+    """Tell the job to pause, continue, save or stop. Raises `UserError` when the disk does not take it."""
+    try:
+        with folder.commands.open("ab") as file:
+            file.write((encode_command(Command(name=name)) + "\n").encode())
+    except OSError as error:
+        raise disk_error(error, folder.commands) from error
+
+
+class StopLadder:
+    """Ask, then end politely, then end at once: one rung at a time, each with its patience, the rung reached recorded.
+
+    Call `poll` now and then until it says that the job is over.
+
+    Args:
+        save_seconds: how long the job may take to save and end by itself.
+        terminate_seconds: how long after the polite end.
+    """
+
+    def __init__(
+        self,
+        folder: JobFolder,
+        *,
+        save_seconds: float = 60.0,
+        terminate_seconds: float = 10.0,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._folder = folder
+        self._patience = {"": 0.0, ASKED: save_seconds, TERMINATED: terminate_seconds, KILLED: terminate_seconds}
+        self._now = now
+        self._since = now()
+        self.rung = ""
+
+    def poll(self) -> bool:
+        """Climb when the patience of the present rung is spent. True when the process is gone."""
+        pid = running_pid(self._folder)
+        if pid is None:
+            return True
+        if self._now() - self._since >= self._patience[self.rung]:
+            self._climb(pid)
+        return False
+
+    def _climb(self, pid: int) -> None:
+        self._since = self._now()
+        if self.rung == "":
+            self._record(ASKED)
+            send(self._folder, STOP)
+        elif self.rung == ASKED:
+            self._record(TERMINATED)
+            platform.end_group(pid, force=False)
+        else:
+            self._record(KILLED)
+            platform.end_group(pid, force=True)
+
+    def _record(self, rung: str) -> None:
+        self.rung = rung
+        write_json(stop_file(self._folder), {"rung": rung})
+
+
+def stop(folder: JobFolder, *, save_seconds: float = 60.0, terminate_seconds: float = 10.0) -> str:
+    """Stop the job and wait until its process is gone. Gives the rung that was needed, "" when it had ended already."""
+    ladder = StopLadder(folder, save_seconds=save_seconds, terminate_seconds=terminate_seconds)
+    while not ladder.poll():
+        time.sleep(0.05)
+    return ladder.rung

@@ -1,0 +1,131 @@
+"""Following a job by its events, from the first line or from where one left off; the end is always told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engine.host.diagnose import diagnose
+from engine.host.launch import stop_file, exit_code, is_alive
+from engine.project.atomic import read_json
+from engine.project.run_folder import JobFolder
+from engine.protocol.codec import decode_event, encode_event
+from engine.protocol.errors import UserError
+from engine.protocol.events import STOPPED, TERMINAL, Event, Finished, JobStarted, Launched, Note
+from engine.protocol.state import JobState, apply_all
+from engine.protocol.text import say
+
+
+class Follower:
+    """Reads what a job tells, as often as one likes.
+
+    Attributes:
+        offset: bytes of ``events.jsonl`` read so far.
+    """
+
+    def __init__(self, folder: JobFolder) -> None:
+        self._folder = folder
+        self.offset = 0
+        self._open = False
+
+    def poll(self) -> list[Event]:
+        """The events that came since the last call. When the process is gone without a last word, one is added."""
+        alive = is_alive(self._folder)  # asked first: what it wrote before it ended is then surely read below
+        events = self._read()
+        for event in events:
+            if isinstance(event, (Launched, JobStarted)):
+                self._open = True
+            elif isinstance(event, Finished):
+                self._open = False
+        if self._open and not alive and not events:
+            events = [self._last_word()]
+            self._open = False
+        return events
+
+    def _read(self) -> list[Event]:
+        try:
+            with self._folder.events.open("rb") as file:
+                file.seek(self.offset)
+                content = file.read()
+        except FileNotFoundError:
+            return []
+        complete = content.rfind(b"\n") + 1
+        self.offset += complete
+        return [_decoded(line) for line in content[:complete].splitlines() if line.strip()]
+
+    def _last_word(self) -> Finished:
+        """The terminal event that the process could not write, written to its file so that it is told once."""
+        rung = _rung(self._folder)
+        failure = None if rung else diagnose(exit_code(self._folder), log_tail(self._folder.log))
+        event = Finished(status=STOPPED if rung else "failed", failure=failure, rung=rung, derived=True)
+        line = encode_event(event)
+        try:
+            with self._folder.events.open("ab") as file:
+                # A line that the process left half-written must not swallow this one.
+                file.write((("" if self._ends_well() else "\n") + line + "\n").encode())
+                file.flush()
+            self.offset = self._folder.events.stat().st_size
+        except OSError:
+            pass  # a read-only project can still be looked at; the window knows the end without the file
+        return decode_event(line)  # type: ignore[return-value]
+
+    def _ends_well(self) -> bool:
+        with self._folder.events.open("rb") as file:
+            file.seek(0, 2)
+            if file.tell() == 0:
+                return True
+            file.seek(-1, 2)
+            return file.read(1) == b"\n"
+
+
+def replay(folder: JobFolder) -> JobState:
+    """The job's state from all that was told so far; a process that died unheard is noticed."""
+    follower = Follower(folder)
+    events = follower.poll()
+    return apply_all(JobState(), [*events, *follower.poll()])
+
+
+def last_status(folder: JobFolder) -> str:
+    """"starting", "working", "waiting" or a terminal status; cheap, for lists: reads the end of the file only."""
+    try:
+        with folder.events.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - 65536))
+            lines = file.read().splitlines()
+    except OSError:
+        return ""
+    for line in reversed(lines):
+        event = _decoded(line)
+        if isinstance(event, Finished):
+            return event.status if event.status in TERMINAL else "failed"
+        if event.type in ("waiting", "launched"):
+            return replay(folder).status if not is_alive(folder) else {"waiting": "waiting", "launched": "starting"}[event.type]
+        if event.type in ("step", "continued", "stage", "job_started", "progress"):
+            return "working" if is_alive(folder) else replay(folder).status
+    return replay(folder).status
+
+
+def log_tail(path: Path, *, size: int = 6000) -> str:
+    """The last ``size`` bytes of a log as text, empty when there is none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - size))
+            return file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _decoded(line: bytes) -> Event:
+    try:
+        return decode_event(line)
+    except (ValueError, TypeError, KeyError):
+        text = say("A line of the job's record is damaged and was passed over.", "任务记录中有一行已损坏，已跳过。")
+        return Note(text=text, level="warning", code="events.damaged")
+
+
+def _rung(folder: JobFolder) -> str:
+    if not stop_file(folder).exists():
+        return ""
+    try:
+        return str(read_json(stop_file(folder)).get("rung", ""))
+    except UserError:
+        return ""

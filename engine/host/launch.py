@@ -1,0 +1,133 @@
+"""Starting jobs: each in a process of its own that outlives the window."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from engine.host import platform
+from engine.project.atomic import disk_error, read_json, write_json
+from engine.project.run_folder import JobFolder
+from engine.protocol.codec import encode_event
+from engine.protocol.errors import EXIT_MACHINE, UserError
+from engine.protocol.events import Launched
+from engine.protocol.text import say
+
+ROOT = Path(__file__).resolve().parents[2]
+
+_started: dict[int, subprocess.Popen[bytes]] = {}
+"""Processes that this one started: asked now and then, so that none stays a zombie."""
+
+
+def start_job(folder: JobFolder, kind: str, arguments: dict[str, Any]) -> None:
+    """Start the worker on ``folder`` and return at once. What happens is told by ``events.jsonl``.
+
+    Args:
+        kind: "train", "resume", "evaluate", "merge" or "export".
+        arguments: what `engine.worker` documents for that kind; paths absolute.
+
+    Raises:
+        UserError: a process works on it already, the disk does not take the files, or no process can be started.
+    """
+    if is_alive(folder):
+        raise UserError(
+            "job.running",
+            say("This is already being worked on.", "该任务已在进行中。"),
+            say("Wait for it, or stop it first.", "请等待其完成，或先停止它。"),
+            where=str(folder.path),
+        )
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        write_json(folder.job, {"kind": kind, "arguments": arguments})
+        for old in (folder.commands, stop_file(folder)):
+            old.unlink(missing_ok=True)
+        with folder.events.open("ab") as events, folder.log.open("ab") as log:
+            events.write((encode_event(Launched(kind=kind)) + "\n").encode())
+            events.flush()
+            process = _start([str(folder.path)], subprocess.DEVNULL, events, log, detached=True)
+    except OSError as error:
+        raise disk_error(error, folder.path) from error
+    _started[process.pid] = process
+    write_json(process_file(folder), {"pid": process.pid, "created": _created(process.pid)})
+
+
+def start_session_process(kind: str, log: Any) -> subprocess.Popen[bytes]:
+    """Start a session's worker: it speaks over pipes and ends when its input ends. Raises `UserError`."""
+    return _start(["--session", kind], subprocess.PIPE, subprocess.PIPE, log, detached=False)
+
+
+def _start(arguments: list[str], stdin: Any, stdout: Any, stderr: Any, *, detached: bool) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
+    command = [sys.executable, "-m", "engine.worker", *arguments]
+    try:
+        return platform.start(
+            command,
+            folder=ROOT,
+            environment=environment,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            detached=detached,
+        )
+    except OSError as error:
+        raise UserError(
+            "job.cannot_start",
+            say("The worker process cannot be started.", "无法启动工作进程。"),
+            say("Is the installation complete? Run packaging/run.py --set-up-only.", "安装是否完整？请运行 packaging/run.py --set-up-only。"),
+            exit_code=EXIT_MACHINE,
+            details=str(error),
+        ) from error
+
+
+def is_alive(folder: JobFolder) -> bool:
+    """Whether the process that works on ``folder`` still runs (and is that process, not a later one with its number)."""
+    return running_pid(folder) is not None
+
+
+def running_pid(folder: JobFolder) -> int | None:
+    """The process that works on ``folder``, None when none does."""
+    if not process_file(folder).exists():
+        return None
+    try:
+        known = read_json(process_file(folder))
+        pid = int(known["pid"])
+    except (UserError, KeyError, TypeError, ValueError):
+        return None
+    child = _started.get(pid)
+    if child is not None and child.poll() is not None:
+        return None
+    return pid if _created(pid) == known.get("created") and known.get("created") is not None else None
+
+
+def exit_code(folder: JobFolder) -> int | None:
+    """The exit code of the folder's ended process, when this process started it; negative is a signal's number."""
+    try:
+        child = _started.get(int(read_json(process_file(folder))["pid"]))
+    except (UserError, KeyError, TypeError, ValueError):
+        return None
+    return child.poll() if child is not None else None
+
+
+def _created(pid: int) -> float | None:
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        return process.create_time()
+    except psutil.Error:
+        return None
+
+
+def process_file(folder: JobFolder) -> Path:
+    """Where the host remembers which process works on the job."""
+    return folder.path / "process.json"
+
+
+def stop_file(folder: JobFolder) -> Path:
+    """Where the host remembers how far the stop ladder had to go."""
+    return folder.path / "stop.json"

@@ -1,0 +1,141 @@
+"""Every difference between operating systems, one function each. Nothing else in Lorimer asks which system it is on.
+
+The Windows and macOS branches are tested with a faked platform.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+LINUX, WINDOWS, MAC = "linux", "windows", "mac"
+
+
+def current() -> str:
+    """Which system this is: "linux" (any other Unix counts as it), "windows" or "mac"."""
+    if sys.platform.startswith("win"):
+        return WINDOWS
+    return MAC if sys.platform == "darwin" else LINUX
+
+
+def config_folder() -> Path:
+    """Where Lorimer keeps settings, recent projects and its own logs; ``LORIMER_HOME`` overrides it."""
+    own = os.environ.get("LORIMER_HOME")
+    if own:
+        return Path(own)
+    system = current()
+    if system == WINDOWS:
+        return Path(os.environ.get("APPDATA") or Path.home() / "AppData" / "Roaming") / "Lorimer"
+    if system == MAC:
+        return Path.home() / "Library" / "Application Support" / "Lorimer"
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "lorimer"
+
+
+def start(
+    command: list[str],
+    *,
+    folder: Path,
+    environment: dict[str, str],
+    stdin: int | IO[bytes],
+    stdout: int | IO[bytes],
+    stderr: int | IO[bytes],
+    detached: bool,
+) -> subprocess.Popen[bytes]:
+    """Start a process without a console window; ``detached`` puts it in a session and process group of its own, so that
+    it outlives this one and can be ended with all its children.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    flags = 0
+    if current() == WINDOWS:
+        flags = 0x08000000  # CREATE_NO_WINDOW
+        if detached:
+            flags |= 0x00000200 | 0x01000000  # CREATE_NEW_PROCESS_GROUP, CREATE_BREAKAWAY_FROM_JOB
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        creationflags=flags,
+        start_new_session=detached and current() != WINDOWS,
+        close_fds=True,
+    )
+
+
+def end_group(pid: int, *, force: bool) -> None:
+    """End the process and all its children: politely, or at once with ``force``. Absent processes are no error."""
+    if current() == WINDOWS:
+        for process in _family(pid):
+            try:
+                process.kill() if force else process.terminate()
+            except psutil.NoSuchProcess:
+                continue
+        return
+    try:
+        os.killpg(pid, signal.SIGKILL if force else signal.SIGTERM)
+    except ProcessLookupError:
+        return
+
+
+def _family(pid: int) -> list[psutil.Process]:
+    try:
+        head = psutil.Process(pid)
+        return [*head.children(recursive=True), head]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def sync_folder(path: Path) -> None:
+    """Flush a folder's entries to disk, so that a rename survives a power cut. Windows does so by itself."""
+    if current() == WINDOWS:
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def replace(source: Path, target: Path) -> None:
+    """Put ``source`` in the place of the file ``target`` in one step.
+
+    Windows refuses while another program (a virus scanner, an indexer) has the target open, mostly for an instant: it is
+    tried again for two seconds.
+
+    Raises:
+        OSError: it cannot be replaced.
+    """
+    attempts = 20 if current() == WINDOWS else 1
+    for attempt in range(attempts):
+        try:
+            os.replace(source, target)
+            return
+        except PermissionError:
+            if attempt == attempts - 1:
+                raise
+            time.sleep(0.1)
+
+
+def has_display() -> bool:
+    """Whether a window can be shown."""
+    if current() == LINUX:
+        named = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+        return bool(named or os.environ.get("QT_QPA_PLATFORM"))
+    return True
+
+
+def system_libraries_hint() -> str:
+    """The command that installs what Qt needs, empty where nothing is missing by design."""
+    if current() == LINUX:
+        return "sudo apt-get install libegl1 libgl1 libxkbcommon0 libdbus-1-3 libfontconfig1 libxcb-cursor0"
+    return ""

@@ -1,0 +1,47 @@
+"""The child: ``python -m engine.worker FOLDER`` for a job, ``python -m engine.worker --session KIND`` for a session.
+
+Started by name from `engine.host`; nothing imports it. Its standard output is the private event channel: it is moved to
+another descriptor first, and descriptor 1 then points at the log, so that a library's print can corrupt nothing.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import sys
+from pathlib import Path
+
+
+def main(arguments: list[str]) -> int:
+    """Do what the command line names; gives the exit code."""
+    private = os.dup(1)
+    os.dup2(2, 1)
+    faulthandler.enable(2)
+    _set_environment()
+    if arguments[:1] == ["--session"] and len(arguments) == 2:
+        from engine.worker.session import serve
+
+        return serve(arguments[1], private)
+    if len(arguments) == 1:
+        from engine.worker.job import work
+
+        return work(Path(arguments[0]), private)
+    print("usage: python -m engine.worker FOLDER | --session KIND", file=sys.stderr)
+    return 2
+
+
+def _set_environment() -> None:
+    """What the libraries must know before they are imported. What the user has set stays."""
+    for name, value in {
+        "TOKENIZERS_PARALLELISM": "true",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+        "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
+        "BITSANDBYTES_NOWELCOME": "1",
+    }.items():
+        os.environ.setdefault(name, value)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,135 @@
+"""One job: read what to do, do it, tell how it ended."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from engine.host.follow import log_tail
+from engine.project.atomic import disk_error, read_json
+from engine.project.run_folder import JobFolder, RunFolder
+from engine.protocol.channel import Channel
+from engine.protocol.errors import EXIT_DONE, EXIT_MACHINE, Failure, Stopped, UserError
+from engine.protocol.events import DONE, FAILED, STOPPED, Finished, JobStarted, Result
+from engine.protocol.text import say
+from engine.worker.channel import WorkerChannel
+
+Arguments = dict[str, Any]
+
+
+def work(path: Path, descriptor: int) -> int:
+    """Do the job of the folder; gives the exit code. The last event is always a `Finished`."""
+    folder = JobFolder(path)
+    channel = WorkerChannel(descriptor, folder.commands)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    signal.signal(signal.SIGTERM, _ended)
+    try:
+        job = read_json(folder.job)
+        channel.emit(JobStarted(kind=job["kind"], pid=os.getpid(), resumed_from=_last_checkpoint(job)))
+        value = JOBS[job["kind"]](job["arguments"], channel)
+        channel.emit(Result(value=value))
+        channel.emit(Finished(status=str(value.get("status", DONE))))
+        return EXIT_DONE
+    except (Stopped, KeyboardInterrupt):
+        channel.emit(Finished(status=STOPPED))
+        return EXIT_DONE
+    except Exception as error:  # the one place where anything at all becomes a sentence; the traceback goes to the log
+        traceback.print_exc()
+        failure = explain(error, folder.log)
+        channel.emit(Finished(status=FAILED, failure=failure))
+        return failure.exit_code
+
+
+def _ended(number: int, frame: Any) -> None:
+    """Second rung of the stop ladder: leave whatever is being done, as after a stop."""
+    raise Stopped
+
+
+def explain(error: Exception, log: Path) -> Failure:
+    """What a person should know of ``error``."""
+    if isinstance(error, UserError):
+        return Failure.of(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        return Failure.of(disk_error(error, Path(error.filename or log)))
+    details = "".join(traceback.format_exception(error))
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        from engine.host.diagnose import diagnose
+
+        return diagnose(EXIT_MACHINE, details)
+    return Failure(
+        "internal",
+        say("Something unexpected went wrong: {error}", "发生意外错误：{error}", error=_short(error)),
+        say("The log has the details; a report of it helps.", "详情见日志；欢迎反馈。"),
+        details=details + "\n" + log_tail(log),
+        exit_code=EXIT_MACHINE,
+    )
+
+
+def _short(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0][:200]}" if text else type(error).__name__
+
+
+def _last_checkpoint(job: dict[str, Any]) -> int:
+    """The step that a resumed run goes on from, 0 for any other job."""
+    if job["kind"] != "resume":
+        return 0
+    from engine.train.checkpoints import latest
+
+    checkpoint = latest(RunFolder(Path(job["arguments"]["run"])))
+    return checkpoint.step if checkpoint else 0
+
+
+def _train(arguments: Arguments, channel: Channel) -> dict[str, Any]:
+    from engine.train.run import train
+
+    return train(_run(arguments), channel)
+
+
+def _resume(arguments: Arguments, channel: Channel) -> dict[str, Any]:
+    from engine.train.run import train
+
+    return train(_run(arguments), channel, resume=True)
+
+
+def _evaluate(arguments: Arguments, channel: Channel) -> dict[str, Any]:
+    from engine.evaluate.run import evaluate
+
+    return evaluate(_run(arguments), channel, rows=arguments.get("rows"))
+
+
+def _merge(arguments: Arguments, channel: Channel) -> dict[str, Any]:
+    from engine.merge.adapter import merge
+
+    return merge(_run(arguments), Path(arguments["out"]), channel)
+
+
+def _export(arguments: Arguments, channel: Channel) -> dict[str, Any]:
+    run, out = _run(arguments), Path(arguments["out"])
+    if arguments["to"] == "adapter":
+        from engine.export.adapter_work import export_adapter
+
+        return export_adapter(run, out, channel)
+    from engine.export.gguf_work import export_gguf
+
+    return export_gguf(run, out, arguments["quantize"], channel)
+
+
+def _run(arguments: Arguments) -> RunFolder:
+    return RunFolder(Path(arguments["run"]))
+
+
+JOBS: dict[str, Callable[[Arguments, Channel], dict[str, Any]]] = {
+    "train": _train,
+    "resume": _resume,
+    "evaluate": _evaluate,
+    "merge": _merge,
+    "export": _export,
+}
