@@ -1,0 +1,179 @@
+"""The evaluation of a run as it is kept: figures of base and tuned model, the verdict, and every row's two answers.
+
+The file is ``evaluation.json`` in the run's folder. Light: the window and the command line read it from here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cache
+
+from pydantic import TypeAdapter, ValidationError
+
+from engine.project.atomic import read_json, write_json
+from engine.project.run_folder import RunFolder
+from engine.protocol.errors import UserError
+from engine.protocol.text import Text, say
+
+EVALUATION_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """One model's figures. None where the metric does not apply; `Evaluation.notes` says why.
+
+    Attributes:
+        loss: nats per learned token.
+        perplexity: exp(loss).
+        token_accuracy: share of learned tokens that the model would have chosen, given the right text before them.
+        exact_match: share of answers that are the reference answer.
+        rouge_l: mean ROUGE-L F1 of the answers, 0 to 1.
+        preference_accuracy: share of rows whose chosen answer is preferred; preference runs only.
+        ranking_accuracy: share of rows whose chosen answer has the higher log-probability; preference runs only.
+    """
+
+    loss: float | None
+    perplexity: float | None
+    token_accuracy: float | None
+    exact_match: float | None
+    rouge_l: float | None
+    preference_accuracy: float | None = None
+    ranking_accuracy: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SideOfRow:
+    """What one model did with one row. None where it does not apply (an answer: the row was too long to be asked)."""
+
+    answer: str | None
+    exact: bool | None
+    rouge_l: float | None
+    loss: float | None
+    token_accuracy: float | None
+    cut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluatedRow:
+    """One held-out row.
+
+    Attributes:
+        where: file and line.
+        prompt: the last user turn.
+        reference: the right answer (the chosen one in a preference row).
+        base, tuned: what each model did.
+    """
+
+    where: str
+    prompt: str
+    reference: str
+    base: SideOfRow
+    tuned: SideOfRow
+
+    @property
+    def changed(self) -> bool:
+        """Base and tuned gave different answers."""
+        return self.base.answer != self.tuned.answer
+
+    @property
+    def gain(self) -> float:
+        """How much better the tuned answer is, −2 to 2: exact match weighs most, then ROUGE-L."""
+        exact = float(bool(self.tuned.exact)) - float(bool(self.base.exact))
+        return exact + (self.tuned.rouge_l or 0.0) - (self.base.rouge_l or 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Rows on which tuned is better, worse, the same as base; ``p_value`` of the exact two-sided sign test."""
+
+    better: int
+    worse: int
+    same: int
+    p_value: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Was it worth it.
+
+    Attributes:
+        answers: by the answers (exact match first, ROUGE-L where that is equal).
+        losses: by the rows' loss.
+        changed: share of answers that the adapter changed; None when none was asked.
+    """
+
+    answers: Comparison
+    losses: Comparison
+    changed: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Base against tuned on held-out rows.
+
+    Attributes:
+        base, tuned: figures.
+        verdict: rows better and worse.
+        rows: every row measured, in the order of the held-out file.
+        notes: metric → why it is None, or how it is to be read.
+        held_out: rows in the held-out file; `rows` may be a sample of them.
+        max_new_tokens: where answers were cut.
+        seconds: how long it took.
+        created: epoch seconds.
+    """
+
+    base: Scores
+    tuned: Scores
+    verdict: Verdict
+    rows: tuple[EvaluatedRow, ...]
+    notes: dict[str, Text] = field(default_factory=dict)
+    held_out: int = 0
+    max_new_tokens: int = 0
+    seconds: float = 0.0
+    created: float = 0.0
+    version: int = EVALUATION_VERSION
+
+    def best(self, count: int) -> tuple[EvaluatedRow, ...]:
+        """Rows that gained most, best first; only rows that gained."""
+        gained = [row for row in self.rows if row.gain > 0]
+        return tuple(sorted(gained, key=lambda row: -row.gain)[:count])
+
+    def worst(self, count: int) -> tuple[EvaluatedRow, ...]:
+        """Rows that the tuned model answers worst, worst first: by ROUGE-L, then by loss; only rows not exact."""
+        missed = [row for row in self.rows if not row.tuned.exact]
+        return tuple(sorted(missed, key=lambda row: (row.tuned.rouge_l or 0.0, -(row.tuned.loss or 0.0)))[:count])
+
+    def changed(self) -> tuple[EvaluatedRow, ...]:
+        """Rows whose answers differ between base and tuned."""
+        return tuple(row for row in self.rows if row.changed)
+
+
+def write_evaluation(run: RunFolder, evaluation: Evaluation) -> None:
+    """Keep the evaluation. Raises `UserError` when the disk does not take it."""
+    write_json(run.evaluation, _adapter().dump_python(evaluation, mode="json"))
+
+
+def read_evaluation(run: RunFolder) -> Evaluation | None:
+    """The run's last evaluation, or None when there is none yet.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    if not run.evaluation.is_file():
+        return None
+    plain = read_json(run.evaluation)
+    try:
+        return _adapter().validate_python(plain)
+    except ValidationError as error:
+        raise UserError(
+            "file.damaged",
+            say("{name} is not an evaluation.", "{name} 不是有效的评估结果。", name=run.evaluation.name),
+            say("Evaluate the run again.", "请重新评估这次训练。"),
+            where=str(run.evaluation),
+            details=str(error),
+        ) from error
+
+
+@cache
+def _adapter() -> TypeAdapter[Evaluation]:
+    return TypeAdapter(Evaluation)
