@@ -27,6 +27,19 @@ class LinearShape:
 
 
 @dataclass(frozen=True, slots=True)
+class Numbers:
+    """How wide numbers are while training, for a method's memory formula.
+
+    Attributes:
+        width: bytes of an activation: 2 in 16-bit (under autocast), 4 in fp32.
+        mask: bytes that dropout keeps per value: 1 on a GPU, 4 on the CPU.
+    """
+
+    width: int
+    mask: int
+
+
+@dataclass(frozen=True, slots=True)
 class Method:
     """A way to train few weights of a model.
 
@@ -36,6 +49,8 @@ class Method:
         settings: the recipe section with the method's own fields.
         quantised: base weights are kept in 4-bit while training.
         trained_parameters: (linear layers, settings) → number of trained weights.
+        kept_per_token: (linear layers, settings, numbers) → bytes per token, all layers together, that the adapters keep
+            for the backward pass beside what the base model keeps; for the memory forecast.
         describe: settings → a short label with the main figure ("QLoRA, rank 16").
         work: module that holds the heavy part, imported by name in a worker; see CONTRIBUTING.md, "A method".
         relative_time: seconds per step against 16-bit LoRA, for the forecast; ``source`` says where from.
@@ -48,6 +63,7 @@ class Method:
     settings: type[MethodSettings]
     quantised: bool
     trained_parameters: Callable[[tuple[LinearShape, ...], Any], int]
+    kept_per_token: Callable[[tuple[LinearShape, ...], Any, Numbers], int]
     describe: Callable[[Any], Text]
     work: str
     relative_time: float

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from engine.methods.declare import LinearShape, Method
+from engine.methods.declare import LinearShape, Method, Numbers
 from engine.protocol.text import Text, say
 from engine.recipe.fields import setting
 from engine.recipe.recipe import MethodSettings
@@ -33,6 +33,17 @@ def trained_parameters(layers: tuple[LinearShape, ...], settings: Ia3Settings) -
     return outputs + (inputs if settings.feed_forward else 0)
 
 
+def kept_per_token(layers: tuple[LinearShape, ...], settings: Ia3Settings, numbers: Numbers) -> int:
+    """Bytes per token that the scales keep for the backward pass, all layers together: what they multiply.
+
+    peft multiplies the feed-forward's input in fp32. Source: our count of tensors saved by autograd (torch 2.13, peft
+    0.21, transformers 5.23), equal to within 1%.
+    """
+    outputs = sum(numbers.width * s.outputs * s.count for s in layers if s.name in OUTPUT_SCALED)
+    inputs = sum(4 * s.inputs * s.count for s in layers if s.name in INPUT_SCALED)
+    return outputs + (inputs if settings.feed_forward else 0)
+
+
 def _describe(settings: Ia3Settings) -> Text:
     return say("(IA)³", "(IA)³")
 
@@ -44,6 +55,7 @@ IA3 = Method(
     settings=Ia3Settings,
     quantised=False,
     trained_parameters=trained_parameters,
+    kept_per_token=kept_per_token,
     describe=_describe,
     work="engine.methods.ia3_work",
     relative_time=0.95,

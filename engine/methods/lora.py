@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from engine.methods.declare import LinearShape, Method
+from engine.methods.declare import LinearShape, Method, Numbers
 from engine.protocol.text import Text, say
 from engine.recipe.fields import setting
 from engine.recipe.recipe import MethodSettings
@@ -101,6 +101,34 @@ def trained_parameters(layers: tuple[LinearShape, ...], settings: LoraSettings) 
     return sum(settings.rank * (s.inputs + s.outputs) * s.count for s in layers if s.name in wanted)
 
 
+def kept_per_token(layers: tuple[LinearShape, ...], settings: LoraSettings, numbers: Numbers) -> int:
+    """Bytes per token that the adapters keep for the backward pass, all layers together.
+
+    A keeps its input and B keeps A's output (the rank). peft's input copy is the layer's own after dropout or autocast;
+    in fp32 without dropout q, k, v share one input, gate and up another, and o's is the attention's output, kept anyway.
+    Source: our count of tensors saved by autograd (torch 2.13, peft 0.21, transformers 5.23), equal to within 1%.
+    """
+    wanted = [s for s in layers if s.name in TARGETS[settings.targets]]
+    ranks = sum(settings.rank * numbers.width * s.count for s in wanted)
+    if settings.dropout > 0:
+        return ranks + sum((numbers.width + numbers.mask) * s.inputs * s.count for s in wanted)
+    if numbers.width == 2:
+        return ranks + sum(numbers.width * s.inputs * s.count for s in wanted)
+    shared = {_INPUT[s.name]: numbers.width * s.inputs * s.count for s in wanted if _INPUT[s.name]}
+    return ranks + sum(shared.values())
+
+
+_INPUT = {
+    "q_proj": "attention",
+    "k_proj": "attention",
+    "v_proj": "attention",
+    "o_proj": "",
+    "gate_proj": "feed_forward",
+    "up_proj": "feed_forward",
+    "down_proj": "product",
+}
+
+
 def _describe_lora(settings: LoraSettings) -> Text:
     return say("LoRA 16-bit, rank {r}", "LoRA 16 位，秩 {r}", r=settings.rank)
 
@@ -116,6 +144,7 @@ LORA = Method(
     settings=LoraSettings,
     quantised=False,
     trained_parameters=trained_parameters,
+    kept_per_token=kept_per_token,
     describe=_describe_lora,
     work="engine.methods.lora_work",
     relative_time=1.0,
@@ -129,6 +158,7 @@ QLORA = Method(
     settings=QloraSettings,
     quantised=True,
     trained_parameters=trained_parameters,
+    kept_per_token=kept_per_token,
     describe=_describe_qlora,
     work="engine.methods.lora_work",
     relative_time=1.25,
