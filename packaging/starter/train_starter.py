@@ -45,9 +45,9 @@ CHAT_TEMPLATE = """{%- for message in messages -%}
 {%- endif -%}
 """
 LABEL_NONE = -100
-TOKENS_PER_STEP = 2048
+TOKENS_PER_STEP = 1024
 PEAK_RATE = 2e-3
-WARM_UP = 100
+WARM_UP = 200
 
 
 def _splitter(pattern: str) -> pre_tokenizers.PreTokenizer:
@@ -92,7 +92,7 @@ def configuration(tokenizer: Tokenizer) -> LlamaConfig:
     """All widths are multiples of 256, the block of llama.cpp's K-quants."""
     begin, end, pad = (tokenizer.token_to_id(token) for token in (BEGIN, END, PAD))
     return LlamaConfig(
-        vocab_size=tokenizer.get_vocab_size(), hidden_size=256, intermediate_size=768, num_hidden_layers=4,
+        vocab_size=tokenizer.get_vocab_size(), hidden_size=256, intermediate_size=512, num_hidden_layers=4,
         num_attention_heads=4, num_key_value_heads=4, head_dim=64, max_position_embeddings=1024, rms_norm_eps=1e-5,
         tie_word_embeddings=True, bos_token_id=begin, eos_token_id=end, pad_token_id=pad,
     )
@@ -150,11 +150,11 @@ def rate(step: int, steps: int) -> float:
     return PEAK_RATE * min(1.0, (step + 1) / WARM_UP, (steps - step) / max(1, steps - WARM_UP))
 
 
-def train(tokenizer: Tokenizer, steps: int) -> LlamaForCausalLM:
-    """Trains the model from scratch on the CPU in 32-bit floats."""
+def train(tokenizer: Tokenizer, steps: int, out: Path, save_every: int = 0) -> LlamaForCausalLM:
+    """Trains the model from scratch on the CPU in 32-bit floats; ``save_every`` steps it writes the weights so far."""
     torch.manual_seed(SEED)
     torch.use_deterministic_algorithms(True)
-    torch.set_num_threads(2)  # the sums of a matrix product depend on the number of threads
+    torch.set_num_threads(1)  # sums depend on the number of threads; with one, a busy machine writes the same bytes
     config = configuration(tokenizer)
     model = LlamaForCausalLM(config)
     matrices = [weight for weight in model.parameters() if weight.dim() > 1]
@@ -175,6 +175,8 @@ def train(tokenizer: Tokenizer, steps: int) -> LlamaForCausalLM:
         optimizer.step()
         optimizer.zero_grad()
         seen += ids.numel()
+        if save_every and step % save_every == save_every - 1:
+            write_model(model, out)
         if step % 100 == 0 or step == steps - 1:
             spent = time.monotonic() - started
             print(f"step {step} loss {loss.item():.4f} tokens {seen} seconds {spent:.0f}", flush=True)
@@ -204,7 +206,8 @@ def write_configuration(config: LlamaConfig, out: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[2] / "resources" / "starter")
-    parser.add_argument("--steps", type=int, default=3200)
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--save-every", type=int, default=0, help="write the weights so far every so many steps")
     parser.add_argument("--tokenizer-only", action="store_true")
     options = parser.parse_args()
     tokenizer = train_tokenizer()
@@ -212,7 +215,7 @@ def main() -> None:
     write_configuration(configuration(tokenizer), options.out)
     print(f"vocabulary {tokenizer.get_vocab_size()}", flush=True)
     if not options.tokenizer_only:
-        print(write_model(train(tokenizer, options.steps), options.out))
+        print(write_model(train(tokenizer, options.steps, options.out, options.save_every), options.out))
 
 
 if __name__ == "__main__":
