@@ -1,0 +1,69 @@
+"""A worker that misbehaves as its job asks: started in the real one's place by `test_supervision`.
+
+``job.json``'s arguments: ``steps`` to tell of, then ``end``: "well", "crash", "silent", "killed", "half-line" or "hang";
+``ignore``: rungs of the stop ladder it does not listen to.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+
+def main(folder: Path) -> int:
+    asked = json.loads((folder / "job.json").read_text())["arguments"]
+    ignore = asked.get("ignore", [])
+    if "terminated" in ignore:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    tell(type="job_started", kind="train", pid=os.getpid())
+    for step in range(1, asked.get("steps", 3) + 1):
+        tell(type="step", step=step, steps=10, epoch=0.1, loss=1.0, learning_rate=0.1)
+    return ENDS[asked["end"]](folder, ignore)
+
+
+def tell(**event: object) -> None:
+    os.write(1, (json.dumps(event) + "\n").encode())
+
+
+def well(folder: Path, ignore: list[str]) -> int:
+    tell(type="finished", status="done")
+    return 0
+
+
+def crash(folder: Path, ignore: list[str]) -> int:
+    raise RuntimeError("CUDA out of memory. Tried to allocate 20 GiB")
+
+
+def silent(folder: Path, ignore: list[str]) -> int:
+    return 5
+
+
+def killed(folder: Path, ignore: list[str]) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return 0
+
+
+def half_line(folder: Path, ignore: list[str]) -> int:
+    os.write(1, b'{"type": "step", "st')
+    return 5
+
+
+def hang(folder: Path, ignore: list[str]) -> int:
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
+    (folder / "child.pid").write_text(str(child.pid))
+    while True:
+        if "asked" not in ignore and (folder / "commands.jsonl").exists():
+            child.kill()
+            child.wait()
+            tell(type="finished", status="stopped")
+            return 0
+        time.sleep(0.02)
+
+
+ENDS = {"well": well, "crash": crash, "silent": silent, "killed": killed, "half-line": half_line, "hang": hang}
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

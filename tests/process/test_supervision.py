@@ -1,0 +1,167 @@
+"""The host against real processes that misbehave: the end is always told, and stop means stop."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from engine.host import control, launch, platform
+from engine.host.control import send
+from engine.host.follow import Follower, last_status, replay
+from engine.host.launch import is_alive, running_pid, start_job
+from engine.project.run_folder import JobFolder
+from engine.protocol.errors import UserError
+from engine.protocol.events import Event, Finished, StepDone
+from engine.protocol.state import JobState, apply_all
+
+FAKE = Path(__file__).parent / "misbehaving.py"
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[JobFolder]:
+    """A job folder whose worker is the misbehaving one; whatever is left of it is ended."""
+
+    def start(arguments: list[str], stdin: Any, stdout: Any, stderr: Any, *, detached: bool) -> Any:
+        return platform.start(
+            [sys.executable, str(FAKE), *arguments],
+            folder=tmp_path,
+            environment={},
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            detached=detached,
+        )
+
+    monkeypatch.setattr(launch, "_start", start)
+    folder = JobFolder(tmp_path / "一个 job")
+    yield folder
+    pid = running_pid(folder)
+    if pid is not None:
+        platform.end_group(pid, force=True)
+    _until(lambda: not is_alive(folder))
+
+
+def _until(done: Any, seconds: float = 15.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(0.01)
+
+
+def _follow(job: JobFolder) -> list[Event]:
+    follower, events = Follower(job), list[Event]()
+    _until(lambda: events.extend(follower.poll()) or any(isinstance(event, Finished) for event in events))
+    return events
+
+
+@pytest.mark.parametrize(
+    ("end", "status", "code", "derived"),
+    [
+        ("well", "done", "", False),
+        ("crash", "failed", "memory.gpu", True),
+        ("silent", "failed", "process.ended", True),
+        ("killed", "failed", "process.killed", True),
+        ("half-line", "failed", "process.ended", True),
+    ],
+)
+def test_the_end_is_always_told(job: JobFolder, end: str, status: str, code: str, derived: bool) -> None:
+    start_job(job, "train", {"end": end})
+    events = _follow(job)
+    last = events[-1]
+    assert isinstance(last, Finished)
+    assert (last.status, last.derived) == (status, derived)
+    assert (last.failure.code if last.failure else "") == code
+    assert sum(isinstance(event, StepDone) for event in events) == 3
+    # A second reader, as a new window would be, learns the same from the file alone.
+    assert replay(job).status == status
+    assert last_status(job) == status
+    assert sum(isinstance(event, Finished) for event in Follower(job).poll()) == 1
+
+
+def test_a_new_window_sees_the_same_state(job: JobFolder) -> None:
+    start_job(job, "train", {"end": "hang", "steps": 5})
+    follower, events = Follower(job), list[Event]()
+    _until(lambda: events.extend(follower.poll()) or apply_all(JobState(), events).step == 5)
+    assert last_status(job) == "working"
+    assert replay(job) == apply_all(JobState(), events)
+    control.stop(job)
+    events += follower.poll()
+    assert replay(job) == apply_all(JobState(), events)
+
+
+@pytest.mark.parametrize(
+    ("ignore", "rung"), [([], "asked"), (["asked"], "terminated"), (["asked", "terminated"], "killed")]
+)
+def test_stop_means_stop(job: JobFolder, ignore: list[str], rung: str) -> None:
+    start_job(job, "train", {"end": "hang", "ignore": ignore})
+    child_file = job.path / "child.pid"
+    _until(lambda: child_file.exists() and child_file.read_text())
+    child = psutil.Process(int(child_file.read_text()))
+    assert control.stop(job, save_seconds=0.3, terminate_seconds=0.3) == rung
+    assert not is_alive(job)
+    _until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+    last = _follow(job)[-1]
+    assert isinstance(last, Finished)
+    assert (last.status, last.failure) == ("stopped", None)
+    assert last.derived == (rung != "asked")
+    assert last.rung == (rung if last.derived else "")
+
+
+def test_stopping_what_has_ended_needs_no_rung(job: JobFolder) -> None:
+    start_job(job, "train", {"end": "well"})
+    _follow(job)
+    _until(lambda: not is_alive(job))
+    assert control.stop(job) == ""
+    assert not job.commands.exists()
+
+
+def test_one_job_at_a_time_in_a_folder(job: JobFolder) -> None:
+    start_job(job, "train", {"end": "hang"})
+    with pytest.raises(UserError, match="already"):
+        start_job(job, "train", {"end": "hang"})
+    control.stop(job)
+
+
+def test_a_second_process_continues_the_record(job: JobFolder) -> None:
+    start_job(job, "train", {"end": "silent"})
+    _follow(job)
+    _until(lambda: not is_alive(job))
+    start_job(job, "resume", {"end": "well"})
+    follower, events = Follower(job), list[Event]()
+    _until(lambda: events.extend(follower.poll()) or apply_all(JobState(), events).status == "done")
+    assert sum(isinstance(event, Finished) for event in events) == 2
+
+
+def test_another_process_with_the_same_number_is_not_the_job(job: JobFolder) -> None:
+    job.path.mkdir()
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)"])
+    try:
+        launch.process_file(job).write_text(f'{{"pid": {other.pid}, "created": 1.0}}')
+        assert not is_alive(job)
+        assert control.stop(job) == ""
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_commands_reach_the_worker_in_order(job: JobFolder) -> None:
+    from engine.worker.channel import WorkerChannel
+
+    job.path.mkdir()
+    channel = WorkerChannel(1, job.commands)
+    assert channel.commands() == []
+    for name in ("pause", "continue"):
+        send(job, name)
+    assert [command.name for command in channel.commands()] == ["pause", "continue"]
+    with job.commands.open("ab") as file:
+        file.write(b'not json\n{"name": "st')
+    assert channel.commands() == []
+    with job.commands.open("ab") as file:
+        file.write(b'op"}\n')
+    assert [command.name for command in channel.commands()] == ["stop"]

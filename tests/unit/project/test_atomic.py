@@ -1,0 +1,58 @@
+"""A file is complete or absent, whatever goes wrong."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from engine.project import atomic
+from engine.protocol.errors import UserError
+
+
+def test_replaces_whole(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "数据 1.json"
+    atomic.write_json(path, {"a": "甲"})
+    atomic.write_json(path, {"a": "乙"})
+    assert atomic.read_json(path) == {"a": "乙"}
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+def test_a_failure_half_way_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    atomic.write_text(path, "old")
+    with pytest.raises(RuntimeError), atomic.writing(path) as file:
+        file.write(b"half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "exit_code"),
+    [
+        (errno.ENOSPC, "disk.full", 1),
+        (errno.EACCES, "disk.read_only", 1),
+        (errno.EROFS, "disk.read_only", 1),
+        (errno.EIO, "disk.error", 1),
+    ],
+)
+def test_the_disk_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: str, exit_code: int
+) -> None:
+    def refuse(handle: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(UserError) as caught:
+        atomic.write_text(tmp_path / "f", "x")
+    assert (caught.value.problem.code, caught.value.exit_code) == (code, exit_code)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_file_is_said(tmp_path: Path) -> None:
+    (tmp_path / "f.json").write_text('{"a": ')
+    with pytest.raises(UserError, match="damaged"):
+        atomic.read_json(tmp_path / "f.json")
+    with pytest.raises(UserError, match="does not exist"):
+        atomic.read_json(tmp_path / "g.json")

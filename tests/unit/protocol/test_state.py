@@ -1,0 +1,83 @@
+"""The state of a job follows from its events alone."""
+
+import time
+
+from engine.protocol.events import (
+    CheckpointSaved,
+    Continued,
+    Event,
+    Finished,
+    Gauge,
+    HeldOut,
+    JobStarted,
+    Launched,
+    Note,
+    Result,
+    RunPlanned,
+    Stage,
+    StepDone,
+    Unknown,
+    Waiting,
+)
+from engine.protocol.state import JobState, apply, apply_all
+from engine.protocol.text import say
+
+
+def _step(number: int, loss: float = 1.0) -> StepDone:
+    return StepDone(step=number, steps=10, epoch=number / 10, loss=loss, learning_rate=1e-4, time=float(number))
+
+
+RUN: list[Event] = [
+    Launched(kind="train"),
+    JobStarted(kind="train", pid=7, time=1.0),
+    Stage(name="load", text=say("Loading", "加载")),
+    RunPlanned(steps=10, epochs=1, rows=90, held_out=10, trained_parameters=5, all_parameters=100, device="cpu"),
+    *[_step(n) for n in range(1, 5)],
+    HeldOut(step=4, loss=0.9),
+    CheckpointSaved(step=4, path="checkpoints/step-000004"),
+    Gauge(memory_gib=1.0),
+    *[_step(n) for n in range(5, 7)],
+]
+
+
+def test_the_course_of_a_run() -> None:
+    state = apply_all(JobState(), RUN)
+    assert (state.status, state.kind, state.pid, state.step, state.total_steps) == ("working", "train", 7, 6, 10)
+    assert state.best == HeldOut(step=4, loss=0.9)
+    state = apply(state, Waiting(step=6))
+    assert state.status == "waiting"
+    state = apply_all(state, [Continued(), Note(text=say("a", "b")), Result(value={"steps": 6}), Finished(status="done", time=9.0)])
+    assert (state.status, state.is_over, state.ended, state.result) == ("done", True, 9.0, {"steps": 6})
+
+
+def test_one_by_one_equals_all_at_once() -> None:
+    state = JobState()
+    for event in RUN:
+        state = apply(state, event)
+    assert state == apply_all(JobState(), RUN)
+
+
+def test_a_resumed_run_drops_what_it_will_repeat() -> None:
+    state = apply_all(JobState(), [*RUN, Finished(status="failed")])
+    state = apply_all(state, [Launched(kind="resume")])
+    assert (state.status, state.failure, state.step) == ("starting", None, 6)
+    state = apply_all(state, [JobStarted(kind="resume", pid=8, resumed_from=4), _step(5, 0.5)])
+    assert [step.step for step in state.steps] == [1, 2, 3, 4, 5]
+    assert state.steps[-1].loss == 0.5
+    assert len(state.checkpoints) == 1
+
+
+def test_an_unknown_event_changes_nothing() -> None:
+    state = apply_all(JobState(), RUN)
+    assert apply(state, Unknown(name="new")) == state
+
+
+def test_many_events_take_linear_time() -> None:
+    def seconds(count: int) -> float:
+        events = [_step(n) for n in range(count)]
+        began = time.perf_counter()
+        apply_all(JobState(), events)
+        return time.perf_counter() - began
+
+    seconds(1000)
+    assert min(seconds(40_000) for _ in range(3)) < 40 * max(min(seconds(4000) for _ in range(3)), 1e-4)
