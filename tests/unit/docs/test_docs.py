@@ -1,0 +1,47 @@
+"""The docs say what the code does."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+from engine.cli import _parser
+from engine.protocol.events import COMMANDS, EVENTS
+
+
+def test_the_recipe_page_is_current(repository: Path) -> None:
+    spec = importlib.util.spec_from_file_location("write_docs", repository / "packaging" / "write_docs.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    page = (repository / "docs" / "recipe.md").read_text(encoding="utf-8")
+    assert page == module.recipe_page(), "run python packaging/write_docs.py"
+
+
+def test_the_protocol_page_names_every_event_and_its_fields(repository: Path) -> None:
+    page = (repository / "docs" / "protocol.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    for name, kind in EVENTS.items():
+        if name == "unknown":
+            continue
+        about = [row for row in rows if f"`{name}`" in row.split("|")[1]]
+        assert len(about) == 1, f"docs/protocol.md has no row for the event {name}"
+        for field in set(kind.__dataclass_fields__) - {"time"}:
+            assert f"`{field}`" in about[0], f"docs/protocol.md does not name {name}.{field}"
+    for command in COMMANDS:
+        assert f'"{command}"' in page
+
+
+def test_the_command_line_page_names_every_command(repository: Path) -> None:
+    page = (repository / "docs" / "command-line.md").read_text(encoding="utf-8")
+    usage = _parser().format_help()
+    commands = re.findall(r"^    (\w+) ", usage, re.MULTILINE)
+    assert len(commands) >= 10
+    for command in commands:
+        assert f"`lorimer {command}" in page
+
+
+def test_the_docs_speak_of_the_project_alone(repository: Path) -> None:
+    for path in [repository / "README.md", repository / "CONTRIBUTING.md", *(repository / "docs").glob("*.md")]:
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"/work/|/root/|pypi\.org|files\.pythonhosted", text), path
