@@ -21,7 +21,7 @@ class DpoSettings(ObjectiveSettings):
         help=say("Lower moves further from the base model.", "越低离基础模型越远。"),
         gt=0,
         le=10,
-        source="spec, Objectives",
+        source="Rafailov et al. 2023",
     )
 
 

@@ -12,7 +12,9 @@ from engine.protocol.text import say
 from engine.recipe.fields import Section, setting
 
 RECIPE_VERSION = 1
-SPEC = "spec, Fit"
+COMMON = "common practice"
+QLORA_PAPER = "Dettmers et al. 2023 (QLoRA)"
+ALPACA = "Stanford Alpaca"
 
 
 class MethodSettings(Section):
@@ -125,7 +127,7 @@ class DataSettings(Section):
         help=say("Rows that are never trained on, to measure with.", "不参与训练、用于评估的行。"),
         ge=0.0,
         le=0.5,
-        source=SPEC,
+        source=COMMON,
     )
     held_out_file: str = setting(
         "",
@@ -154,7 +156,7 @@ class TrainSettings(Section):
         gt=0,
         le=1000,
         basic=True,
-        source=SPEC,
+        source=ALPACA,
     )
     max_steps: int = setting(
         0,
@@ -171,7 +173,7 @@ class TrainSettings(Section):
         gt=0,
         le=1.0,
         basic=True,
-        source=SPEC,
+        source=QLORA_PAPER,
     )
     scheduler: Literal["cosine", "linear", "constant"] = setting(
         "cosine",
@@ -183,7 +185,7 @@ class TrainSettings(Section):
             "linear": say("linear", "线性"),
             "constant": say("constant", "不变"),
         },
-        source=SPEC,
+        source=ALPACA,
     )
     warmup_ratio: float = setting(
         0.03,
@@ -192,7 +194,7 @@ class TrainSettings(Section):
         help=say("Share of the steps in which the rate rises from 0.", "学习率从 0 升起的步数比例。"),
         ge=0,
         le=0.5,
-        source=SPEC,
+        source=QLORA_PAPER,
     )
     batch_size: int = setting(
         4,
@@ -239,7 +241,7 @@ class TrainSettings(Section):
         help=say("Larger gradients are scaled down to this norm.", "更大的梯度会缩小到这个范数。"),
         gt=0,
         le=1000,
-        source=SPEC,
+        source=QLORA_PAPER,
     )
     precision: Literal["auto", "bf16", "fp16", "fp32"] = setting(
         "auto",
@@ -258,7 +260,7 @@ class TrainSettings(Section):
         label=say("Recompute to save memory", "重算以省显存"),
         term="activation checkpointing",
         help=say("Needs much less memory and about 30% more time.", "显存大减，时间约增 30%。"),
-        source="peers.md, axolotl docs",
+        source="axolotl documentation",
     )
     short_rows: Literal["grouped", "shuffled"] = setting(
         "grouped",
@@ -301,7 +303,7 @@ class TrainSettings(Section):
         ge=0,
         le=100,
         basic=True,
-        source=SPEC,
+        source=COMMON,
     )
     seed: int = setting(
         42,
