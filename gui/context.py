@@ -1,0 +1,60 @@
+"""What pages are given: the states, the bridge, and nothing hidden."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PySide6.QtCore import QObject
+
+from gui.bridge.bridge import Bridge
+from gui.state.data import DataState
+from gui.state.draft import DraftRecipe
+from gui.state.machine import MachineState
+from gui.state.models import ModelState
+from gui.state.notices import Notices
+from gui.state.plan import PlanState
+from gui.state.project import ProjectState
+from gui.state.run import RunState
+from gui.state.settings import AppSettings
+from gui.state.wizard import Wizard
+
+
+class AppContext(QObject):
+    """Everything a page may use.
+
+    Attributes:
+        settings: language and theme.
+        notices: what the user should know and no page says.
+        bridge: sessions, jobs, machine and background calls.
+        project: the open project, its runs, recent projects.
+        draft: the recipe under work.
+        data, models, plan: what is known of it.
+        machine: what this machine is and does.
+        runs: the run that is looked at, and its jobs.
+        wizard: which step is looked at, and where all stand.
+    """
+
+    def __init__(self, settings: AppSettings, project: Path, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.settings = settings
+        self.notices = Notices(self)
+        self.bridge = Bridge(self)
+        self.project = ProjectState(project, self)
+        self.draft = DraftRecipe(self)
+        self.data = DataState(self)
+        self.models = ModelState(self)
+        self.plan = PlanState(self)
+        self.machine = MachineState(self)
+        self.runs = RunState(self.bridge.jobs, self)
+        self.wizard = Wizard(self.data, self.models, self.plan, self.runs, self)
+        settings.setParent(self)
+        self._connect()
+
+    def _connect(self) -> None:
+        self.bridge.machine.detected.connect(self.machine.set_machine)
+        self.bridge.machine.gauged.connect(self.machine.set_gauge)
+
+    def close(self) -> None:
+        """Keep what is not kept yet and end every thread and session; jobs go on."""
+        self.draft.keep()
+        self.bridge.close()

@@ -1,0 +1,58 @@
+"""One job as the window sees it: its state computed from its events, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PySide6.QtCore import QObject, Signal
+
+from engine.project.run_folder import JobFolder
+from engine.protocol.events import Event
+from engine.protocol.state import JobState, apply_all
+from gui.bridge.jobs import JobWatcher
+
+
+class JobView(QObject):
+    """Follows one job at a time; replaying its events gives the same state again.
+
+    Attributes:
+        folder: the job that is followed, None when there is none.
+        state: what is known of it.
+
+    Signals:
+        changed: `state` or `folder` is another; at most ten times a second.
+        finished: the job's terminal event has come while it was followed (also when it is replayed).
+    """
+
+    changed = Signal()
+    finished = Signal()
+
+    def __init__(self, watcher: JobWatcher, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.folder: JobFolder | None = None
+        self.state = JobState()
+        self._watcher = watcher
+        watcher.happened.connect(self._take)
+
+    def follow(self, folder: JobFolder | None) -> None:
+        """Follow another job from its first event, or none."""
+        if self.folder is not None:
+            self._watcher.forget(self.folder)
+        self.folder, self.state = folder, JobState()
+        if folder is not None:
+            self._watcher.watch(folder)
+        self.changed.emit()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a job is followed that has not ended."""
+        return self.folder is not None and not self.state.is_over
+
+    def _take(self, path: Path, events: list[Event]) -> None:
+        if self.folder is None or path != self.folder.path:
+            return
+        was_over = self.state.is_over
+        self.state = apply_all(self.state, events)
+        self.changed.emit()
+        if self.state.is_over and not was_over:
+            self.finished.emit()

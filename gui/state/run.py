@@ -1,0 +1,67 @@
+"""The run that the Train, Evaluate, Compare and Export pages look at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from PySide6.QtCore import QObject, Signal
+
+from engine.project.run_folder import JobFolder, RunFolder
+from engine.protocol.errors import UserError
+from gui.bridge.jobs import JobWatcher
+from gui.state.job import JobView
+
+
+class RunState(QObject):
+    """One run: its training, and the later jobs on it.
+
+    Attributes:
+        run: the run that is looked at, None when there is none.
+        facts: ``run.json`` of it.
+        train, evaluate, export: its jobs (`export` also merges).
+
+    Signals:
+        selected: another run is looked at.
+        changed: any of its jobs' states.
+    """
+
+    selected = Signal()
+    changed = Signal()
+
+    def __init__(self, watcher: JobWatcher, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.run: RunFolder | None = None
+        self.facts: dict[str, Any] = {}
+        self.train = JobView(watcher, self)
+        self.evaluate = JobView(watcher, self)
+        self.export = JobView(watcher, self)
+        for job in (self.train, self.evaluate, self.export):
+            job.changed.connect(self.changed)
+
+    def select(self, run: RunFolder | None) -> None:
+        """Look at another run, or at none."""
+        self.run = run
+        self.facts = _facts(run)
+        self.train.follow(run)
+        self.evaluate.follow(_newest(run, "evaluate"))
+        self.export.follow(_newest(run, "export") or _newest(run, "merge"))
+        self.selected.emit()
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether there is an adapter to evaluate, talk to and take away."""
+        return self.run is not None and (self.run.adapter / "adapter_config.json").exists()
+
+
+def _facts(run: RunFolder | None) -> dict[str, Any]:
+    try:
+        return run.read_facts() if run is not None else {}
+    except UserError:
+        return {}  # the run can still be looked at by its events
+
+
+def _newest(run: RunFolder | None, kind: str) -> JobFolder | None:
+    if run is None or not run.jobs.is_dir():
+        return None
+    folders = sorted(run.jobs.glob(f"*-{kind}"))
+    return JobFolder(folders[-1]) if folders else None

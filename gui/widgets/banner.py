@@ -1,0 +1,116 @@
+"""What a page shows when it has nothing yet, is working, or something is wrong: one sentence, a hint, the way on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QWidget
+
+from engine.protocol.errors import Failure
+from engine.protocol.events import Progress
+from engine.protocol.text import NOTHING, Text, say
+from gui.i18n.language import tr
+from gui.i18n.numbers import count, duration, size
+from gui.state.notices import details_of
+from gui.widgets.basic import button, clear, column, copy, label, row
+from gui.widgets.card import Card
+
+_WIDTH = 520
+
+
+class StatusBanner(QWidget):
+    """The three states of a page that are not "ready". Call `empty`, `working` or `wrong` to switch.
+
+    Attributes:
+        buttons: the buttons now shown, in reading order.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._title = label("", "heading", wrap=True)
+        self._hint = label("", "muted", wrap=True)
+        self._bar = QProgressBar()
+        self._bar.setTextVisible(False)
+        self._where = label("", "facts", wrap=True, selectable=True)
+        self._problems = label("", "muted", wrap=True, selectable=True)
+        self._buttons = QHBoxLayout()
+        self._buttons.setSpacing(8)
+        self.buttons: list[QPushButton] = []
+        self._card = Card("", "", self._title, self._hint, self._bar, self._where, self._problems, self._buttons)
+        self._card.setFixedWidth(_WIDTH)
+        self._card.layout().setContentsMargins(26, 24, 26, 24)  # type: ignore[union-attr]
+        layout = column(None, row(None, self._card, None), None, None)
+        self.setLayout(layout)
+        for text in (self._title, self._hint):
+            text.setAlignment(Qt.AlignmentFlag.AlignLeft)
+
+    @property
+    def sentence(self) -> str:
+        """The main sentence now shown."""
+        return self._title.text()
+
+    def empty(self, sentence: Text, hint: Text = NOTHING, *buttons: QPushButton) -> None:
+        """Nothing is there yet: what to do first."""
+        self._show(sentence, hint, list(buttons))
+
+    def working(self, sentence: Text, progress: Progress | None, cancel: Callable[[], object] | None = None) -> None:
+        """Something is being done: what, how far, and the way to stop it."""
+        shown = [button(say("Cancel", "取消"), cancel, shortcut="Esc")] if cancel is not None else []
+        if not self._bar.isHidden() and len(self.buttons) == len(shown):
+            shown = []  # keep the button that is there: it may have the focus
+            self._title.setText(tr(sentence))
+        else:
+            self._show(sentence, NOTHING, shown)
+        self._bar.show()
+        show_progress(self._bar, progress)
+        self._hint.setText(progress_words(progress))
+        self._hint.setVisible(bool(self._hint.text()))
+
+    def wrong(self, failure: Failure, *buttons: QPushButton) -> None:
+        """Something went wrong: the sentence, what to do, and the details to copy."""
+        details = details_of(failure)
+        own = button(say("Copy details", "复制详情"), lambda: copy(details))
+        self._show(failure.message, failure.hint, [*buttons, own])
+        self._card.set_tone("bad")
+        self._where.setText(failure.where)
+        self._where.setVisible(bool(failure.where))
+        lines = [f"• {p.where}: {tr(p.message)} {tr(p.hint)}".strip() for p in failure.problems[:12]]
+        self._problems.setText("\n".join(lines))
+        self._problems.setVisible(len(lines) > 1)
+
+    def _show(self, sentence: Text, hint: Text, buttons: list[QPushButton]) -> None:
+        self._card.set_tone("")
+        self._title.setText(tr(sentence))
+        self._hint.setText(tr(hint))
+        self._hint.setVisible(bool(hint))
+        for widget in (self._bar, self._where, self._problems):
+            widget.hide()
+        clear(self._buttons)
+        self.buttons = buttons
+        for item in buttons:
+            self._buttons.addWidget(item)
+        self._buttons.addStretch(1)
+
+
+def show_progress(bar: QProgressBar, progress: Progress | None) -> None:
+    """Put a progress on a bar; a moving band where the end is unknown."""
+    if progress is None or progress.total <= 0:
+        bar.setRange(0, 0)
+    else:
+        bar.setRange(0, 1000)
+        bar.setValue(round(1000 * min(1.0, progress.done / progress.total)))
+
+
+def progress_words(progress: Progress | None) -> str:
+    """A progress in words: "1.2 GiB of 4.0 GiB · 3 min left"."""
+    if progress is None or progress.total <= 0:
+        return ""
+    write = size if progress.unit == "B" else count
+    unit = "" if progress.unit in ("", "B") else f" {progress.unit}"
+    words = tr(say("{done} of {total}{unit}", "{done} / {total}{unit}", done=write(progress.done), total=write(progress.total), unit=unit))
+    if progress.seconds_left is not None:
+        words += " · " + tr(say("{time} left", "剩余 {time}", time=duration(progress.seconds_left)))
+    return words
+
+

@@ -1,0 +1,57 @@
+"""Facts as rows: what on the left, how much on the right."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QGridLayout, QLabel, QSizePolicy, QWidget
+
+from engine.protocol.text import Text
+from gui.i18n.language import tr
+from gui.widgets.basic import label, set_role
+
+
+class Facts(QWidget):
+    """A list of facts; values wrap where they need two lines."""
+
+    def __init__(self, *, spacing: int = 7) -> None:
+        super().__init__()
+        self._grid = QGridLayout(self)
+        self._grid.setContentsMargins(0, 0, 0, 0)
+        self._grid.setHorizontalSpacing(14)
+        self._grid.setVerticalSpacing(spacing)
+        self._grid.setColumnStretch(1, 1)
+        self._values: dict[str, QLabel] = {}
+
+    def put(self, facts: list[tuple[Text | str, Text | str] | tuple[Text | str, Text | str, str]]) -> None:
+        """Show facts (name, value, role of the value); widgets are kept where the names stay the same."""
+        names = [tr(fact[0]) for fact in facts]
+        if names != list(self._values):
+            self._rebuild(names)
+        for fact in facts:
+            value = self._values[tr(fact[0])]
+            value.setText(tr(fact[1]))
+            set_role(value, fact[2] if len(fact) > 2 else "value")
+
+    def value(self, name: Text | str) -> str:
+        """The value shown beside a name, empty when the name is not there."""
+        found = self._values.get(tr(name))
+        return found.text() if found is not None else ""
+
+    def _rebuild(self, names: list[str]) -> None:
+        while (item := self._grid.takeAt(0)) is not None:
+            if (old := item.widget()) is not None:
+                old.hide()
+                old.deleteLater()
+        self._values = {}
+        for line, name in enumerate(names):
+            key = label(name, "muted")
+            key.setAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop)
+            value = label("", "value", wrap=True, selectable=True)
+            value.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignTop)
+            value.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Minimum)
+            value.setAccessibleName(name)
+            self._grid.addWidget(key, line, 0)
+            self._grid.addWidget(value, line, 1)
+            self._values[name] = value
+
+
