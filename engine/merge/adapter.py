@@ -1,0 +1,127 @@
+"""Merge a run's adapter into the original weights, shard by shard, and check that nothing was lost."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from engine.merge.delta import Adapter
+from engine.merge.place import check_folder, check_space, writing_folder
+from engine.merge.prompts import load_samples
+from engine.merge.verify import verify_merged
+from engine.merge.weights import INDEX, BaseWeights
+from engine.project.atomic import write_json
+from engine.project.run_folder import RunFolder
+from engine.protocol.channel import Channel
+from engine.protocol.errors import Stopped
+from engine.protocol.events import STOP, Note, Progress, Stage
+from engine.protocol.text import say
+
+# What a model folder needs beside weights. The adapter's own copies go first: they carry the trained template and stops.
+_FROM_ADAPTER = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "chat_template.jinja",
+    "generation_config.json",
+)
+_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+
+
+def merge(run: RunFolder, out: Path, channel: Channel) -> dict[str, Any]:
+    """Write base weights with the adapter of ``run`` in them to the folder ``out``, as a complete model folder.
+
+    Weights are added in float32 and rounded once to the dtype of the base; memory stays near the largest shard.
+
+    Returns:
+        ``{"folder", "bytes", "files", "parity": {"prompts", "agreement", "passed", …}}``.
+
+    Raises:
+        UserError: the base is missing, damaged or quantised; the adapter is not for it; ``out`` is occupied; disk full.
+        Stopped: the user asked.
+    """
+    facts = run.read_facts()
+    base = BaseWeights.open(Path(facts["model_folder"]))
+    adapter = Adapter.open(run.adapter)
+    adapter.check_against(base.shapes)
+    check_folder(out)
+    check_space(out, base.bytes)
+    channel.emit(Stage(name="merge", text=say("Merging the adapter into the weights", "正在把适配器合并到权重中")))
+    mark = {"kind": "merged", "run": run.id, "base": facts.get("model", ""), "title": facts.get("title", "")}
+    with writing_folder(out, mark) as folder:
+        write_weights(base, adapter, folder, channel)
+        copy_companions(base.folder, run.adapter, folder)
+    channel.emit(Stage(name="check", text=say("Comparing with base and adapter", "正在与基础模型加适配器对比")))
+    parity = verify_merged(base, run.adapter, out, load_samples(run, limit=8), lambda: stop_if_asked(channel))
+    if parity["passed"] is not True:
+        channel.emit(_doubt(parity))
+    files = sorted(path for path in out.iterdir() if path.is_file())
+    return {
+        "folder": str(out.absolute()),
+        "bytes": sum(path.stat().st_size for path in files),
+        "files": [path.name for path in files],
+        "parity": parity,
+    }
+
+
+def write_weights(base: BaseWeights, adapter: Adapter, folder: Path, channel: Channel) -> None:
+    """The merged weights, in the files the base has. Raises as `merge` does."""
+    done = 0
+    for file, names in base.shards():
+        shard = {}
+        for name in names:
+            stop_if_asked(channel)
+            stored = base.tensors[name]
+            shard[name] = adapter.merged(name, base.read(name)).to(_DTYPES[stored.dtype]).contiguous()
+            done += stored.bytes
+            channel.emit(Progress(done=done, total=base.bytes, unit="bytes"))
+        save_file(shard, folder / file, metadata={"format": "pt"})
+    if len(base.files) > 1:
+        weight_map = {name: stored.file for name, stored in base.tensors.items()}
+        write_json(folder / INDEX, {"metadata": {"total_size": base.bytes}, "weight_map": weight_map})
+
+
+def copy_companions(base: Path, adapter: Path, folder: Path) -> None:
+    """Configuration from ``base``; tokenizer, chat template and stop tokens from ``adapter``, else from ``base``."""
+    shutil.copyfile(base / "config.json", folder / "config.json")
+    for name in _FROM_ADAPTER:
+        source = next((path for path in (adapter / name, base / name) if path.is_file()), None)
+        # The base's template must not come along when training chose another one that lies inside the adapter's files.
+        if source is None or (name == "chat_template.jinja" and source.parent == base and _has_template(adapter)):
+            continue
+        shutil.copyfile(source, folder / name)
+
+
+def stop_if_asked(channel: Channel) -> None:
+    """Raises `Stopped` when the channel holds a stop."""
+    if any(command.name == STOP for command in channel.commands()):
+        raise Stopped
+
+
+Check = Callable[[], None]
+
+
+def _has_template(adapter: Path) -> bool:
+    config = adapter / "tokenizer_config.json"
+    return config.is_file() and '"chat_template"' in config.read_text(encoding="utf-8")
+
+
+def _doubt(parity: dict[str, Any]) -> Note:
+    if parity["passed"] is None:
+        text = say("The merged weights were not checked: {reason}.", "未检查合并后的权重：{reason}。", reason=parity["reason"])
+        return Note(text=text, level="warning", code="merge.unchecked")
+    text = say(
+        "The merged weights answer differently from base and adapter ({share:.1%} agreement). Do not use them.",
+        "合并后的权重与基础模型加适配器的回答不一致（一致率 {share:.1%}）。请勿使用。",
+        share=parity["agreement"],
+    )
+    return Note(text=text, level="warning", code="merge.differs")
