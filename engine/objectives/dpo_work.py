@@ -1,0 +1,79 @@
+"""Direct preference optimisation by TRL, on rows tokenised already. Source: Rafailov et al. 2023, equation 7."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import datasets
+from peft import PeftModel
+from torch import nn
+from trl import DPOConfig, DPOTrainer
+from trl.trainer.dpo_trainer import DataCollatorForPreference
+
+from engine.objectives.dpo import DpoSettings
+from engine.objectives.trainer import Hooks, Parts, arguments, full_precision
+
+if TYPE_CHECKING:
+    from engine.data.prepare import Example
+
+REFERENCE = "ref"
+"""Name that TRL gives its copy of the adapter."""
+
+
+def build_trainer(parts: Parts) -> Hooks:
+    """A trainer that prefers the chosen answer; the reference is the base model, by switching the adapter off."""
+    settings = parts.recipe.objective
+    assert isinstance(settings, DpoSettings)
+    rows = [encode(example) for example in parts.train]
+    held_out = sorted((encode(example) for example in parts.held_out), key=length)
+    restore = full_precision(parts.model)
+    _still(parts.model)
+    trainer = Preference(
+        model=parts.model,
+        args=DPOConfig(
+            **arguments(parts),
+            beta=settings.beta,
+            max_length=None,
+            # The base model's own dropout is off (`_still`); the adapter's is the recipe's to decide.
+            disable_dropout=False,
+        ),
+        train_dataset=datasets.Dataset.from_list(rows[:1]),  # TRL looks at one row; `attach` brings the others
+        processing_class=parts.tokenizer,
+        data_collator=DataCollatorForPreference(pad_token_id=parts.tokenizer.pad_token_id),
+        callbacks=parts.callbacks,
+    )
+    if REFERENCE in parts.model.peft_config:
+        # The copy of a fresh adapter changes nothing in the base model's answers: without it TRL switches the adapter
+        # off instead, which is the same reference, also after a resume, at half the adapter's memory.
+        parts.model.delete_adapter(REFERENCE)
+    restore()
+    trainer.attach(parts, rows, held_out, [length(row) for row in rows])
+    return trainer
+
+
+def encode(example: Example) -> dict[str, list[int]]:
+    """A row as TRL's collator is given it."""
+    return {
+        "prompt_ids": list(example.prompt_ids),
+        "chosen_ids": list(example.chosen_ids),
+        "rejected_ids": list(example.rejected_ids),
+    }
+
+
+def length(row: dict[str, list[int]]) -> int:
+    """Tokens of the longer of the two conversations."""
+    return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
+
+
+def _still(model: PeftModel) -> None:
+    """Turn off the base model's dropout: the reference's log-probabilities must not be noisy."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Dropout) and "lora_dropout" not in name:
+            module.p = 0.0
+
+
+class Preference(Hooks, DPOTrainer):  # type: ignore[misc]
+    """TRL's trainer on rows that are tokenised already."""
+
+    def _prepare_dataset(self, dataset: Any, *arguments: Any, **named: Any) -> Any:
+        return dataset

@@ -1,0 +1,107 @@
+"""Supervised fine-tuning by TRL, on rows tokenised by the data room; the loss counts learned tokens only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import datasets
+import torch
+from transformers.trainer_utils import EvalLoopOutput
+from trl import SFTConfig, SFTTrainer
+
+from engine.objectives.trainer import Hooks, Parts, arguments, full_precision
+
+if TYPE_CHECKING:
+    from engine.data.prepare import Example
+
+IGNORED = -100
+"""Label of a token that is not learned, as torch's cross-entropy has it."""
+
+
+def build_trainer(parts: Parts) -> Hooks:
+    """A trainer that learns the marked tokens of each row, in every turn."""
+    rows = [encode(example) for example in parts.train]
+    held_out = [encode(example) for example in sorted(parts.held_out, key=lambda example: len(example.input_ids))]
+    restore = full_precision(parts.model)
+    trainer = Supervised(
+        model=parts.model,
+        args=SFTConfig(**arguments(parts), max_length=None, dataset_kwargs={"skip_prepare_dataset": True}),
+        # TRL looks at one row to learn what it is given, and insists on this class; `attach` brings the rows.
+        train_dataset=datasets.Dataset.from_list([{name: value.tolist() for name, value in rows[0].items()}]),
+        processing_class=parts.tokenizer,
+        data_collator=Pad(parts.tokenizer.pad_token_id),
+        callbacks=parts.callbacks,
+    )
+    restore()
+    trainer.attach(parts, rows, held_out, [len(row["input_ids"]) for row in rows])
+    return trainer
+
+
+def encode(example: Example) -> dict[str, torch.Tensor]:
+    """A row as the model is given it: ids, and labels that are `IGNORED` where nothing is learned."""
+    ids = torch.tensor(example.input_ids)
+    return {"input_ids": ids, "labels": ids.masked_fill(~torch.tensor(example.learned), IGNORED)}
+
+
+class Pad:
+    """Rows of one batch on the right brought to the length of its longest.
+
+    TRL's collator does the same by way of lists; this one starts from the tensors that are there.
+    """
+
+    def __init__(self, padding: int) -> None:
+        self._padding = padding
+
+    def __call__(self, rows: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        """(rows, longest) each: input_ids, labels, attention_mask."""
+        pad = torch.nn.utils.rnn.pad_sequence
+        ids = [row["input_ids"] for row in rows]
+        return {
+            "input_ids": pad(ids, batch_first=True, padding_value=self._padding),
+            "labels": pad([row["labels"] for row in rows], batch_first=True, padding_value=IGNORED),
+            "attention_mask": pad([torch.ones_like(row) for row in ids], batch_first=True),
+        }
+
+
+class Supervised(Hooks, SFTTrainer):  # type: ignore[misc]
+    """TRL's trainer, with a held-out loss that weighs every learned token alike, and no wait for figures."""
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Mean loss over the learned tokens of the step: the sum here, divided by their number in all its batches."""
+        if self.aux_loss_enabled:  # mixtures of experts: TRL adds their balancing loss
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        outputs = model(**inputs, use_cache=False, fused_lm_head=True)
+        total, learned = -outputs.log_probs.sum(), outputs.label_mask.sum()
+        self._tally(total.detach(), learned, outputs.is_top1.sum())
+        return total / (learned.clamp(min=1) if num_items_in_batch is None else num_items_in_batch)
+
+    def _tally(self, *figures: torch.Tensor) -> None:
+        """Loss, learned tokens and right tokens since the last reading, on the device."""
+        added = torch.stack([figure.float() for figure in figures])
+        self._figures = added if getattr(self, "_figures", None) is None else self._figures + added
+
+    def _read(self) -> tuple[float, float] | None:
+        """Mean loss and share of right tokens since the last reading; None when nothing was counted."""
+        figures: torch.Tensor | None = getattr(self, "_figures", None)
+        self._figures = None
+        if figures is None:
+            return None
+        total, learned, right = figures.tolist()
+        return (total / learned, right / learned) if learned else None
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the token accuracy of the step."""
+        if "loss" in logs and (read := self._read()):
+            logs["mean_token_accuracy"] = read[1]
+        super().log(logs, start_time)
+
+    def evaluation_loop(self, *arguments: Any, **named: Any) -> EvalLoopOutput:
+        """Measure; the library's mean over batches is replaced by the mean over learned tokens."""
+        self._figures = None
+        output = super().evaluation_loop(*arguments, **named)
+        if read := self._read():
+            output.metrics["eval_loss"], output.metrics["eval_mean_token_accuracy"] = read
+        return output

@@ -1,0 +1,193 @@
+"""What every objective's trainer shares: what it is made of, its arguments, the order of rows, and TRL's hooks.
+
+Heavy; imported by the work files only. Rows come tokenised from the data room: no trainer renders or tokenises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from peft import PeftModel
+from torch.utils.data import Dataset, Sampler
+from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainerCallback
+from transformers.trainer_pt_utils import get_length_grouped_indices
+
+from engine.recipe.recipe import Recipe, TrainSettings
+
+if TYPE_CHECKING:
+    from engine.data.prepare import Example
+
+OPTIMIZERS = {
+    "adamw": "adamw_torch_fused",
+    "paged_adamw": "paged_adamw_32bit",
+    "adamw_8bit": "adamw_bnb_8bit",
+    "paged_adamw_8bit": "paged_adamw_8bit",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a trainer is made of.
+
+    Attributes:
+        model: with its adapter, on its device.
+        recipe: with its precision decided.
+        train, held_out: tokenised rows; ``held_out`` may be empty.
+        steps, warmup: optimizer steps in all, and those in which the rate rises.
+        folder: an empty folder for whatever the library insists on writing.
+        callbacks: told of every step.
+        save: called to write a checkpoint of the trainer.
+    """
+
+    model: PeftModel
+    tokenizer: PreTrainedTokenizerBase
+    recipe: Recipe
+    train: Sequence[Example]
+    held_out: Sequence[Example]
+    steps: int
+    warmup: int
+    folder: Path
+    callbacks: list[TrainerCallback]
+    save: Callable[[Trainer], None]
+
+
+def arguments(parts: Parts) -> dict[str, Any]:
+    """Keyword arguments that every TRL configuration understands."""
+    settings: TrainSettings = parts.recipe.train
+    on = next(parts.model.parameters()).device.type
+    return {
+        "output_dir": str(parts.folder),
+        "max_steps": parts.steps,
+        "warmup_steps": parts.warmup,
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": settings.scheduler,
+        "optim": OPTIMIZERS[settings.optimizer],
+        "weight_decay": settings.weight_decay,
+        "max_grad_norm": settings.max_grad_norm,
+        "per_device_train_batch_size": settings.batch_size,
+        "per_device_eval_batch_size": settings.batch_size,
+        "gradient_accumulation_steps": settings.accumulation,
+        "gradient_checkpointing": settings.checkpointing,
+        "bf16": settings.precision == "bf16",
+        "fp16": settings.precision == "fp16",
+        "seed": settings.seed,
+        "use_cpu": on == "cpu",
+        "dataloader_pin_memory": on == "cuda",
+        "logging_steps": 1,
+        # A loss that is not a number must be seen, not averaged away.
+        "logging_nan_inf_filter": False,
+        # When to measure and to save is the run's decision, not the library's.
+        "eval_strategy": "no",
+        "save_strategy": "no",
+        "report_to": [],
+        "disable_tqdm": True,
+        "remove_unused_columns": False,
+    }
+
+
+class Rows(Dataset[dict[str, Any]]):
+    """Tokenised rows in memory, as tensors. An arrow table would be turned into lists again for each batch."""
+
+    def __init__(self, rows: Sequence[dict[str, Any]]) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self._rows[index]
+
+
+class EpochSampler(Sampler[int]):
+    """The order of rows in each pass, a function of seed and pass alone, so that a resumed run repeats it exactly.
+
+    transformers' own sampler draws from the global generator, whose state at the start of a pass no checkpoint holds.
+    """
+
+    def __init__(self, lengths: Sequence[int], *, group: int, grouped: bool, seed: int) -> None:
+        """``group`` rows make one optimizer step; with ``grouped`` rows of like length share one."""
+        self._lengths = list(lengths)
+        self._group = group
+        self._grouped = grouped
+        self._seed = seed
+        self._epoch = 0
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the pass, from 0."""
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self._seed + self._epoch)
+        if self._grouped:
+            return iter(get_length_grouped_indices(self._lengths, self._group, generator=generator))
+        return iter(torch.randperm(len(self._lengths), generator=generator).tolist())
+
+
+class Hooks(Trainer):
+    """What Lorimer's trainers do otherwise than TRL's. Stands before TRL's class in the order of bases.
+
+    Attributes:
+        tokens: real (not padding) tokens trained on by this trainer, on the model's device.
+    """
+
+    order: EpochSampler
+    save: Callable[[Trainer], None]
+    tokens: torch.Tensor
+
+    def attach(
+        self, parts: Parts, train: Sequence[dict[str, Any]], held_out: Sequence[dict[str, Any]], lengths: list[int]
+    ) -> None:
+        """Give the built trainer its rows, their order and its checkpoints.
+
+        ``held_out`` is measured as it stands, so that sorting it by length saves padding.
+        """
+        settings = parts.recipe.train
+        self.train_dataset = Rows(train)
+        self.eval_dataset = Rows(held_out) if held_out else None
+        self.order = EpochSampler(
+            lengths,
+            group=settings.batch_size * settings.accumulation,
+            grouped=settings.short_rows == "grouped",
+            seed=settings.seed,
+        )
+        self.save = parts.save
+        self.tokens = torch.zeros((), dtype=torch.int64, device=self.args.device)
+        self.remove_callback(PrinterCallback)
+
+    def _send_telemetry(self) -> None:
+        """Nothing. TRL would tell its maker which model family is trained on which machine."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
+        return self.order
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        self.save(self)
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+        """One batch, counted on the device: reading the count here would make a GPU wait."""
+        self.tokens += inputs["attention_mask"].sum()
+        return super().training_step(model, inputs, num_items_in_batch)
+
+
+def full_precision(model: PeftModel) -> Callable[[], None]:
+    """A function that gives the adapter the weights it has now.
+
+    On 4-bit models TRL's constructors round adapters to bf16, in which a small rate's updates vanish (8 bits of
+    mantissa: a change below 1/256 of the weight is lost), and which old GPUs and CPUs compute slowly. Lorimer keeps
+    them in fp32, as peft makes them.
+    """
+    kept = {name: weight.detach().clone() for name, weight in model.named_parameters() if weight.requires_grad}
+
+    def restore() -> None:
+        for name, weight in model.named_parameters():
+            if name in kept:
+                weight.data = kept[name].to(weight.device)
+
+    return restore

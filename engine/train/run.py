@@ -1,0 +1,290 @@
+"""One training run, from recipe to adapter. Read from top to bottom: `train`."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from transformers import Trainer, set_seed
+from transformers.utils import logging as library_log
+
+from engine.catalogue import CATALOGUE
+from engine.data.prepare import Example, Prepared, prepare
+from engine.data.rows import row_to_plain, set_aside_to_plain
+from engine.machine.detect import gauge
+from engine.machine.dims import ModelDims
+from engine.machine.memory import predict
+from engine.methods.registry import METHODS
+from engine.model.load import (
+    decide_precision,
+    device,
+    load_base,
+    load_tokenizer,
+    parameters,
+    ran_out_of_memory,
+)
+from engine.model.locate import locate
+from engine.objectives.registry import OBJECTIVES
+from engine.objectives.trainer import Hooks, Parts
+from engine.project.atomic import read_json, write_text
+from engine.project.run_folder import RunFolder
+from engine.protocol.channel import Channel
+from engine.protocol.errors import Stopped, UserError
+from engine.protocol.events import DONE, STOP, STOPPED, CheckpointSaved, Note, Progress, RunPlanned, Stage
+from engine.protocol.text import Text, say
+from engine.recipe.file import load, save
+from engine.recipe.recipe import Recipe
+from engine.train import checkpoints
+from engine.train.adapter import save_adapter, save_weights
+from engine.train.checkpoints import Checkpoint
+from engine.train.plan import Schedule, schedule
+from engine.train.supervisor import Progress as Remembered
+from engine.train.supervisor import Supervisor
+
+GIB = 1024**3
+TELL_SECONDS = 0.2
+
+
+def train(run: RunFolder, channel: Channel, *, resume: bool = False) -> dict[str, Any]:
+    """Train the run's recipe; gives ``{"run", "status": "done" | "stopped", "steps"}``.
+
+    With ``resume`` it goes on from the newest whole checkpoint, step by step as if it had never ended; without any
+    checkpoint it starts anew. A stop that the user asks for saves first.
+
+    Raises:
+        UserError: recipe, data or model are wrong, memory or disk ran out, or the loss became no number.
+        Stopped: the user stopped it before the first step.
+    """
+    library_log.set_verbosity_warning()
+    on = device()
+    try:
+        # What to do. A resumed run keeps what was decided when it began.
+        recipe = load(run.recipe_as_run if resume and run.recipe_as_run.is_file() else run.recipe, CATALOGUE)
+        method, objective = METHODS[recipe.method.name], OBJECTIVES[recipe.objective.name]
+        checkpoint = _checkpoint(run, channel) if resume else None
+        remembered = Remembered(**checkpoint.progress()) if checkpoint else Remembered()
+
+        # Rows in, tokenised; those that are measured are kept for the evaluation.
+        channel.emit(Stage(name="data", text=say("Reading the data", "读取数据")))
+        folder = locate(recipe.model.source)
+        prepared = prepare(recipe.data, preference=objective.preference, model_folder=folder, progress=_teller(channel))
+        plan = schedule(recipe.train, rows=len(prepared.train), held_out=len(prepared.held_out))
+        recipe = _decided(recipe, prepared, plan, on)
+        _keep(run, recipe, prepared, folder)
+        _tell_data(prepared, channel)
+
+        # The model, with an adapter whose first weights depend on the seed alone.
+        channel.emit(Stage(name="model", text=say("Loading the model", "加载模型")))
+        _stop_if_asked(channel)
+        model = load_base(
+            folder, quantised=method.quantised, precision=recipe.train.precision, device=on, **_quantisation(recipe)
+        )
+        tokenizer = load_tokenizer(folder, prepared.template)
+        set_seed(recipe.train.seed)
+        adapted = importlib.import_module(method.work).build(model, recipe.method)
+
+        # The run itself.
+        channel.emit(Stage(name="train", text=say("Training", "训练")))
+        with tempfile.TemporaryDirectory(prefix="lorimer-") as scratch:
+            trainer: Hooks
+            supervisor = Supervisor(
+                channel,
+                plan,
+                patience=recipe.train.patience,
+                progress=remembered,
+                tokens=lambda: int(trainer.tokens),
+                memory=lambda: held_gib(on),
+                gauge=gauge,
+            )
+            parts = Parts(
+                model=adapted,
+                tokenizer=tokenizer,
+                recipe=recipe,
+                train=prepared.train,
+                held_out=prepared.held_out,
+                steps=plan.steps,
+                warmup=plan.warmup,
+                folder=Path(scratch),
+                callbacks=[supervisor],
+                save=lambda it: _save_checkpoint(run, it, supervisor, recipe.train.keep_checkpoints, channel),
+            )
+            trainer = importlib.import_module(objective.work).build_trainer(parts)
+            channel.emit(_planned(recipe, prepared, plan, adapted, folder, on))
+            if checkpoint is None or checkpoint.step < plan.steps:
+                trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
+
+        # The adapter: the best that was measured, else the last.
+        channel.emit(Stage(name="save", text=say("Saving the adapter", "保存适配器")))
+        steps = trainer.state.global_step or (checkpoint.step if checkpoint else 0)
+        best = _best(run, supervisor.progress, steps, channel)
+        save_adapter(run.adapter, adapted, tokenizer, prepared.template, best)
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if (failure := ran_out_of_memory(error)) is None:
+            raise
+        raise failure from error
+    return {"run": str(run.path), "status": STOPPED if supervisor.stopped else DONE, "steps": steps}
+
+
+# ---------------------------------------------------------------------------------------------------------- before
+def _checkpoint(run: RunFolder, channel: Channel) -> Checkpoint | None:
+    """Where to go on from; damaged ones that are passed over are told."""
+    found = checkpoints.latest(run)
+    for bad in checkpoints.damaged(run):
+        text = say(
+            "The checkpoint of step {bad} is damaged; going on from {found}.",
+            "第 {bad} 步的检查点已损坏，将从{found}继续。",
+            bad=bad.step,
+            found=say("step {n}", "第 {n} 步", n=found.step) if found else say("the beginning", "头"),
+        )
+        channel.emit(Note(code="train.checkpoint_damaged", level="recovery", text=text))
+    return found
+
+
+def _teller(channel: Channel) -> Callable[[int, int], None]:
+    """Tells how far the rows are, a few times a second, and looks whether to stop."""
+    last = 0.0
+
+    def tell(done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last < TELL_SECONDS and done < total:
+            return
+        last = time.monotonic()
+        channel.emit(Progress(done=done, total=total, unit="rows"))
+        _stop_if_asked(channel)
+
+    return tell
+
+
+def _stop_if_asked(channel: Channel) -> None:
+    if any(command.name == STOP for command in channel.commands()):
+        raise Stopped
+
+
+def _decided(recipe: Recipe, prepared: Prepared, plan: Schedule, on: str) -> Recipe:
+    """The recipe with every "auto" replaced by what it came to."""
+    data = recipe.data.model_copy(update={"template": prepared.template.name})
+    settings = recipe.train.model_copy(
+        update={
+            "precision": decide_precision(recipe.train.precision, on),
+            "evaluate_every": plan.evaluate_every or recipe.train.evaluate_every,
+            "save_every": plan.save_every,
+        }
+    )
+    return recipe.model_copy(update={"data": data, "train": settings})
+
+
+def _quantisation(recipe: Recipe) -> dict[str, Any]:
+    """What a 4-bit method says of its format."""
+    settings = recipe.method
+    if not METHODS[settings.name].quantised:
+        return {}
+    return {"quant_type": getattr(settings, "quant_type"), "double": getattr(settings, "double_quantisation")}  # noqa: B009
+
+
+def _keep(run: RunFolder, recipe: Recipe, prepared: Prepared, folder: Path) -> None:
+    """Write down what the run is made of, before anything can go wrong."""
+    save(recipe, run.recipe_as_run)
+    write_text(run.held_out, _lines(row_to_plain(example.row) for example in prepared.held_out))
+    write_text(run.set_aside, _lines(set_aside_to_plain(item) for item in prepared.set_aside))
+    facts = run.read_facts() if run.facts.is_file() else {}
+    run.write_facts({**facts, "model_folder": str(folder)})
+
+
+def _lines(items: Iterable[dict[str, Any]]) -> str:
+    return "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items)
+
+
+def _tell_data(prepared: Prepared, channel: Channel) -> None:
+    channel.emit(Note(code="data.template", text=prepared.template.reason))
+    if prepared.set_aside:
+        text = say("{n} rows are set aside.", "{n} 行已搁置。", n=len(prepared.set_aside))
+        channel.emit(Note(code="data.set_aside", level="warning", text=text))
+
+
+def _planned(recipe: Recipe, prepared: Prepared, plan: Schedule, model: Any, folder: Path, on: str) -> RunPlanned:
+    trained, total = parameters(model)
+    return RunPlanned(
+        steps=plan.steps,
+        epochs=plan.epochs,
+        rows=len(prepared.train),
+        held_out=len(prepared.held_out),
+        trained_parameters=trained,
+        all_parameters=total,
+        device=torch.cuda.get_device_name() if on == "cuda" else on,
+        predicted_memory_gib=_predicted(recipe, prepared.train, folder, on),
+    )
+
+
+def _predicted(recipe: Recipe, rows: tuple[Example, ...], folder: Path, on: str) -> float | None:
+    """GiB that the memory model expects; None for an architecture that it does not know."""
+    try:
+        dims = ModelDims.from_config(read_json(folder / "config.json"))
+    except UserError:
+        return None
+    return predict(
+        dims, recipe, longest=max(length(row) for row in rows), device="cuda" if on == "cuda" else "cpu"
+    ).total
+
+
+def length(example: Example) -> int:
+    """Tokens of a row; of the longer answer where it holds two."""
+    if example.input_ids:
+        return len(example.input_ids)
+    return len(example.prompt_ids) + max(len(example.chosen_ids), len(example.rejected_ids))
+
+
+# ---------------------------------------------------------------------------------------------------------- during
+def held_gib(on: str) -> float:
+    """Memory that this process holds: the GPU's, or resident memory on the CPU."""
+    if on == "cuda":
+        return float(torch.cuda.memory_reserved()) / GIB
+    return float(psutil.Process().memory_info().rss) / GIB
+
+
+def _save_checkpoint(run: RunFolder, trainer: Trainer, supervisor: Supervisor, keep: int, channel: Channel) -> None:
+    """Write a checkpoint from which `Trainer.train` goes on exactly, and remove the oldest."""
+    step = trainer.state.global_step
+
+    def fill(folder: Path) -> None:
+        save_weights(trainer.model, folder)
+        # torch.save files, which are pickles: Trainer reads them with weights_only=True, which runs no code, and the
+        # manifest's hashes are checked before.
+        trainer._save_optimizer_and_scheduler(str(folder))
+        trainer._save_scaler(str(folder))
+        trainer._save_rng_state(str(folder))
+        trainer.state.save_to_json(str(folder / "trainer_state.json"))
+
+    saved = checkpoints.write(run, step, supervisor.progress.plain(), fill)
+    best = supervisor.progress.best_step
+    checkpoints.rotate(run, saved, keep, best or None)
+    relative = saved.path.relative_to(run.path).as_posix()
+    channel.emit(CheckpointSaved(step=step, path=relative, best=best == step))
+
+
+# ----------------------------------------------------------------------------------------------------------- after
+def _best(run: RunFolder, progress: Remembered, last: int, channel: Channel) -> Checkpoint | None:
+    """The checkpoint whose weights become the adapter; None for the last weights."""
+    if progress.best_loss is None or progress.best_step == last:
+        return None
+    found = next((item for item in checkpoints.checkpoints(run) if item.step == progress.best_step), None)
+    if found is None or not checkpoints.is_whole(found):
+        return None
+    channel.emit(Note(code="train.best", text=best_kept(progress.best_step, progress.best_loss)))
+    return found
+
+
+def best_kept(step: int, loss: float) -> Text:
+    """The sentence that tells which weights were kept."""
+    return say(
+        "The adapter is that of step {step}, whose held-out loss was lowest ({loss:.3f}).",
+        "适配器取自第 {step} 步，其留出损失最低（{loss:.3f}）。",
+        step=step,
+        loss=loss,
+    )
