@@ -20,7 +20,6 @@ from PySide6.QtWidgets import QApplication
 from engine.host.platform import config_folder
 from engine.project.recent import recent
 from engine.project.settings import LANGUAGES, THEMES
-from gui.bridge.background import unexpected
 from gui.context import AppContext
 from gui.main_window import MainWindow
 from gui.operations.start import begin
@@ -97,6 +96,8 @@ def _catch(context: AppContext) -> None:
         if error is None or issubclass(kind, KeyboardInterrupt):
             QTimer.singleShot(0, QApplication.quit)
             return
+        from gui.bridge.background import unexpected
+
         log.error("unexpected", exc_info=(kind, error, trace))
         QTimer.singleShot(0, context, lambda: context.notices.failure(unexpected(error)))
 

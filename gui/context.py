@@ -45,14 +45,9 @@ class AppContext(QObject):
         self.models = ModelState(self)
         self.plan = PlanState(self)
         self.machine = MachineState(self)
-        self.runs = RunState(self.bridge.jobs, self)
+        self.runs = RunState(self.bridge, self)
         self.wizard = Wizard(self.data, self.models, self.plan, self.runs, self)
         settings.setParent(self)
-        self._connect()
-
-    def _connect(self) -> None:
-        self.bridge.machine.detected.connect(self.machine.set_machine)
-        self.bridge.machine.gauged.connect(self.machine.set_gauge)
 
     def close(self) -> None:
         """Keep what is not kept yet and end every thread and session; jobs go on."""

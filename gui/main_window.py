@@ -137,5 +137,3 @@ class MainWindow(QMainWindow):
 
 def _entry(name: str) -> Entry:
     return next((entry for entry in PAGES if entry.name == name), PAGES[0])
-
-

@@ -54,9 +54,10 @@ class Background(Loop):
 
 def unexpected(error: BaseException) -> Failure:
     """The failure that tells of an error nobody foresaw."""
+    told = str(error) or type(error).__name__
     return Failure(
         code="window.unexpected",
-        message=say("Something unexpected happened: {error}.", "发生了意外错误：{error}。", error=error or type(error).__name__),
+        message=say("Something unexpected happened: {error}.", "发生了意外错误：{error}。", error=told),
         hint=say("Try again. The details help whoever mends it.", "请重试。复制详情有助于修复。"),
         details="".join(traceback.format_exception(error)),
         exit_code=EXIT_MACHINE,

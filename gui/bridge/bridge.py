@@ -2,44 +2,71 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+from typing import TYPE_CHECKING
+
 from PySide6.QtCore import QObject
 
-from gui.bridge.background import Background
-from gui.bridge.jobs import JobWatcher
-from gui.bridge.loop import Loop
-from gui.bridge.machine import MachineWatcher
-from gui.bridge.session import SessionClient
+if TYPE_CHECKING:
+    from gui.bridge.background import Background
+    from gui.bridge.jobs import JobWatcher
+    from gui.bridge.loop import Loop
+    from gui.bridge.machine import MachineWatcher
+    from gui.bridge.session import SessionClient
 
 
 class Bridge(QObject):
     """What the window asks when it wants the engine to work.
 
-    Attributes:
-        jobs: follows job folders.
-        machine: what the machine is and does.
-        background: short calls that may touch the disk.
-        data: rows, tokens and models ("data" session).
-        hub: downloads, in a session of their own so that rows stay quick meanwhile.
-        chat: base and tuned model to talk to.
+    Each part is imported and made when it is first asked for: the window's first frame waits for none of them.
     """
 
-    def __init__(self, parent: QObject | None = None) -> None:
-        super().__init__(parent)
-        self.jobs = JobWatcher(self)
-        self.machine = MachineWatcher(self)
-        self.background = Background(self)
-        self.data = SessionClient("data", self)
-        self.hub = SessionClient("data", self, name="hub")
-        self.chat = SessionClient("chat", self)
+    @cached_property
+    def jobs(self) -> JobWatcher:
+        """Follows job folders."""
+        from gui.bridge.jobs import JobWatcher
 
-    @property
-    def loops(self) -> tuple[Loop, ...]:
-        """Every thread there may be."""
-        return (self.jobs, self.machine, self.background, self.data, self.hub, self.chat)
+        return JobWatcher(self)
+
+    @cached_property
+    def machine(self) -> MachineWatcher:
+        """What the machine is and does."""
+        from gui.bridge.machine import MachineWatcher
+
+        return MachineWatcher(self)
+
+    @cached_property
+    def background(self) -> Background:
+        """Short calls that may touch the disk."""
+        from gui.bridge.background import Background
+
+        return Background(self)
+
+    @cached_property
+    def data(self) -> SessionClient:
+        """Rows, tokens and models ("data" session)."""
+        return self._session("data")
+
+    @cached_property
+    def hub(self) -> SessionClient:
+        """Downloads, in a session of their own so that rows stay quick meanwhile."""
+        return self._session("data", name="hub")
+
+    @cached_property
+    def chat(self) -> SessionClient:
+        """Base and tuned model to talk to."""
+        return self._session("chat")
+
+    def _session(self, kind: str, *, name: str = "") -> SessionClient:
+        from gui.bridge.session import SessionClient
+
+        return SessionClient(kind, self, name=name)
 
     def close(self) -> None:
         """End all threads and sessions; jobs go on."""
-        for loop in self.loops:
+        names = ("jobs", "machine", "background", "data", "hub", "chat")
+        made: list[Loop] = [self.__dict__[name] for name in names if name in self.__dict__]
+        for loop in made:
             loop.ask_to_end()
-        for loop in self.loops:
+        for loop in made:
             loop.close()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QObject, Signal
 
 from engine.protocol.errors import Failure, UserError
 from engine.protocol.events import Event
-from gui.bridge.session import Ask, SessionClient
 from gui.context import AppContext
+
+if TYPE_CHECKING:
+    from gui.bridge.session import Ask, SessionClient
 
 
 class Operation(QObject):

@@ -10,4 +10,12 @@ def begin(context: AppContext) -> None:
     """Open the project and look at the machine; the data session starts meanwhile."""
     context.bridge.data.warm_up()
     open_project(context, context.project.path)
-    context.bridge.machine.begin()
+    watch_machine(context)
+
+
+def watch_machine(context: AppContext) -> None:
+    """Find out what the machine is, and read its gauges from now on."""
+    watcher = context.bridge.machine
+    watcher.detected.connect(context.machine.set_machine)
+    watcher.gauged.connect(context.machine.set_gauge)
+    watcher.begin()

@@ -9,7 +9,7 @@ from PySide6.QtCore import QObject, Signal
 from engine.project.run_folder import JobFolder
 from engine.protocol.events import Event
 from engine.protocol.state import JobState, apply_all
-from gui.bridge.jobs import JobWatcher
+from gui.bridge.bridge import Bridge
 
 
 class JobView(QObject):
@@ -27,21 +27,27 @@ class JobView(QObject):
     changed = Signal()
     finished = Signal()
 
-    def __init__(self, watcher: JobWatcher, parent: QObject | None = None) -> None:
+    def __init__(self, bridge: Bridge, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self.folder: JobFolder | None = None
         self.state = JobState()
-        self._watcher = watcher
-        watcher.happened.connect(self._take)
+        self._bridge = bridge
+        self._is_connected = False
 
     def follow(self, folder: JobFolder | None) -> None:
         """Follow another job from its first event, or none."""
         if self.folder is not None:
-            self._watcher.forget(self.folder)
+            self._bridge.jobs.forget(self.folder)
         self.folder, self.state = folder, JobState()
         if folder is not None:
-            self._watcher.watch(folder)
+            self._watch(folder)
         self.changed.emit()
+
+    def _watch(self, folder: JobFolder) -> None:
+        if not self._is_connected:
+            self._bridge.jobs.happened.connect(self._take)
+            self._is_connected = True
+        self._bridge.jobs.watch(folder)
 
     @property
     def is_running(self) -> bool:

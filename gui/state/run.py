@@ -8,7 +8,7 @@ from PySide6.QtCore import QObject, Signal
 
 from engine.project.run_folder import JobFolder, RunFolder
 from engine.protocol.errors import UserError
-from gui.bridge.jobs import JobWatcher
+from gui.bridge.bridge import Bridge
 from gui.state.job import JobView
 
 
@@ -28,13 +28,13 @@ class RunState(QObject):
     selected = Signal()
     changed = Signal()
 
-    def __init__(self, watcher: JobWatcher, parent: QObject | None = None) -> None:
+    def __init__(self, bridge: Bridge, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self.run: RunFolder | None = None
         self.facts: dict[str, Any] = {}
-        self.train = JobView(watcher, self)
-        self.evaluate = JobView(watcher, self)
-        self.export = JobView(watcher, self)
+        self.train = JobView(bridge, self)
+        self.evaluate = JobView(bridge, self)
+        self.export = JobView(bridge, self)
         for job in (self.train, self.evaluate, self.export):
             job.changed.connect(self.changed)
 

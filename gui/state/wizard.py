@@ -115,7 +115,8 @@ class Wizard(QObject):
         job = self._runs.train
         if job.is_running:
             return Step(word=_share(job))
-        return Step(done=job.state.status == "done" or self._runs.is_trained, word=_STATUS.get(job.state.status, NOTHING))
+        done = job.state.status == "done" or self._runs.is_trained
+        return Step(done=done, word=_STATUS.get(job.state.status, NOTHING))
 
     def _evaluate_step(self) -> Step:
         if not self._runs.is_trained:

@@ -108,9 +108,8 @@ def progress_words(progress: Progress | None) -> str:
         return ""
     write = size if progress.unit == "B" else count
     unit = "" if progress.unit in ("", "B") else f" {progress.unit}"
-    words = tr(say("{done} of {total}{unit}", "{done} / {total}{unit}", done=write(progress.done), total=write(progress.total), unit=unit))
+    done, total = write(progress.done), write(progress.total)
+    words = tr(say("{done} of {total}{unit}", "{done} / {total}{unit}", done=done, total=total, unit=unit))
     if progress.seconds_left is not None:
         words += " · " + tr(say("{time} left", "剩余 {time}", time=duration(progress.seconds_left)))
     return words
-
-

@@ -42,7 +42,8 @@ def paint_shares(painter: QPainter, rect: QRectF, shares: Sequence[tuple[float, 
     painter.setClipPath(path)
     painter.fillRect(rect, colour("track"))
     if behind:
-        painter.fillRect(QRectF(rect.left(), rect.top(), rect.width() * behind, rect.height()), QColor(palette().series[4]))
+        pale = QColor(palette().series[4])
+        painter.fillRect(QRectF(rect.left(), rect.top(), rect.width() * behind, rect.height()), pale)
     left = rect.left()
     for share, ink in shares:
         width = rect.width() * share

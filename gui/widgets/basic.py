@@ -64,7 +64,7 @@ def button(
     shortcut: str = "",
     tip: Text | str = "",
 ) -> QPushButton:
-    """A push button. Roles: primary, danger, small, link. The shortcut works anywhere in the window and is in the tip."""
+    """A push button. Roles: primary, danger, small, link. The shortcut works in the whole window; the tip names it."""
     made = QPushButton(tr(text))
     made.setProperty("role", role)
     made.setCursor(Qt.CursorShape.PointingHandCursor)

@@ -53,5 +53,3 @@ class Facts(QWidget):
             self._grid.addWidget(key, line, 0)
             self._grid.addWidget(value, line, 1)
             self._values[name] = value
-
-

@@ -117,5 +117,3 @@ class ProjectCard(QToolButton):
                 tr(say("Remove from this list (the folder stays)", "从列表移除（保留文件夹）")),
                 lambda path=path: self._forget(path),
             )
-
-
