@@ -1,0 +1,139 @@
+"""Rows as the rest of Lorimer knows them: conversations, whatever shape the file had."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from engine.protocol.text import Text, as_text, say
+
+USER = "user"
+ASSISTANT = "assistant"
+SYSTEM = "system"
+TOOL = "tool"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation.
+
+    Attributes:
+        role: ``system``, ``user``, ``assistant`` or ``tool``.
+        content: the turn's text.
+        learned: False for an answer that the file marks as context only (``weight`` or ``loss_weight`` 0).
+    """
+
+    role: str
+    content: str
+    learned: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One usable row.
+
+    Attributes:
+        index: position in its file, from 0, unusable rows counted.
+        where: "file:line" (Parquet, which has no lines: the row's number from 1).
+        messages: the whole conversation, or the prompt alone where the row holds a preference.
+        chosen, rejected: the better and the worse final answer; None where the row holds no preference.
+    """
+
+    index: int
+    where: str
+    messages: tuple[Message, ...]
+    chosen: str | None = None
+    rejected: str | None = None
+
+    @property
+    def prompt(self) -> tuple[Message, ...]:
+        """What stands before the last answer."""
+        if self.chosen is not None:
+            return self.messages
+        last = max((i for i, m in enumerate(self.messages) if m.role == ASSISTANT), default=len(self.messages))
+        return self.messages[:last]
+
+    @property
+    def answer(self) -> str:
+        """The last answer; the chosen one where the row holds a preference; empty when there is none."""
+        if self.chosen is not None:
+            return self.chosen
+        return next((m.content for m in reversed(self.messages) if m.role == ASSISTANT), "")
+
+    @property
+    def question(self) -> str:
+        """The last thing the user says before the last answer; empty when there is none."""
+        return next((m.content for m in reversed(self.prompt) if m.role == USER), "")
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """A row that is not trained on, and why.
+
+    Attributes:
+        index, where: as in `Row`.
+        reason: short code, a key of `REASONS`.
+        text: one sentence for people.
+    """
+
+    index: int
+    where: str
+    reason: str
+    text: Text
+
+
+REASONS: dict[str, Text] = {
+    "bad_row": say("cannot be read", "无法读取"),
+    "cut_off": say("broken off in the middle", "中途断开"),
+    "wrong_encoding": say("broken characters", "字符损坏"),
+    "no_answer": say("no answer", "没有回答"),
+    "empty_answer": say("empty answer", "回答为空"),
+    "empty_question": say("empty question", "提问为空"),
+    "same_answers": say("chosen and rejected are the same", "优选与劣选回答相同"),
+    "multimodal": say("needs images, sound or video", "需要图像、音频或视频"),
+    "duplicate": say("duplicate", "重复"),
+    "in_held_out": say("also in the held-out file", "留出文件中已有"),
+    "too_long": say("too long", "过长"),
+    "answer_cut_away": say("answer lies beyond the longest length", "回答超出最大长度"),
+    "template_refused": say("refused by the chat template", "对话模板不接受"),
+}
+"""Every reason for which a row is set aside: code → words for a table or a chip."""
+
+
+def row_to_plain(row: Row) -> dict[str, Any]:
+    """The row as JSON knows it, for ``held_out.jsonl``."""
+    plain: dict[str, Any] = {
+        "index": row.index,
+        "where": row.where,
+        "messages": [_message_to_plain(m) for m in row.messages],
+    }
+    if row.chosen is not None:
+        plain |= {"chosen": row.chosen, "rejected": row.rejected}
+    return plain
+
+
+def _message_to_plain(message: Message) -> dict[str, Any]:
+    plain: dict[str, Any] = {"role": message.role, "content": message.content}
+    return plain if message.learned else plain | {"learned": False}
+
+
+def row_from_plain(plain: Mapping[str, Any]) -> Row:
+    """The row of a line of ``held_out.jsonl``. Raises `KeyError` when a field is missing."""
+    messages = tuple(Message(m["role"], m["content"], m.get("learned", True)) for m in plain["messages"])
+    return Row(plain.get("index", 0), plain["where"], messages, plain.get("chosen"), plain.get("rejected"))
+
+
+def set_aside_to_plain(item: SetAside) -> dict[str, Any]:
+    """The set-aside row as JSON knows it, for ``set_aside.jsonl``."""
+    return {
+        "index": item.index,
+        "where": item.where,
+        "reason": item.reason,
+        "text": {"en": item.text.en, "zh": item.text.zh},
+    }
+
+
+def set_aside_from_plain(plain: Mapping[str, Any]) -> SetAside:
+    """The set-aside row of a line of ``set_aside.jsonl``. Raises `KeyError` when a field is missing."""
+    return SetAside(plain.get("index", 0), plain["where"], plain["reason"], as_text(plain["text"]))
