@@ -42,9 +42,7 @@ def quantise(values: Array, kind: str) -> NDArray[np.uint8]:
     function = routine()
 
     def work(first: int, count: int) -> int:
-        return function(
-            _NUMBERS[kind], source.ctypes.data, target.ctypes.data, first * width, count, width, None
-        )
+        return function(_NUMBERS[kind], source.ctypes.data, target.ctypes.data, first * width, count, width, None)
 
     step = max(1, _CHUNK // width)
     parts = [(first, min(step, rows - first)) for first in range(0, rows, step)]

@@ -119,13 +119,6 @@ def pre_tokenizer(tokenizer: Mapping[str, Any]) -> str:
     return name
 
 
-def plain_template(template: str) -> str:
-    """A chat template without the ``generation`` marks, which only training needs; renders the same text."""
-    # An `if true` trims the same white space around it as the mark did.
-    opened = re.sub(r"\{%(-?)\s*generation\s*(-?)%\}", r"{%\1 if true \2%}", template)
-    return re.sub(r"\{%(-?)\s*endgeneration\s*(-?)%\}", r"{%\1 endif \2%}", opened)
-
-
 def _splits(step: Mapping[str, Any]) -> list[str]:
     kind = step.get("type")
     if kind == "Split":
@@ -221,7 +214,9 @@ def _spaces(tokenizer: Mapping[str, Any]) -> tuple[bool, bool]:
 def _unknown(why: Text) -> UserError:
     return UserError(
         "export.tokenizer",
-        say("llama.cpp does not know a tokenizer like this one: {why}.", "llama.cpp 不支持此类分词器：{why}。", why=why),
+        say(
+            "llama.cpp does not know a tokenizer like this one: {why}.", "llama.cpp 不支持此类分词器：{why}。", why=why
+        ),
         say("Export the adapter or the merged weights instead.", "请改为导出适配器或合并后的权重。"),
         where="tokenizer.json",
     )

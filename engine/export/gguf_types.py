@@ -1,7 +1,7 @@
 """Which GGML type each tensor of a GGUF gets, and how large that makes it. Light: needs no library.
 
-Source: llama.cpp, ``src/llama-quant.cpp`` (``llama_tensor_get_type_impl``, ``tensor_type_fallback``), for the Llama family
-without experts.
+Source: llama.cpp, ``src/llama-quant.cpp`` (``llama_tensor_get_type_impl``, ``tensor_type_fallback``), for the Llama
+family without experts.
 """
 
 from __future__ import annotations

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from engine.export.gguf_arch import ROPE_FREQS, Llama
 from engine.export.gguf_quantise import quantise
-from engine.export.gguf_tokenizer import Vocabulary, plain_template
+from engine.export.gguf_tokenizer import Vocabulary
 from engine.export.gguf_types import F32, tensor_bytes, tensor_type
 from engine.export.targets import Quantisation
 from engine.merge.delta import Adapter
 from engine.merge.place import GGUF_KEY
-from engine.merge.prompts import TrainedTokenizer
+from engine.merge.prompts import Trained
 from engine.merge.weights import BaseWeights
 from engine.project.atomic import read_json
 from engine.protocol.errors import UserError
@@ -70,6 +70,7 @@ def write(
     planned: Plan,
     base: BaseWeights,
     adapter: Adapter,
+    trained: Trained,
     quantisation: Quantisation,
     facts: dict[str, str],
     progress: Callable[[int, int], None],
@@ -86,7 +87,7 @@ def write(
     """
     writer = GGUFWriter(path, "llama")
     try:
-        describe(writer, planned, TrainedTokenizer(adapter.folder), quantisation, facts)
+        describe(writer, planned, trained, quantisation, facts)
         for tensor in planned.tensors:
             writer.add_tensor_info(
                 tensor.name, tensor.shape, np.dtype(np.float32), tensor.bytes, GGMLQuantizationType[tensor.kind]
@@ -104,7 +105,7 @@ def write(
 
 
 def describe(
-    writer: GGUFWriter, planned: Plan, tokenizer: TrainedTokenizer, quantisation: Quantisation, facts: dict[str, str]
+    writer: GGUFWriter, planned: Plan, trained: Trained, quantisation: Quantisation, facts: dict[str, str]
 ) -> None:
     """Write all metadata: where from, dimensions, vocabulary, template and the stop token that training taught."""
     writer.add_string(GGUF_KEY, facts["run"])
@@ -117,28 +118,20 @@ def describe(
     writer.add_quantization_version(GGML_QUANT_VERSION)
     planned.llama.describe(writer)
     planned.vocabulary.describe(writer)
-    for name, add in (
-        ("bos_token", writer.add_bos_token_id),
-        ("unk_token", writer.add_unk_token_id),
-        ("pad_token", writer.add_pad_token_id),
+    tokenizer = trained.tokenizer
+    for number, add in (
+        (tokenizer.bos_id, writer.add_bos_token_id),
+        (tokenizer.unk_id, writer.add_unk_token_id),
+        (tokenizer.pad_id, writer.add_pad_token_id),
     ):
-        number = tokenizer.special(name)
         if number is not None:
             add(number)
-    stops = tokenizer.stops
-    if not stops:
-        raise UserError(
-            "export.no_stop",
-            say("The model has no token that ends an answer.", "该模型没有用于结束回答的词元。"),
-            say("Train with a chat template that ends each answer.", "请使用会结束每个回答的对话模板进行训练。"),
-            where=str(tokenizer.folder),
-        )
-    writer.add_eos_token_id(stops[0])
-    writer.add_eot_token_id(stops[1] if len(stops) > 1 else stops[0])
-    writer.add_add_bos_token(tokenizer.starts_with_bos)
+    writer.add_eos_token_id(trained.stops[0])
+    # The model's own end, where training taught another: llama.cpp stops at both.
+    writer.add_eot_token_id(trained.stops[-1])
+    writer.add_add_bos_token(trained.starts_with_bos)
     writer.add_add_eos_token(False)
-    if tokenizer.template:
-        writer.add_chat_template(plain_template(tokenizer.template))
+    writer.add_chat_template(trained.template.source_without_marks)
 
 
 def _planned(base: BaseWeights, llama: Llama, quantize: str) -> Iterator[Planned]:

@@ -60,7 +60,9 @@ ADAPTER = Target(
 MERGED = Target(
     name="merged",
     label=say("Merged weights", "合并后的权重"),
-    summary=say("a complete model in 16 bit, for transformers and vLLM", "完整的 16 位模型，可用于 transformers 和 vLLM"),
+    summary=say(
+        "a complete model in 16 bit, for transformers and vLLM", "完整的 16 位模型，可用于 transformers 和 vLLM"
+    ),
     kind="merge",
     is_file=False,
 )

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+import time
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
 
+from engine.data.template import own_template
+from engine.export.ledger import Export, remember
+from engine.export.targets import MERGED
 from engine.merge.delta import Adapter
 from engine.merge.place import check_folder, check_space, writing_folder
-from engine.merge.prompts import load_samples
+from engine.merge.prompts import Trained, load_samples
 from engine.merge.verify import verify_merged
 from engine.merge.weights import INDEX, BaseWeights
 from engine.project.atomic import write_json
@@ -22,7 +25,7 @@ from engine.protocol.errors import Stopped
 from engine.protocol.events import STOP, Note, Progress, Stage
 from engine.protocol.text import say
 
-# What a model folder needs beside weights. The adapter's own copies go first: they carry the trained template and stops.
+# What a model folder needs beside weights. The adapter's copies go first: they carry the trained template and stops.
 _FROM_ADAPTER = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -53,24 +56,23 @@ def merge(run: RunFolder, out: Path, channel: Channel) -> dict[str, Any]:
     base = BaseWeights.open(Path(facts["model_folder"]))
     adapter = Adapter.open(run.adapter)
     adapter.check_against(base.shapes)
+    trained = Trained.load(run.adapter)
     check_folder(out)
     check_space(out, base.bytes)
     channel.emit(Stage(name="merge", text=say("Merging the adapter into the weights", "正在把适配器合并到权重中")))
-    mark = {"kind": "merged", "run": run.id, "base": facts.get("model", ""), "title": facts.get("title", "")}
+    mark = {"kind": MERGED.name, "run": run.id, "base": facts.get("model", ""), "title": facts.get("title", "")}
     with writing_folder(out, mark) as folder:
         write_weights(base, adapter, folder, channel)
         copy_companions(base.folder, run.adapter, folder)
     channel.emit(Stage(name="check", text=say("Comparing with base and adapter", "正在与基础模型加适配器对比")))
-    parity = verify_merged(base, run.adapter, out, load_samples(run, limit=8), lambda: stop_if_asked(channel))
+    samples = load_samples(run, trained, limit=8)
+    parity = verify_merged(base, run.adapter, out, samples, trained.stops, lambda: stop_if_asked(channel))
     if parity["passed"] is not True:
         channel.emit(_doubt(parity))
     files = sorted(path for path in out.iterdir() if path.is_file())
-    return {
-        "folder": str(out.absolute()),
-        "bytes": sum(path.stat().st_size for path in files),
-        "files": [path.name for path in files],
-        "parity": parity,
-    }
+    size = sum(path.stat().st_size for path in files)
+    remember(run, Export(MERGED.name, "", str(out.absolute()), size, time.time(), parity))
+    return {"folder": str(out.absolute()), "bytes": size, "files": [path.name for path in files], "parity": parity}
 
 
 def write_weights(base: BaseWeights, adapter: Adapter, folder: Path, channel: Channel) -> None:
@@ -96,7 +98,7 @@ def copy_companions(base: Path, adapter: Path, folder: Path) -> None:
     for name in _FROM_ADAPTER:
         source = next((path for path in (adapter / name, base / name) if path.is_file()), None)
         # The base's template must not come along when training chose another one that lies inside the adapter's files.
-        if source is None or (name == "chat_template.jinja" and source.parent == base and _has_template(adapter)):
+        if source is None or (name == "chat_template.jinja" and source.parent == base and own_template(adapter)):
             continue
         shutil.copyfile(source, folder / name)
 
@@ -107,17 +109,11 @@ def stop_if_asked(channel: Channel) -> None:
         raise Stopped
 
 
-Check = Callable[[], None]
-
-
-def _has_template(adapter: Path) -> bool:
-    config = adapter / "tokenizer_config.json"
-    return config.is_file() and '"chat_template"' in config.read_text(encoding="utf-8")
-
-
 def _doubt(parity: dict[str, Any]) -> Note:
     if parity["passed"] is None:
-        text = say("The merged weights were not checked: {reason}.", "未检查合并后的权重：{reason}。", reason=parity["reason"])
+        text = say(
+            "The merged weights were not checked: {reason}.", "未检查合并后的权重：{reason}。", reason=parity["reason"]
+        )
         return Note(text=text, level="warning", code="merge.unchecked")
     text = say(
         "The merged weights answer differently from base and adapter ({share:.1%} agreement). Do not use them.",

@@ -108,7 +108,11 @@ class Adapter:
         except RuntimeError as error:
             raise UserError(
                 "adapter.other_base",
-                say("The adapter does not fit {name} of the base model.", "适配器与基础模型的 {name} 不匹配。", name=name),
+                say(
+                    "The adapter does not fit {name} of the base model.",
+                    "适配器与基础模型的 {name} 不匹配。",
+                    name=name,
+                ),
                 say("Use the base model that the run was trained on.", "请使用该次训练所用的基础模型。"),
                 where=str(self.folder),
                 details=str(error),

@@ -1,4 +1,4 @@
-"""Where a merge or an export is put: complete or absent, and never over something that is not an earlier one of ours."""
+"""Where a merge or an export is put: complete or absent, and never over what is not an earlier one of ours."""
 
 from __future__ import annotations
 
@@ -135,9 +135,7 @@ def _occupied(out: Path) -> UserError:
             "{out} 中已有内容，且不是 Lorimer 导出的。",
             out=out,
         ),
-        say(
-            "Choose another name; only an earlier export is replaced.", "请换一个名称；只有先前的导出才会被替换。"
-        ),
+        say("Choose another name; only an earlier export is replaced.", "请换一个名称；只有先前的导出才会被替换。"),
         where=str(out),
     )
 

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
+
+from engine.model.load import DTYPES, load_base
 
 # Two next tokens whose logits lie closer than this are a toss-up that rounding decides.
 NEAR = 0.05
@@ -55,20 +58,22 @@ class Reference:
 
 
 @contextmanager
-def opened(base: Path, adapter: Path | None, dtype: torch.dtype = torch.float32) -> Iterator[Reference]:
-    """The model in ``base``, with ``adapter`` beside it, on the CPU in ``dtype``; its memory is freed afterwards."""
-    # Imported here: it takes seconds, and checks are not always wanted.
-    from transformers import AutoModelForCausalLM
+def opened(base: Path, adapter: Path | None, precision: str = "fp32") -> Iterator[Reference]:
+    """The model in ``base``, with ``adapter`` beside it, on the CPU; its memory is freed afterwards.
 
-    model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, attn_implementation="eager")
+    Args:
+        precision: "fp32" or "bf16".
+
+    Raises:
+        UserError: the model cannot be loaded.
+    """
+    model: Any = load_base(base, quantised=False, precision=precision, device="cpu")
     if adapter is not None:
-        from peft import PeftModel
-
         with warnings.catch_warnings():
-            # peft warns when the adapter names its base by another path than the one it is loaded from.
+            # peft still asks transformers by names that it gives up, and names the base by the path of the training.
+            warnings.simplefilter("ignore", FutureWarning)
             warnings.simplefilter("ignore", UserWarning)
-            model = PeftModel.from_pretrained(model, str(adapter))
-        model = model.to(dtype)
+            model = PeftModel.from_pretrained(model, str(adapter)).to(DTYPES[precision])
     try:
         yield Reference(model.eval())
     finally:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
-import torch
 
 from engine.merge.compare import Agreement
-from engine.merge.prompts import Sample, TrainedTokenizer
+from engine.merge.prompts import Sample
 from engine.merge.reference import Choice, Reference, opened
 from engine.merge.weights import BaseWeights
 from engine.protocol.text import Text, say
@@ -22,13 +22,13 @@ ANSWER = 32
 _GIB = 1024**3
 
 
-def precision_that_fits(base: BaseWeights) -> torch.dtype | None:
-    """float32 where the free memory holds the model so, else bfloat16, else None."""
+def precision_that_fits(base: BaseWeights) -> str | None:
+    """ "fp32" where the free memory holds the model so, else "bf16", else None."""
     elements = sum(stored.elements for stored in base.tensors.values())
     free = psutil.virtual_memory().available
-    for dtype, size in ((torch.float32, 4), (torch.bfloat16, 2)):
+    for precision, size in (("fp32", 4), ("bf16", 2)):
         if elements * size * 1.3 < free:
-            return dtype
+            return precision
     return None
 
 
@@ -58,7 +58,12 @@ def answer_choices(
 
 
 def verify_merged(
-    base: BaseWeights, adapter: Path, merged: Path, samples: Sequence[Sample], beat: Callable[[], None]
+    base: BaseWeights,
+    adapter: Path,
+    merged: Path,
+    samples: Sequence[Sample],
+    stops: Sequence[int],
+    beat: Callable[[], None],
 ) -> dict[str, Any]:
     """Next-token agreement of the folder ``merged`` with ``base`` and ``adapter`` along the samples' answers.
 
@@ -66,17 +71,23 @@ def verify_merged(
         ``{"prompts", "agreement", "passed", "near_ties", "limit"}``; ``agreement`` and ``passed`` are None, with a
         ``"reason"``, where the memory does not hold the model.
     """
-    dtype = precision_that_fits(base)
-    if dtype is None:
-        return {"prompts": 0, "agreement": None, "passed": None, "near_ties": 0, "limit": LIMIT, "reason": no_memory(base)}
-    stops = TrainedTokenizer(adapter).stops
-    with opened(base.folder, adapter, dtype) as reference:
+    precision = precision_that_fits(base)
+    if precision is None:
+        return {
+            "prompts": 0,
+            "agreement": None,
+            "passed": None,
+            "near_ties": 0,
+            "limit": LIMIT,
+            "reason": no_memory(base),
+        }
+    with opened(base.folder, adapter, precision) as reference:
         expected = answer_choices(reference, samples, stops, beat)
     along = [
-        Sample(s.prompt, s.answer or [choice.token for choice in choices], s.text, s.messages)
-        for s, choices in zip(samples, expected, strict=True)
+        replace(sample, answer=sample.answer or [choice.token for choice in choices])
+        for sample, choices in zip(samples, expected, strict=True)
     ]
-    with opened(merged, None, dtype) as reference:
+    with opened(merged, None, precision) as reference:
         found = answer_choices(reference, along, stops, beat)
     agreement = Agreement()
     for ours, theirs in zip(expected, found, strict=True):
@@ -84,7 +95,7 @@ def verify_merged(
     return {
         "prompts": len(samples),
         "agreement": agreement.share,
-        "passed": agreement.share >= LIMIT,
+        "passed": agreement.tokens > 0 and agreement.share >= LIMIT,
         "near_ties": agreement.near,
         "limit": LIMIT,
     }

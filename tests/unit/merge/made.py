@@ -79,7 +79,9 @@ def trained_run(
     if template:
         write_text(run.adapter / "chat_template.jinja", template)
     write_json(run.adapter / "generation_config.json", {"eos_token_id": list(stops)})
-    run.write_facts({"id": run.id, "title": "made", "model": "made", "model_folder": str(base), "method": config.peft_type})
+    run.write_facts(
+        {"id": run.id, "title": "made", "model": "made", "model_folder": str(base), "method": config.peft_type}
+    )
     return run
 
 

@@ -1,0 +1,68 @@
+"""Export a run's adapter: PEFT's own folder with tokenizer, template and a card, verified to load."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from engine.export.card import adapter_card
+from engine.export.ledger import Export, remember
+from engine.export.targets import ADAPTER
+from engine.merge.adapter import stop_if_asked
+from engine.merge.delta import Adapter
+from engine.merge.place import check_folder, check_space, writing_folder
+from engine.merge.prompts import Trained
+from engine.merge.weights import BaseWeights
+from engine.project.atomic import read_json, write_text
+from engine.project.run_folder import RunFolder
+from engine.protocol.channel import Channel
+from engine.protocol.events import Progress, Stage
+from engine.protocol.text import say
+
+
+def export_adapter(run: RunFolder, out: Path, channel: Channel) -> dict[str, Any]:
+    """Copy the adapter of ``run`` to the folder ``out`` with a model card.
+
+    Returns:
+        ``{"folder", "bytes", "files", "parity": {"passed"}}``; ``passed`` says that every weight was read back and fits
+        the base model, and that tokenizer and template load.
+
+    Raises:
+        UserError: the adapter is damaged or belongs to another base, ``out`` is occupied, the disk is full.
+        Stopped: the user asked.
+    """
+    facts = run.read_facts()
+    sources = sorted(path for path in run.adapter.iterdir() if path.is_file()) if run.adapter.is_dir() else []
+    # Says what is missing where there is no adapter yet.
+    Adapter.open(run.adapter)
+    total = sum(path.stat().st_size for path in sources)
+    check_folder(out)
+    check_space(out, total)
+    channel.emit(Stage(name="adapter", text=say("Copying the adapter", "正在复制适配器")))
+    mark = {"kind": ADAPTER.name, "run": run.id, "base": facts.get("model", ""), "title": facts.get("title", "")}
+    evaluation = read_json(run.evaluation) if run.evaluation.is_file() else None
+    with writing_folder(out, mark) as folder:
+        done = 0
+        for source in sources:
+            stop_if_asked(channel)
+            shutil.copyfile(source, folder / source.name)
+            done += source.stat().st_size
+            channel.emit(Progress(done=done, total=total, unit="bytes"))
+        write_text(folder / "README.md", adapter_card(facts, evaluation))
+        _verify(folder, BaseWeights.open(Path(facts["model_folder"])))
+    files = sorted(path for path in out.iterdir() if path.is_file())
+    size = sum(path.stat().st_size for path in files)
+    parity = {"passed": True}
+    remember(run, Export(ADAPTER.name, "", str(out.absolute()), size, time.time(), parity))
+    return {"folder": str(out.absolute()), "bytes": size, "files": [path.name for path in files], "parity": parity}
+
+
+def _verify(folder: Path, base: BaseWeights) -> None:
+    """Read every weight of the copy against the base it changes. Raises `UserError` when one does not fit."""
+    copied = Adapter.open(folder)
+    copied.check_against(base.shapes)
+    for name in copied.parts:
+        copied.merged(name, base.read(name))
+    Trained.load(folder)
