@@ -20,7 +20,7 @@ class Page(QWidget):
     Attributes:
         context: all a page may use.
         banner: for the states "nothing yet", "working" and "wrong"; `show_banner` brings it to the front.
-        actions: layout at the right of the heading, for buttons.
+        head: layout at the right of the heading, for buttons.
     """
 
     title: Text = NOTHING
@@ -32,8 +32,8 @@ class Page(QWidget):
         self.setObjectName("page")
         self._title = label(self.title, "title")
         self._subtitle = ElidedLabel(self.subtitle, "muted")
-        self.actions = row()
-        heading = row(column(self._title, self._subtitle, spacing=4), self.actions, spacing=12)
+        self.head = row()
+        heading = row(column(self._title, self._subtitle, spacing=4), self.head, spacing=12)
         heading.setStretch(0, 1)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(24, 20, 24, 20)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QGridLayout, QLabel, QSizePolicy, QWidget
 
 from engine.protocol.text import Text
 from gui.i18n.language import tr
 from gui.widgets.basic import label, set_role
+
+Fact = tuple[Text | str, Text | str] | tuple[Text | str, Text | str, str]
+"""Name, value, and the value's role when it is not the usual one (\"good\", \"warn\", \"bad\")."""
 
 
 class Facts(QWidget):
@@ -22,7 +27,7 @@ class Facts(QWidget):
         self._grid.setColumnStretch(1, 1)
         self._values: dict[str, QLabel] = {}
 
-    def put(self, facts: list[tuple[Text | str, Text | str] | tuple[Text | str, Text | str, str]]) -> None:
+    def put(self, facts: Sequence[Fact]) -> None:
         """Show facts (name, value, role of the value); widgets are kept where the names stay the same."""
         names = [tr(fact[0]) for fact in facts]
         if names != list(self._values):

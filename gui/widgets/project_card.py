@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from PySide6.QtCore import Qt
@@ -102,7 +103,7 @@ class ProjectCard(QToolButton):
         for run in self._state.runs[:MOST_RUNS]:
             status = tr(_RUN_STATUS.get(run.status, say("", "")))
             words = f"{run.title} · {day(run.created)} · {status}"
-            menu.addAction(words, lambda folder=run.folder: self._select_run(folder))
+            menu.addAction(words, partial(self._select_run, run.folder))
 
     def _add_projects(self, menu: QMenu) -> None:
         others = [path for path in self._state.recent if path != self._state.path]
@@ -112,8 +113,8 @@ class ProjectCard(QToolButton):
         for path in others:
             inner = menu.addMenu(path.name)
             inner.setToolTip(str(path))
-            inner.addAction(tr(say("Open", "打开")), lambda path=path: self._open_path(path))
+            inner.addAction(tr(say("Open", "打开")), partial(self._open_path, path))
             inner.addAction(
                 tr(say("Remove from this list (the folder stays)", "从列表移除（保留文件夹）")),
-                lambda path=path: self._forget(path),
+                partial(self._forget, path),
             )

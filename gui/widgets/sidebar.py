@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from PySide6.QtCore import QPoint, Qt, Signal
 from PySide6.QtGui import QActionGroup, QKeySequence
@@ -108,7 +109,7 @@ class Sidebar(QWidget):
     ) -> None:
         group = QActionGroup(menu)
         for value, text in choices.items():
-            action = menu.addAction(tr(text), lambda value=value: choose(value))
+            action = menu.addAction(tr(text), partial(choose, value))
             action.setCheckable(True)
             action.setChecked(value == chosen)
             group.addAction(action)

@@ -1,0 +1,120 @@
+"""A choice among few, each in a box of its own: name, what it is, what it costs. Radio buttons in card's clothes."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QRectF, QSize, Qt
+from PySide6.QtGui import QEnterEvent, QFont, QFontMetrics, QPainter, QPaintEvent, QPen
+from PySide6.QtWidgets import QAbstractButton, QButtonGroup, QSizePolicy, QVBoxLayout, QWidget
+
+from engine.protocol.text import Text
+from gui.i18n.language import tr
+from gui.theme.apply import colour, text_font
+from gui.widgets.chip import chip_width, paint_chip
+
+_PAD = 12
+
+
+class ChoiceCard(QAbstractButton):
+    """One choice. The chosen one has an accent frame and a filled ring, so colour does not stand alone."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self.setCheckable(True)
+        self.setCursor(Qt.CursorShape.PointingHandCursor)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        policy = QSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.setSizePolicy(policy)
+        self._title = self._words = self._right = self._chip = ""
+        self._tone = "plain"
+
+    def put(
+        self, title: Text | str, words: Text | str, right: str = "", chip: Text | str = "", tone: str = "plain"
+    ) -> None:
+        """Show other words: title, explanation, costs at the right, a judgement."""
+        self._title, self._words, self._right, self._chip, self._tone = tr(title), tr(words), right, tr(chip), tone
+        self.setAccessibleName(f"{self._title} {self._chip} {self._right}".strip())
+        self.setAccessibleDescription(self._words)
+        self.setToolTip(self._words)
+        self.update()
+
+    @property
+    def right(self) -> str:
+        """The costs shown at the right."""
+        return self._right
+
+    def sizeHint(self) -> QSize:
+        """Two lines."""
+        return QSize(300, 56)
+
+    def enterEvent(self, event: QEnterEvent) -> None:
+        """Show that it can be pressed."""
+        super().enterEvent(event)
+        self.update()
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """Draw frame, ring and words."""
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        chosen = self.isChecked()
+        edge = colour("accent" if chosen or self.hasFocus() else "accent_line" if self.underMouse() else "line")
+        painter.setPen(QPen(edge, 1.6 if self.hasFocus() else 1))
+        painter.setBrush(colour("accent_soft" if chosen else "card"))
+        painter.drawRoundedRect(QRectF(self.rect()).adjusted(1, 1, -1, -1), 8, 8)
+        self._ring(painter, chosen)
+        self._write(painter)
+
+    def _ring(self, painter: QPainter, chosen: bool) -> None:
+        ring = QRectF(_PAD, 12, 14, 14)
+        painter.setPen(QPen(colour("accent" if chosen else "edge"), 1.4))
+        painter.setBrush(colour("card"))
+        painter.drawEllipse(ring)
+        if chosen:
+            painter.setPen(Qt.PenStyle.NoPen)
+            painter.setBrush(colour("accent"))
+            painter.drawEllipse(ring.adjusted(3.5, 3.5, -3.5, -3.5))
+
+    def _write(self, painter: QPainter) -> None:
+        left, width = _PAD + 22, self.width() - 2 * _PAD - 22
+        bold, plain = text_font(13, QFont.Weight.DemiBold), text_font(12)
+        right_width = QFontMetrics(plain).horizontalAdvance(self._right)
+        painter.setFont(plain)
+        painter.setPen(colour("muted"))
+        first = QRectF(left, 8, width, 22)
+        painter.drawText(first, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter, self._right)
+        second = QRectF(left, 29, width, 20)
+        words = QFontMetrics(plain).elidedText(self._words, Qt.TextElideMode.ElideRight, width)
+        painter.drawText(second, Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter, words)
+        painter.setFont(bold)
+        painter.setPen(colour("text"))
+        room = width - right_width - 10 - (chip_width(self._chip) + 8 if self._chip else 0)
+        title = QFontMetrics(bold).elidedText(self._title, Qt.TextElideMode.ElideRight, room)
+        painter.drawText(first, Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter, title)
+        if self._chip:
+            x = left + QFontMetrics(bold).horizontalAdvance(title) + 8
+            paint_chip(painter, QRectF(x, first.top(), chip_width(self._chip), first.height()), self._chip, self._tone)
+
+
+class ChoiceList(QWidget):
+    """Cards below each other, one of them chosen; arrow keys move between them."""
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__()
+        self.group = QButtonGroup(self)
+        self.cards = {name: ChoiceCard(name) for name in names}
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(8)
+        for card in self.cards.values():
+            self.group.addButton(card)
+            layout.addWidget(card)
+
+    def choose(self, name: str) -> None:
+        """Mark one as chosen; nothing is told."""
+        if name in self.cards:
+            self.cards[name].setChecked(True)
+
+    @property
+    def chosen(self) -> str:
+        """Name of the chosen card, empty when none is."""
+        return next((name for name, card in self.cards.items() if card.isChecked()), "")

@@ -1,0 +1,221 @@
+"""Curves that grow while one watches: zoom, pan, reset, read a value, save. Imported when the first plot is shown.
+
+Knows nothing of runs: it is given names, numbers and marks.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyqtgraph as pg
+from numpy.typing import NDArray
+from pyqtgraph.exporters import ImageExporter
+from PySide6.QtCore import QPointF, Qt, QTimer
+from PySide6.QtGui import QColor, QKeySequence, QShortcut
+from PySide6.QtWidgets import QFileDialog, QVBoxLayout, QWidget
+
+from engine.project.atomic import write_text
+from engine.protocol.text import Text, say
+from gui.i18n.language import tr
+from gui.i18n.numbers import short
+from gui.theme.apply import colour, palette, text_font
+from gui.widgets.basic import label
+
+REDRAW_MS = 100
+
+
+@dataclass(slots=True)
+class _Series:
+    """One curve: what it is called, how it is drawn, and its numbers."""
+
+    name: str
+    ink: QColor
+    points: bool
+    smooth: float
+    xs: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    ys: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    raw: Any = None
+    line: Any = None
+
+
+def smoothed(values: NDArray[np.float64], weight: float) -> NDArray[np.float64]:
+    """Exponential moving average without the start's bias (as TensorBoard draws it); 0 leaves the values as they are."""
+    result = np.empty_like(values)
+    mean, norm = 0.0, 0.0
+    for i, value in enumerate(values):
+        if np.isfinite(value):
+            mean, norm = weight * mean + (1 - weight) * value, weight * norm + (1 - weight)
+        result[i] = mean / norm if norm else value
+    return result
+
+
+class LinePlot(QWidget):
+    """Curves over one axis. New numbers are drawn at the next tick of 100 ms, never at once.
+
+    Wheel zooms, dragging pans, a double click or R shows everything again, Ctrl+S saves a picture (CSV by its name).
+    """
+
+    def __init__(self, name: Text, *, x_label: Text, height: int = 0) -> None:
+        super().__init__()
+        self._name, self._x_label = name, tr(x_label)
+        self._series: dict[str, _Series] = {}
+        self._marks: dict[str, Any] = {}
+        self._plot = pg.PlotWidget(background=None)
+        self._plot.setFrameShape(self._plot.Shape.NoFrame)
+        self._plot.viewport().setCursor(Qt.CursorShape.CrossCursor)
+        self._read = label("", "small")
+        self._read.setAlignment(Qt.AlignmentFlag.AlignRight)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(0)
+        layout.addWidget(self._plot, 1)
+        layout.addWidget(self._read)
+        if height:
+            self.setFixedHeight(height)
+        self._dress()
+        self._timer = QTimer(self)
+        self._timer.setObjectName("plot redraws")
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self.redraw)
+
+    def _dress(self) -> None:
+        item = self._plot.getPlotItem()
+        item.hideButtons()
+        item.setMenuEnabled(False)
+        item.showGrid(x=False, y=True, alpha=0.12)
+        for side in ("left", "bottom"):
+            axis = item.getAxis(side)
+            axis.setStyle(tickFont=text_font(11), tickLength=0)
+            axis.setTextPen(colour("muted"))
+            axis.setPen(pg.mkPen(colour("line")))
+        item.getViewBox().setDefaultPadding(0.02)
+        self._plot.scene().sigMouseMoved.connect(self._hover)
+        self._plot.scene().sigMouseClicked.connect(self._clicked)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.setAccessibleName(tr(self._name))
+        self.setToolTip(tr(say("Wheel: zoom · drag: pan · double click: all", "滚轮缩放 · 拖动平移 · 双击显示全部")))
+        for keys, action in (("R", self.show_all), ("Ctrl+S", self.save)):
+            QShortcut(QKeySequence(keys), self, action, context=Qt.ShortcutContext.WidgetWithChildrenShortcut)
+
+    # -------------------------------------------------------------------------------------------------- what is shown
+    def add(self, key: str, name: Text, *, ink: int = 0, points: bool = False, smooth: float = 0.0) -> None:
+        """Add a curve. ``smooth`` 0 to 1 draws the average over the pale raw values; ``points`` marks each value."""
+        series = _Series(tr(name), QColor(palette().series[ink]), points, smooth)
+        pale = QColor(series.ink)
+        pale.setAlpha(90)
+        series.raw = self._plot.plot(pen=pg.mkPen(pale if smooth else series.ink, width=1 if smooth else 2))
+        if points:
+            series.raw.setSymbol("o")
+            series.raw.setSymbolSize(6)
+            series.raw.setSymbolBrush(series.ink)
+            series.raw.setSymbolPen(None)
+        if smooth:
+            series.line = self._plot.plot(pen=pg.mkPen(series.ink, width=2))
+        for curve in (series.raw, series.line):
+            if curve is not None and not points:
+                curve.setDownsampling(auto=True, method="peak")
+                curve.setClipToView(True)
+        self._series[key] = series
+
+    def put(self, key: str, xs: Sequence[float], ys: Sequence[float]) -> None:
+        """Give a curve all its numbers; drawn at the next tick."""
+        series = self._series[key]
+        series.xs, series.ys = np.asarray(xs, dtype=np.float64), np.asarray(ys, dtype=np.float64)
+        self.touch()
+
+    def mark(self, key: str, x: float, words: str) -> None:
+        """A vertical dotted line with words, such as a checkpoint; the same key moves it."""
+        self._line(key, x, words, 90, "faint")
+
+    def level(self, key: str, y: float, words: str, ink: str = "warn") -> None:
+        """A horizontal dotted line with words, such as a limit; the same key moves it."""
+        self._line(key, y, words, 0, ink)
+
+    def _line(self, key: str, value: float, words: str, angle: int, ink: str) -> None:
+        if key in self._marks:
+            self._marks[key].setValue(value)
+            self._marks[key].label.setFormat(words)
+            return
+        line = pg.InfiniteLine(
+            pos=value,
+            angle=angle,
+            pen=pg.mkPen(colour(ink), width=1, style=Qt.PenStyle.DashLine),
+            label=words,
+            labelOpts={"position": 0.94, "color": colour("muted"), "movable": False},
+        )
+        line.label.setFont(text_font(11))
+        self._plot.addItem(line)
+        self._marks[key] = line
+
+    def clear_marks(self) -> None:
+        """Take all lines away."""
+        for line in self._marks.values():
+            self._plot.removeItem(line)
+        self._marks = {}
+
+    def touch(self) -> None:
+        """Draw at the next tick."""
+        if not self._timer.isActive():
+            self._timer.start(REDRAW_MS)
+
+    def redraw(self) -> None:
+        """Draw now what was given."""
+        for series in self._series.values():
+            series.raw.setData(series.xs, series.ys)
+            if series.line is not None:
+                series.line.setData(series.xs, smoothed(series.ys, series.smooth))
+
+    # --------------------------------------------------------------------------------------------------- what one does
+    def show_all(self) -> None:
+        """Zoom and pan back to everything."""
+        self._plot.getPlotItem().enableAutoRange()
+
+    def _clicked(self, event: Any) -> None:
+        if event.double():
+            self.show_all()
+
+    def _hover(self, position: QPointF) -> None:
+        if self._plot.sceneBoundingRect().contains(position):
+            x = self._plot.getPlotItem().getViewBox().mapSceneToView(position).x()
+            self._read.setText(self.reading(x))
+
+    def reading(self, x: float) -> str:
+        """What the curves say nearest to ``x``, in words."""
+        words = [f"{self._x_label} {x:.0f}"]
+        for series in self._series.values():
+            if len(series.xs):
+                nearest = int(np.argmin(np.abs(series.xs - x)))
+                words.append(f"{series.name} {short(float(series.ys[nearest]))}")
+        return " · ".join(words)
+
+    def csv(self) -> str:
+        """All numbers as CSV: curve, x, y."""
+        text = io.StringIO()
+        writer = csv.writer(text)
+        writer.writerow(["series", "x", "y"])
+        for series in self._series.values():
+            writer.writerows((series.name, float(x), float(y)) for x, y in zip(series.xs, series.ys, strict=True))
+        return text.getvalue()
+
+    def save(self) -> None:
+        """Ask where to, and save a picture or the numbers."""
+        kinds = "PNG (*.png);;CSV (*.csv)"
+        chosen, kind = QFileDialog.getSaveFileName(self, tr(say("Save the plot", "保存图表")), "plot.png", kinds)
+        if chosen:
+            self.save_to(Path(chosen if Path(chosen).suffix else f"{chosen}.{kind[:3].lower()}"))
+
+    def save_to(self, path: Path) -> None:
+        """Save as CSV where the name says so, else as PNG. Raises `UserError` when the disk does not take the CSV."""
+        if path.suffix.lower() == ".csv":
+            write_text(path, self.csv())
+            return
+        self.redraw()
+        exporter = ImageExporter(self._plot.getPlotItem())
+        exporter.parameters()["background"] = colour("card")
+        exporter.export(str(path))

@@ -1,0 +1,71 @@
+"""A list of short lines to choose from, with a chip before each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from PySide6.QtCore import QModelIndex, QPersistentModelIndex, QRectF, QSize, Qt
+from PySide6.QtGui import QPainter
+from PySide6.QtWidgets import QListWidget, QListWidgetItem, QStyle, QStyledItemDelegate, QStyleOptionViewItem
+
+from engine.protocol.text import Text
+from gui.i18n.language import tr
+from gui.theme.apply import colour, text_font
+from gui.widgets.chip import chip_width, paint_chip
+
+_HEIGHT = 30
+_CHIP, _TONE = Qt.ItemDataRole.UserRole, Qt.ItemDataRole.UserRole + 1
+
+
+class RowList(QListWidget):
+    """Lines with a chip each; `chosen` is called with the number of the one that is selected."""
+
+    def __init__(self, chosen: Callable[[int], object], name: Text) -> None:
+        super().__init__()
+        self.setProperty("role", "rows")
+        self.setAccessibleName(tr(name))
+        self.setVerticalScrollMode(QListWidget.ScrollMode.ScrollPerPixel)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setItemDelegate(_Lines(self))
+        self.currentRowChanged.connect(lambda number: chosen(number) if number >= 0 else None)
+
+    def put(self, lines: list[tuple[str, str, str]]) -> None:
+        """Show lines: (words of the chip, its tone, text); the first is selected."""
+        self.blockSignals(True)
+        self.clear()
+        self.blockSignals(False)
+        for words, tone, text in lines:
+            item = QListWidgetItem(" ".join(text.split()))
+            item.setData(_CHIP, words)
+            item.setData(_TONE, tone)
+            item.setToolTip(text[:400])
+            self.addItem(item)
+        if lines:
+            self.setCurrentRow(0)
+
+
+class _Lines(QStyledItemDelegate):
+    """Draws a line: chip, text, thin rule below."""
+
+    def sizeHint(self, option: QStyleOptionViewItem, index: QModelIndex | QPersistentModelIndex) -> QSize:
+        """One line high, as wide as there is room."""
+        return QSize(40, _HEIGHT)
+
+    def paint(
+        self, painter: QPainter, option: QStyleOptionViewItem, index: QModelIndex | QPersistentModelIndex
+    ) -> None:
+        """Draw the line."""
+        rect = QRectF(option.rect)  # type: ignore[attr-defined]
+        if option.state & QStyle.StateFlag.State_Selected:  # type: ignore[attr-defined]
+            painter.fillRect(rect, colour("accent_soft"))
+        words = str(index.data(_CHIP))
+        width = chip_width(words)
+        paint_chip(painter, QRectF(rect.left() + 6, rect.top(), width, rect.height()), words, str(index.data(_TONE)))
+        room = rect.adjusted(width + 16, 0, -6, 0)
+        painter.setFont(text_font(12))
+        painter.setPen(colour("text"))
+        metrics = painter.fontMetrics()
+        shown = metrics.elidedText(str(index.data()), Qt.TextElideMode.ElideRight, int(room.width()))
+        painter.drawText(room, Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft, shown)
+        painter.setPen(colour("line"))
+        painter.drawLine(rect.bottomLeft(), rect.bottomRight())

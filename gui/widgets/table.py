@@ -1,0 +1,234 @@
+"""A table that holds only the rows it shows: the others are fetched, a page at a time, when they come into view."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from PySide6.QtCore import QAbstractTableModel, QModelIndex, QObject, QPersistentModelIndex, QRectF, QSize, Qt, Signal
+from PySide6.QtGui import QPainter, QPen, QResizeEvent
+from PySide6.QtWidgets import (
+    QAbstractItemView,
+    QHeaderView,
+    QStyle,
+    QStyledItemDelegate,
+    QStyleOptionViewItem,
+    QTableView,
+)
+
+from engine.protocol.text import Text
+from gui.i18n.language import tr
+from gui.theme.apply import colour, text_font
+from gui.widgets.chip import PLAIN, paint_chip
+
+PAGE = 100
+ROW_HEIGHT = 28
+Index = QModelIndex | QPersistentModelIndex
+TONE = Qt.ItemDataRole.UserRole + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column.
+
+    Attributes:
+        title: in the header.
+        text: row → what the cell says.
+        width: pixels; 0 for a share of what is left.
+        right: numbers stand at the right.
+        tone: row → tone of a chip; None for plain text.
+        muted: grey letters.
+        tip: row → tip of the cell.
+    """
+
+    title: Text | str
+    text: Callable[[dict[str, Any]], str]
+    width: int = 0
+    right: bool = False
+    tone: Callable[[dict[str, Any]], str] | None = None
+    muted: bool = False
+    tip: Callable[[dict[str, Any]], str] | None = None
+
+
+class PagedModel(QAbstractTableModel):
+    """Rows by number, fetched in pages of `PAGE`.
+
+    Signals:
+        wanted(int): the page that begins at this row is needed; answer with `put`.
+    """
+
+    wanted = Signal(int)
+
+    def __init__(self, columns: tuple[Column, ...], parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.columns = columns
+        self._count = 0
+        self._pages: dict[int, list[dict[str, Any]]] = {}
+        self._asked: set[int] = set()
+
+    def reset(self, count: int) -> None:
+        """Another table with so many rows, none of them known yet."""
+        self.beginResetModel()
+        self._count, self._pages, self._asked = count, {}, set()
+        self.endResetModel()
+
+    def put_all(self, rows: list[dict[str, Any]]) -> None:
+        """Another table whose rows are all known."""
+        self.beginResetModel()
+        self._count = len(rows)
+        self._pages = {start: rows[start : start + PAGE] for start in range(0, len(rows), PAGE)}
+        self._asked = set(self._pages)
+        self.endResetModel()
+
+    def put(self, start: int, rows: list[dict[str, Any]]) -> None:
+        """The page that begins at ``start`` has come."""
+        self._pages[start] = rows
+        last = min(self._count, start + PAGE) - 1
+        if last >= start:
+            self.dataChanged.emit(self.index(start, 0), self.index(last, len(self.columns) - 1))
+
+    def row(self, number: int) -> dict[str, Any] | None:
+        """A row, None while it is not here; it is then asked for."""
+        start = number - number % PAGE
+        page = self._pages.get(start)
+        if page is None:
+            if start not in self._asked:
+                self._asked.add(start)
+                self.wanted.emit(start)
+            return None
+        return page[number - start] if number - start < len(page) else None
+
+    def rowCount(self, parent: Index = QModelIndex()) -> int:  # noqa: B008  Qt's own default
+        """How many rows there are, here or not."""
+        return 0 if parent.isValid() else self._count
+
+    def columnCount(self, parent: Index = QModelIndex()) -> int:  # noqa: B008  Qt's own default
+        """How many columns."""
+        return 0 if parent.isValid() else len(self.columns)
+
+    def headerData(self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+        """Titles."""
+        if orientation is not Qt.Orientation.Horizontal or section >= len(self.columns):
+            return None
+        if role == Qt.ItemDataRole.DisplayRole:
+            return tr(self.columns[section].title)
+        if role == Qt.ItemDataRole.TextAlignmentRole:
+            return _alignment(self.columns[section])
+        return None
+
+    def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+        """What a cell says, its tip, its tone."""
+        column = self.columns[index.column()]
+        if role == Qt.ItemDataRole.TextAlignmentRole:
+            return _alignment(column)
+        if role not in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.ToolTipRole, TONE):
+            return None
+        row = self.row(index.row())
+        if row is None:
+            return "…" if role == Qt.ItemDataRole.DisplayRole else None
+        if role == TONE:
+            return column.tone(row) if column.tone is not None else None
+        if role == Qt.ItemDataRole.ToolTipRole and column.tip is not None:
+            return column.tip(row)
+        return column.text(row)
+
+
+def _alignment(column: Column) -> Qt.AlignmentFlag:
+    side = Qt.AlignmentFlag.AlignRight if column.right else Qt.AlignmentFlag.AlignLeft
+    return side | Qt.AlignmentFlag.AlignVCenter
+
+
+class CellPainter(QStyledItemDelegate):
+    """Draws cells: one line of text, or a chip, with a thin line below the row."""
+
+    def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: Index) -> None:
+        """Draw one cell."""
+        area = QRectF(option.rect)
+        state = option.state
+        painter.save()
+        if state & QStyle.StateFlag.State_Selected:
+            painter.fillRect(area, colour("accent_soft"))
+        painter.setPen(QPen(colour("line"), 1))
+        painter.drawLine(area.bottomLeft(), area.bottomRight())
+        self._content(painter, area.adjusted(8, 0, -8, -1), index)
+        painter.restore()
+
+    def _content(self, painter: QPainter, area: QRectF, index: Index) -> None:
+        text = str(index.data() or "").replace("\n", " ")
+        tone = index.data(TONE)
+        if tone is not None:
+            if text:
+                paint_chip(painter, area, text, tone or PLAIN)
+            return
+        model = index.model()
+        column = model.columns[index.column()] if isinstance(model, PagedModel) else None
+        painter.setFont(text_font(12))
+        painter.setPen(colour("muted" if column is not None and column.muted else "text"))
+        shown = painter.fontMetrics().elidedText(text, Qt.TextElideMode.ElideRight, int(area.width()))
+        painter.drawText(area, index.data(Qt.ItemDataRole.TextAlignmentRole), shown)
+
+    def sizeHint(self, option: QStyleOptionViewItem, index: Index) -> QSize:
+        """Every row is as high as every other."""
+        return QSize(40, ROW_HEIGHT)
+
+
+class Table(QTableView):
+    """The view of a `PagedModel`: whole rows are selected, columns share the width.
+
+    Signals:
+        chosen(int): another row is selected, by mouse or keyboard.
+    """
+
+    chosen = Signal(int)
+
+    def __init__(self, columns: tuple[Column, ...], name: Text | str) -> None:
+        super().__init__()
+        self.paged = PagedModel(columns, self)
+        self.setModel(self.paged)
+        self.setItemDelegate(CellPainter(self))
+        self.setAccessibleName(tr(name))
+        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setShowGrid(False)
+        self.setTabKeyNavigation(False)
+        self.setWordWrap(False)
+        self._headers()
+        self.selectionModel().currentRowChanged.connect(self._tell)
+
+    def _headers(self) -> None:
+        rows = self.verticalHeader()
+        rows.hide()
+        rows.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
+        rows.setDefaultSectionSize(ROW_HEIGHT)
+        head = self.horizontalHeader()
+        head.setHighlightSections(False)
+        head.setSectionsClickable(False)
+        head.setMinimumSectionSize(24)
+        head.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
+
+    def _tell(self, current: Index, _previous: Index) -> None:
+        if current.isValid():
+            self.chosen.emit(current.row())
+
+    def fit_height(self, most: int = 0) -> None:
+        """Be exactly as high as the rows need, at most ``most`` rows when given."""
+        rows = self.paged.rowCount()
+        shown = min(rows, most) if most else rows
+        self.setFixedHeight(self.horizontalHeader().sizeHint().height() + shown * ROW_HEIGHT + 4)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Share the width: fixed columns first, the others equally."""
+        super().resizeEvent(event)
+        self.share_width()
+
+    def share_width(self) -> None:
+        """Give every column its width."""
+        columns = self.paged.columns
+        free = self.viewport().width() - sum(column.width for column in columns)
+        shares = sum(1 for column in columns if not column.width)
+        for number, column in enumerate(columns):
+            self.setColumnWidth(number, column.width or max(60, free // max(1, shares)))
