@@ -38,4 +38,5 @@ PAGES: tuple[Entry, ...] = (
     Entry("data", say("Data", "数据"), "gui.pages.data", "DataPage"),
     Entry("model", say("Model", "模型"), "gui.pages.model", "ModelPage"),
     Entry("plan", say("Plan", "计划"), "gui.pages.plan", "PlanPage"),
+    Entry("evaluate", say("Evaluate", "评估"), "gui.pages.evaluate", "EvaluatePage"),
 )
