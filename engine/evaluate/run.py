@@ -1,0 +1,122 @@
+"""Base against tuned on the rows that were held out. Read from top to bottom: `evaluate`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers.utils import logging as library_log
+
+from engine.evaluate import figures
+from engine.evaluate.answers import GreedyAnswer, answers
+from engine.evaluate.figures import SideLosses
+from engine.evaluate.metrics import answer_limit
+from engine.evaluate.preference import PairLoss
+from engine.evaluate.questions import Question, prepare_questions, read_rows, sample
+from engine.evaluate.score import losses
+from engine.evaluate.watch import Watch
+from engine.model.load import ran_out_of_memory
+from engine.model.tuned import SIDES, Side, TunedModel, load_tuned
+from engine.project.evaluation import Evaluation, write_evaluation
+from engine.project.run_folder import RunFolder
+from engine.protocol.channel import Channel
+from engine.protocol.codec import to_plain
+from engine.protocol.text import say
+
+METRICS = ("loss", "perplexity", "token_accuracy", "exact_match", "rouge_l")
+
+
+def evaluate(run: RunFolder, channel: Channel, *, rows: int | None = None) -> dict[str, Any]:
+    """Measure base and tuned model on the run's held-out rows, none of which was trained on.
+
+    Both are one set of weights, quantised and with the number format of training (``recipe.run.toml``): the base model
+    is the one that was trained on, with the adapter switched off. Loss, perplexity and token accuracy count the learned
+    tokens, given the right text before them; exact match and ROUGE-L are of greedy answers to the last turn, at most
+    `answer_limit` tokens long. In a preference run the right answer is the chosen one, and `engine.evaluate.preference`
+    says what is measured beside.
+
+    Args:
+        rows: at most so many rows; None for the recipe's ``evaluate.rows``. Of more, a sample by the recipe's seed.
+
+    Returns:
+        ``{"base": {"loss", "perplexity", "token_accuracy", "exact_match", "rouge_l"}, "tuned": {…}, "rows", "notes"}``;
+        preference runs have ``preference_accuracy`` too. A metric that does not apply is None, and ``notes`` holds the
+        reason by the metric's name. Every row's answers are written to ``evaluation.json``.
+
+    Raises:
+        UserError: the run has no adapter or no held-out row, its base model is gone, memory or disk ran out.
+        Stopped: the user asked; an earlier evaluation stays as it was.
+    """
+    library_log.set_verbosity_error()
+    began = time.monotonic()
+    held_out = read_rows(run)
+    watch = Watch(channel)
+    watch.stage("load", say("Loading the model", "加载模型"), 0, "")
+    try:
+        tuned = load_tuned(run)
+        settings = tuned.recipe.evaluate
+        questions = prepare_questions(tuned, sample(held_out, rows or settings.rows, tuned.recipe.data.seed))
+        limit = answer_limit(settings.max_new_tokens, max(question.reference_tokens for question in questions))
+        watch.stage("loss", say("Measuring the loss", "计算损失"), 2 * len(questions), "rows")
+        scored = {side: _score(tuned, side, questions, watch) for side in SIDES}
+        watch.stage("answers", say("Asking both models", "向两个模型提问"), 2 * len(questions), "answers")
+        asked = {side: _ask(tuned, side, questions, limit, watch) for side in SIDES}
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if (failure := ran_out_of_memory(error)) is None:
+            raise
+        raise failure from error
+    measured = figures.rows(questions, scored, asked)
+    base, after, notes = figures.scores(measured, scored)
+    evaluation = Evaluation(
+        base=base,
+        tuned=after,
+        verdict=figures.verdict(measured),
+        rows=measured,
+        notes=notes,
+        held_out=len(held_out),
+        max_new_tokens=limit,
+        seconds=round(time.monotonic() - began, 3),
+        created=round(time.time(), 3),
+    )
+    write_evaluation(run, evaluation)
+    return document(evaluation)
+
+
+def document(evaluation: Evaluation) -> dict[str, Any]:
+    """The evaluation as the command line gives it: figures without the rows."""
+    preference = evaluation.tuned.preference_accuracy is not None
+    names = (*METRICS, "preference_accuracy") if preference else METRICS
+    sides = {"base": evaluation.base, "tuned": evaluation.tuned}
+    return {
+        **{side: {name: getattr(scores, name) for name in names} for side, scores in sides.items()},
+        "rows": len(evaluation.rows),
+        "notes": to_plain(evaluation.notes),
+    }
+
+
+def _score(tuned: TunedModel, side: Side, questions: Sequence[Question], watch: Watch) -> SideLosses:
+    """One side's losses of every row's texts."""
+    texts = [text for question in questions for text in question.texts]
+    per_row = len(texts) // len(questions)
+    with tuned.as_side(side):
+        found = losses(
+            tuned, texts, batch_size=tuned.recipe.evaluate.batch_size, watch=lambda done: watch.at(done / per_row)
+        )
+    watch.next_part(len(questions))
+    if per_row == 1:
+        return SideLosses(found, [])
+    pairs = [PairLoss(a.total, b.total) for a, b in zip(found[::2], found[1::2], strict=True)]
+    return SideLosses(found[::2], pairs)
+
+
+def _ask(
+    tuned: TunedModel, side: Side, questions: Sequence[Question], limit: int, watch: Watch
+) -> list[GreedyAnswer | None]:
+    """One side's answers to every row."""
+    prompts = [question.prompt for question in questions]
+    with tuned.as_side(side):
+        found = answers(tuned, prompts, limit=limit, batch_size=tuned.recipe.evaluate.batch_size, watch=watch.at)
+    watch.next_part(len(questions))
+    return found
