@@ -77,13 +77,13 @@ class Conversation(QScrollArea):
     def ask(self, text: str) -> Bubble:
         """Add a question, on the right."""
         bubble = Bubble(text, own=True)
-        self._add(row(None, bubble))
+        self._add(row(None, bubble), answer=False)
         return bubble
 
     def answer(self, text: str = "") -> Bubble:
         """Add an answer, on the left; grow it as it comes."""
         bubble = Bubble(text)
-        self._add(row(bubble, None))
+        self._add(row(bubble, None), answer=True)
         return bubble
 
     def note(self, text: Text | str) -> QLabel:
@@ -97,11 +97,10 @@ class Conversation(QScrollArea):
         clear(self._layout)
         self._layout.addStretch(1)
 
-    def _add(self, line: QHBoxLayout) -> None:
+    def _add(self, line: QHBoxLayout, *, answer: bool) -> None:
         # A bubble takes what its text needs, at most six sevenths of the width.
-        bubble_at, gap_at = (0, 1) if line.itemAt(0).widget() is not None else (1, 0)
-        line.setStretch(bubble_at, 6)
-        line.setStretch(gap_at, 1)
+        line.setStretch(0, 6 if answer else 1)
+        line.setStretch(1, 1 if answer else 6)
         self._layout.insertLayout(self._layout.count() - 1, line)
         self._at_end = True
 

@@ -45,7 +45,7 @@ class _Series:
 
 
 def smoothed(values: NDArray[np.float64], weight: float) -> NDArray[np.float64]:
-    """Exponential moving average without the start's bias (as TensorBoard draws it); 0 leaves the values as they are."""
+    """Exponential moving average without the start's bias, as TensorBoard draws it; 0 leaves the values alone."""
     result = np.empty_like(values)
     mean, norm = 0.0, 0.0
     for i, value in enumerate(values):

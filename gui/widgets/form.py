@@ -1,0 +1,254 @@
+"""The settings form, built from the recipe's own field metadata: label, term, unit, bounds, help, default.
+
+Basic settings first; all of them on request, with a search. Knows nothing of what the settings do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtWidgets import QGridLayout, QLabel, QLineEdit, QScrollArea, QVBoxLayout, QWidget
+
+from engine.protocol.errors import UserError
+from engine.protocol.text import Text, say
+from engine.recipe.fields import Section, Setting, settings
+from gui.i18n.language import tr
+from gui.state.draft import DraftRecipe
+from gui.widgets.basic import clear, label, set_property, tool
+from gui.widgets.editors import Editor, editor_for
+
+SECTIONS: tuple[tuple[str, Text], ...] = (
+    ("method", say("Method", "方法")),
+    ("objective", say("Objective", "目标")),
+    ("train", say("Training", "训练")),
+    ("data", say("Data", "数据")),
+    ("evaluate", say("Evaluation", "评估")),
+)
+ELSEWHERE = frozenset({"data.files", "data.mapping", "data.shape", "data.encoding"})
+"""Settings that the Data page edits, where their effect is seen."""
+LABELS = 168
+
+
+@dataclass(frozen=True, slots=True)
+class FieldOf:
+    """One setting: its dotted name, the section's class it is declared in, and what people read of it."""
+
+    name: str
+    section: type[Section]
+    about: Setting
+
+    @property
+    def default(self) -> Any:
+        """The declared default."""
+        return self.section.model_fields[self.name.split(".")[1]].get_default()
+
+    def matches(self, words: str) -> bool:
+        """Whether a search finds it: by label, term, name or help, in both languages."""
+        about = self.about
+        whole = " ".join((self.name, about.term, about.label.en, about.label.zh, about.help.en, about.help.zh)).lower()
+        return all(word in whole for word in words.lower().split())
+
+
+def fields_of(draft: DraftRecipe) -> list[FieldOf]:
+    """All settings of the draft that the form shows, in the form's order."""
+    found = []
+    for part, _ in SECTIONS:
+        section = type(getattr(draft.recipe, part))
+        found += [FieldOf(f"{part}.{name}", section, about) for name, about in settings(section).items()]
+    return [item for item in found if item.name not in ELSEWHERE]
+
+
+class FieldRow(QWidget):
+    """One setting: what it is called, its control, what is wrong with it, and the way back to its default.
+
+    Signals:
+        edited(str, object): dotted name and the value entered.
+    """
+
+    edited = Signal(str, object)
+
+    def __init__(self, item: FieldOf, editor: Editor) -> None:
+        super().__init__()
+        self.item, self.editor = item, editor
+        grid = QGridLayout(self)
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.setHorizontalSpacing(10)
+        grid.setVerticalSpacing(2)
+        grid.setColumnStretch(1, 1)
+        grid.addLayout(self._names(), 0, 0)
+        grid.addWidget(editor, 0, 1)
+        self._back = tool("↺", self._reset)
+        self._back.setFixedWidth(28)
+        grid.addWidget(self._back, 0, 2)
+        self._trouble = label("", "bad", wrap=True)
+        grid.addWidget(self._trouble, 1, 1, 1, 2)
+        self._trouble.hide()
+        self._explain()
+        editor.edited.connect(lambda value: self.edited.emit(self.item.name, value))
+
+    def _names(self) -> QVBoxLayout:
+        about = self.item.about
+        name = label(about.label)
+        name.setFixedWidth(LABELS)
+        name.setBuddy(self.editor)
+        names = QVBoxLayout()
+        names.setSpacing(0)
+        names.addWidget(name)
+        if about.term and about.term.lower() != about.label.en.lower():
+            names.addWidget(label(f"({about.term})", "small"))
+        return names
+
+    def _explain(self) -> None:
+        about = self.item.about
+        default = _shown(self.item.default, about)
+        lines = [tr(about.help), tr(say("Default: {value}", "默认：{value}", value=default))]
+        if about.source:
+            lines.append(tr(say("Source: {source}", "来源：{source}", source=about.source)))
+        self.setToolTip("\n".join(lines))
+        self.editor.control.setAccessibleName(tr(about.label))
+        self.editor.control.setAccessibleDescription(tr(about.help))
+        words = tr(say("Back to {value}", "恢复为 {value}", value=default))
+        self._back.setToolTip(words)
+        self._back.setAccessibleName(f"{tr(about.label)}: {words}")
+
+    def put(self, value: Any) -> None:
+        """Show the draft's value; an error that was shown is over."""
+        self.editor.put(value)
+        self._back.setVisible(value != self.item.default)
+        self.say_wrong("")
+
+    def say_wrong(self, text: Text | str) -> None:
+        """Show what is wrong with what was entered, or nothing."""
+        self._trouble.setText(tr(text))
+        self._trouble.setVisible(bool(text))
+        set_property(self.editor.control, "wrong", "true" if text else "false")
+
+    @property
+    def trouble(self) -> str:
+        """What is said to be wrong, empty when nothing is."""
+        return self._trouble.text()
+
+    def _reset(self) -> None:
+        self.edited.emit(self.item.name, self.item.default)
+
+
+class RecipeForm(QWidget):
+    """The form. It renders the draft and writes to it; what the draft refuses is shown beside the field.
+
+    Attributes:
+        rows: dotted name → the row now shown.
+    """
+
+    def __init__(self, draft: DraftRecipe) -> None:
+        super().__init__()
+        self._draft = draft
+        self._all = False
+        self._kinds: tuple[type[Section], ...] = ()
+        self.rows: dict[str, FieldRow] = {}
+        self.search = QLineEdit()
+        self.search.setPlaceholderText(tr(say("Search all settings…", "搜索所有设置…")))
+        self.search.setClearButtonEnabled(True)
+        self.search.setAccessibleName(tr(say("Search all settings", "搜索所有设置")))
+        self.search.textChanged.connect(self._filter)
+        self.search.hide()
+        self._layout = QVBoxLayout()
+        self._layout.setSpacing(8)
+        inner = QWidget()
+        inner.setLayout(self._layout)
+        self._layout.setContentsMargins(0, 0, 8, 0)
+        self._scroll = QScrollArea()
+        self._scroll.setWidgetResizable(True)
+        self._scroll.setWidget(inner)
+        self._scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(self.search)
+        outer.addWidget(self._scroll, 1)
+        draft.changed.connect(self._take)
+        self._rebuild()
+
+    @property
+    def shows_all(self) -> bool:
+        """Whether all settings are shown, not the basic ones only."""
+        return self._all
+
+    def show_all(self, every: bool) -> None:
+        """Show all settings, or the basic ones only."""
+        self._all = every
+        self.search.setVisible(every)
+        self.search.clear()
+        self._rebuild()
+        if every:
+            self.search.setFocus()
+
+    def reveal(self, name: str) -> None:
+        """Show one setting and put the cursor in it."""
+        if name not in self.rows and not self._all:
+            self.show_all(True)
+        if name in self.rows:
+            self._scroll.ensureWidgetVisible(self.rows[name])
+            self.rows[name].editor.setFocus()
+
+    def _rebuild(self) -> None:
+        recipe = self._draft.recipe
+        self._kinds = (type(recipe.method), type(recipe.objective))
+        clear(self._layout)
+        self.rows = {}
+        every = fields_of(self._draft)
+        for part, title in SECTIONS:
+            mine = [item for item in every if item.name.startswith(f"{part}.") and (self._all or item.about.basic)]
+            self._add_section(title, mine)
+        self._layout.addStretch(1)
+        self._take(set(self.rows))
+
+    def _add_section(self, title: Text, items: Sequence[FieldOf]) -> None:
+        rows = [made for item in items if (made := self._row(item)) is not None]
+        if not rows:
+            return
+        if self._all:
+            self._layout.addWidget(label(title, "card"))
+        for made in rows:
+            self._layout.addWidget(made)
+
+    def _row(self, item: FieldOf) -> FieldRow | None:
+        editor = editor_for(item.section, item.name.split(".")[1], item.about)
+        if editor is None:
+            return None
+        made = FieldRow(item, editor)
+        made.edited.connect(self._enter)
+        self.rows[item.name] = made
+        return made
+
+    def _enter(self, name: str, value: Any) -> None:
+        try:
+            self._draft.set({name: value})
+        except UserError as error:
+            self.rows[name].say_wrong(error.problem.message)
+
+    def _take(self, names: set[str]) -> None:
+        recipe = self._draft.recipe
+        if (type(recipe.method), type(recipe.objective)) != self._kinds:
+            self._rebuild()
+            return
+        for name in names & self.rows.keys():
+            self.rows[name].put(self._draft.value(name))
+
+    def _filter(self, words: str) -> None:
+        for made in self.rows.values():
+            made.setVisible(made.item.matches(words))
+        for i in range(self._layout.count()):
+            widget = self._layout.itemAt(i).widget()
+            if isinstance(widget, QLabel):
+                widget.setVisible(not words)
+
+
+def _shown(value: Any, about: Setting) -> str:
+    words = dict(about.choices).get(value) if isinstance(value, str) else None
+    if words is not None:
+        return tr(words)
+    if isinstance(value, bool):
+        return tr(say("on", "开启") if value else say("off", "关闭"))
+    return f"{value} {tr(about.unit)}".strip() if value != "" else tr(say("empty", "空"))
