@@ -178,14 +178,18 @@ def pip_install(
     environment: Mapping[str, str],
     progress: PipProgress,
     watch: Watch,
+    speaks_raw: bool = True,
 ) -> None:
     """Run `pip install ARGUMENTS` in the environment of `python`.
+
+    Args:
+        speaks_raw: whether this pip can tell its progress in numbers; those that come with Python 3.11 cannot.
 
     Raises:
         SetUpError: pip failed; the sentence says why.
     """
-    command = [str(python), "-m", "pip", "install", "--progress-bar", "raw", "--no-input", "--prefer-binary"]
-    command += ["--no-warn-script-location", "--disable-pip-version-check", *arguments]
+    command = [str(python), "-m", "pip", "install", "--no-input", "--prefer-binary", "--disable-pip-version-check"]
+    command += ["--no-warn-script-location", "--progress-bar", "raw" if speaks_raw else "off", *arguments]
 
     def quiet() -> None:
         progress.update()

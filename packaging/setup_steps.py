@@ -10,7 +10,7 @@ import sys
 import setup_env
 import setup_system
 import setup_torch
-from engine.protocol.text import say
+from engine.protocol.text import NOTHING, say
 from setup_env import Places
 from setup_pip import PipProgress, SetUpError, explain, pip_install, run_logged
 from setup_progress import Progress
@@ -84,12 +84,13 @@ class _SetUp:
         self.progress.say(
             say(
                 "Lorimer is being set up in {folder}, to compute {on}. "
-                "This downloads about {download:.1f} GB and takes about {disk:.1f} GB of disk, once.",
-                "正在将 Lorimer 安装到 {folder},{on}。需下载约 {download:.1f} GB,占用磁盘约 {disk:.1f} GB,仅此一次。",
+                "This downloads about {download:.1f} GB and takes about {disk:.1f} GB of disk, once{less}.",
+                "正在将 Lorimer 安装到 {folder},{on}。需下载约 {download:.1f} GB,占用磁盘约 {disk:.1f} GB,仅此一次{less}。",
                 folder=self.places.venv,
                 on=on,
                 download=self.build.download,
                 disk=self.build.disk,
+                less=say(" (less what is there already)", "(已有的部分除外)") if self.places.venv.exists() else NOTHING,
             )
         )
 
@@ -174,7 +175,7 @@ class _SetUp:
         )
 
     # -------------------------------------------------------------------------------------------------- with pip
-    def pip(self, arguments: list[str], download: float) -> None:
+    def pip(self, arguments: list[str], download: float, *, speaks_raw: bool = True) -> None:
         """Run pip within the current phase; `download` is the GB that it will probably fetch."""
         packages = setup_system.site_packages(self.places.venv)
         pip_install(
@@ -184,12 +185,15 @@ class _SetUp:
             environment=self.environment,
             progress=PipProgress(expected=download * _GB, installed=lambda: setup_env.count_installed(packages)),
             watch=self.progress.step,
+            speaks_raw=speaks_raw,
         )
 
     def installer(self) -> None:
         """The pinned pip, and setuptools for what has no wheel."""
         self.progress.phase(say("Installer", "安装工具"), 0.08, 0.1)
-        self.pip([setup_env.pin(self.places.constraints, name) for name in ("pip", "setuptools")], 0.003)
+        self.pip(
+            [setup_env.pin(self.places.constraints, name) for name in ("pip", "setuptools")], 0.003, speaks_raw=False
+        )
 
     def pytorch(self) -> None:
         """The build that suits the hardware, from the first place that has it."""
