@@ -40,13 +40,13 @@ def _prepare(places: Places, *, dev: bool, window: bool, stream: TextIO, languag
     except SetUpError as error:
         progress.say(error.sentence)
         if places.log.exists():
-            progress.say(say("Log: {file}", "日志:{file}", file=places.log))
+            progress.say(say("Log: {file}", "日志：{file}", file=places.log))
         return FAILED
     except KeyboardInterrupt:
         progress.say(
             say(
                 "The set-up was interrupted; the same command takes it up again.",
-                "安装已中断;再次运行同一命令即可继续。",
+                "安装已中断；再次运行同一命令即可继续。",
             )
         )
         return INTERRUPTED
@@ -61,11 +61,11 @@ def _farewell(places: Places, seconds: float) -> Text:
         "  Command line:    {lorimer} --help\n"
         "  Remove Lorimer:  delete the folder {root}. Settings are in {settings}, downloaded packages in pip's cache\n"
         "                   (`{run} -m pip cache purge` empties it).",
-        "安装完成,用时 {time} 分钟。\n"
-        "  启动 Lorimer:  {run} {script}(今后无需再安装)\n"
-        "  命令行:        {lorimer} --help\n"
-        "  卸载 Lorimer:  删除文件夹 {root}。设置保存在 {settings},下载的软件包在 pip 缓存中\n"
-        "                 (可用 `{run} -m pip cache purge` 清空)。",
+        "安装完成，用时 {time} 分钟。\n"
+        "  启动 Lorimer：{run} {script}（今后无需再安装）\n"
+        "  命令行：      {lorimer} --help\n"
+        "  卸载 Lorimer：删除文件夹 {root}。设置保存在 {settings}，下载的软件包在 pip 缓存中\n"
+        "                 （可用 `{run} -m pip cache purge` 清空）。",
         time=minutes(seconds),
         run="python" if setup_system.system() == setup_system.WINDOWS else "python3",
         script=ROOT / "packaging" / "run.py",
@@ -104,7 +104,7 @@ def run(arguments: Sequence[str]) -> int:
     if not options.headless:
         no_display = say(
             "There is no display: the main job runs here in the terminal instead of a window.",
-            "没有可用的显示器:不打开窗口,改在终端中运行完整流程。",
+            "没有可用的显示器：不打开窗口，改在终端中运行完整流程。",
         )
         stream.write(no_display.in_language(language) + "\n")
         stream.flush()
@@ -117,17 +117,17 @@ def _run_parser(language: str) -> argparse.ArgumentParser:
         prog="run.py",
         usage="run.py [--headless] [--json] [--set-up-only] [-- ARGUMENTS]",
         description=say(
-            "Set Lorimer up on first use and open its window.", "首次使用时安装 Lorimer,然后打开窗口。"
+            "Set Lorimer up on first use and open its window.", "首次使用时安装 Lorimer，然后打开窗口。"
         ).in_language(language),
         epilog=say(
             "ARGUMENTS after -- go to the window, or to `lorimer demo` where there is none.",
-            "-- 之后的参数传给窗口;没有窗口时传给 `lorimer demo`。",
+            "-- 之后的参数传给窗口；没有窗口时传给 `lorimer demo`。",
         ).in_language(language),
         allow_abbrev=False,
     )
     for name, text in (
-        ("--headless", say("run the main job in the terminal, without a window", "不打开窗口,在终端中运行完整流程")),
-        ("--json", say("without a window: one JSON document on standard output", "无窗口时:标准输出仅为一个 JSON")),
+        ("--headless", say("run the main job in the terminal, without a window", "不打开窗口，在终端中运行完整流程")),
+        ("--json", say("without a window: one JSON document on standard output", "无窗口时：标准输出仅为一个 JSON")),
         ("--set-up-only", say("stop after the set-up", "安装完成后停止")),
     ):
         parser.add_argument(name, action="store_true", help=text.in_language(language))

@@ -148,7 +148,7 @@ class PipProgress:
             name = re.split(r"-\d", Path(fetched[1]).name)[0]
             self.doing = say("fetching {name}", "获取 {name}", name=name)
         elif "Retrying (Retry(" in line:
-            self.doing = say("no answer from the network, trying again", "网络没有响应,正在重试")
+            self.doing = say("no answer from the network, trying again", "网络没有响应，正在重试")
         elif line.startswith("Installing collected packages:"):
             self._before = self._installed()
             self._to_install = line.count(",") + 1
@@ -164,7 +164,7 @@ class PipProgress:
         self.fraction = max(self.fraction, _DOWNLOADS_SHARE + (1 - _DOWNLOADS_SHARE) * done / self._to_install)
         self.doing = say(
             "installing, {done} of {total} packages",
-            "正在安装,{done}/{total} 个软件包",
+            "正在安装，{done}/{total} 个软件包",
             done=done,
             total=self._to_install,
         )
@@ -225,7 +225,8 @@ def explain(output: str, code: int) -> SetUpError:
             say(
                 "Windows refuses the long file names of a library: "
                 "move Lorimer to a folder with a short path such as C:\\lorimer, and start again.",
-                "Windows 不允许某个库使用过长的文件路径:请把 Lorimer 移到较短的路径(例如 C:\\lorimer),然后重新启动。",
+                "Windows 不允许某个库使用过长的文件路径："
+                "请把 Lorimer 移到较短的路径（例如 C:\\lorimer），然后重新启动。",
             ),
         )
     if _NOT_ALLOWED.search(output):
@@ -234,7 +235,7 @@ def explain(output: str, code: int) -> SetUpError:
             say(
                 "A file could not be written for lack of permission: "
                 "move Lorimer to a folder of your own, and start again.",
-                "没有写入文件的权限:请把 Lorimer 移到您自己的文件夹,然后重新启动。",
+                "没有写入文件的权限：请把 Lorimer 移到您自己的文件夹，然后重新启动。",
             ),
         )
     if _CERTIFICATE.search(output):
@@ -243,7 +244,7 @@ def explain(output: str, code: int) -> SetUpError:
             say(
                 "The package index shows a certificate that this computer does not trust: "
                 "if your network has a proxy of its own, set PIP_CERT to its certificate, and start again.",
-                "本机不信任软件源的证书:如果您的网络使用代理,请将 PIP_CERT 设为代理的证书,然后重新启动。",
+                "本机不信任软件源的证书：如果您的网络使用代理，请将 PIP_CERT 设为代理的证书，然后重新启动。",
             ),
         )
     if _NETWORK.search(output):
@@ -252,7 +253,7 @@ def explain(output: str, code: int) -> SetUpError:
             say(
                 "The package index cannot be reached: check the network (or the proxy), and start again; "
                 "what has been downloaded is kept.",
-                "无法连接软件源:请检查网络或代理,然后重新启动;已下载的内容会保留。",
+                "无法连接软件源：请检查网络或代理，然后重新启动；已下载的内容会保留。",
             ),
         )
     if missing := _NOT_FOUND.search(output):
@@ -260,7 +261,7 @@ def explain(output: str, code: int) -> SetUpError:
             "not_found",
             say(
                 "The package index has no {name} for this Python and system: use 64-bit Python 3.11, 3.12 or 3.13.",
-                "软件源中没有适合当前 Python 和系统的 {name}:请使用 64 位的 Python 3.11、3.12 或 3.13。",
+                "软件源中没有适合当前 Python 和系统的 {name}：请使用 64 位的 Python 3.11、3.12 或 3.13。",
                 name=missing[1],
             ),
         )
@@ -269,7 +270,7 @@ def explain(output: str, code: int) -> SetUpError:
             "conflict",
             say(
                 "The pinned versions do not fit together on this computer: delete the folder .venv, and start again.",
-                "固定的版本在本机上互相冲突:请删除 .venv 文件夹,然后重新启动。",
+                "固定的版本在本机上互相冲突：请删除 .venv 文件夹，然后重新启动。",
             ),
         )
     if code in (-9, 137):
@@ -278,14 +279,14 @@ def explain(output: str, code: int) -> SetUpError:
             say(
                 "The system ended the installation, most likely for lack of memory: "
                 "close other programs, and start again.",
-                "系统中止了安装,很可能是内存不足:请关闭其他程序,然后重新启动。",
+                "系统中止了安装，很可能是内存不足：请关闭其他程序，然后重新启动。",
             ),
         )
     return SetUpError(
         "failed",
         say(
             "The installation failed with exit code {code}; the end of the log says why.",
-            "安装失败(退出码 {code}),原因见日志末尾。",
+            "安装失败（退出码 {code}），原因见日志末尾。",
             code=code,
         ),
     )
@@ -295,5 +296,5 @@ def no_disk() -> SetUpError:
     """The disk is full."""
     return SetUpError(
         "no_disk",
-        say("The disk is full: free some space, and start again.", "磁盘已满:请腾出空间,然后重新启动。"),
+        say("The disk is full: free some space, and start again.", "磁盘已满：请腾出空间，然后重新启动。"),
     )

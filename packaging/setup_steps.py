@@ -81,16 +81,18 @@ class _SetUp:
         on = say("on the NVIDIA GPU", "使用 NVIDIA 显卡计算")
         if self.build.name == "cpu":
             on = say("on the processor", "使用处理器计算")
+        already = say(" (less what is there already)", "（已有的部分除外）")
         self.progress.say(
             say(
                 "Lorimer is being set up in {folder}, to compute {on}. "
                 "This downloads about {download:.1f} GB and takes about {disk:.1f} GB of disk, once{less}.",
-                "正在将 Lorimer 安装到 {folder},{on}。需下载约 {download:.1f} GB,占用磁盘约 {disk:.1f} GB,仅此一次{less}。",
+                "正在将 Lorimer 安装到 {folder}，{on}。"
+                "需下载约 {download:.1f} GB，占用磁盘约 {disk:.1f} GB，仅此一次{less}。",
                 folder=self.places.venv,
                 on=on,
                 download=self.build.download,
                 disk=self.build.disk,
-                less=say(" (less what is there already)", "(已有的部分除外)") if self.places.venv.exists() else NOTHING,
+                less=already if self.places.venv.exists() else NOTHING,
             )
         )
 
@@ -102,7 +104,7 @@ class _SetUp:
                 "not_ours",
                 say(
                     "{folder} exists and is no Python environment: move it away, and start again.",
-                    "{folder} 已存在,但不是 Python 环境:请将其移走,然后重新启动。",
+                    "{folder} 已存在，但不是 Python 环境：请将其移走，然后重新启动。",
                     folder=venv,
                 ),
             )
@@ -114,7 +116,7 @@ class _SetUp:
                 "already_running",
                 say(
                     "Another set-up of Lorimer is running in this folder: wait until it has ended.",
-                    "此文件夹中正在进行另一个 Lorimer 安装:请等待其结束。",
+                    "此文件夹中正在进行另一个 Lorimer 安装：请等待其结束。",
                 ),
             )
         self.places.stamp.unlink(missing_ok=True)
@@ -140,7 +142,7 @@ class _SetUp:
         """Install system packages as root; the caller looks whether it helped."""
         environment = {**self.environment, "DEBIAN_FRONTEND": "noninteractive"}
         self.progress.say(
-            say("Installing system packages: {names}.", "正在安装系统软件包:{names}。", names=", ".join(names))
+            say("Installing system packages: {names}.", "正在安装系统软件包：{names}。", names=", ".join(names))
         )
         for command in (["apt-get", "update", "-q"], setup_system.install_command(names, "apt")):
             run_logged(command, log=self.places.log, environment=environment, quiet=self.progress.tick)
@@ -169,7 +171,7 @@ class _SetUp:
             say(
                 "This Python lacks the module that makes environments: run `sudo apt-get install -y {package}`, "
                 "and start again.",
-                "此 Python 缺少创建环境的模块:请运行 `sudo apt-get install -y {package}`,然后重新启动。",
+                "此 Python 缺少创建环境的模块：请运行 `sudo apt-get install -y {package}`，然后重新启动。",
                 package=package,
             ),
         )
@@ -236,7 +238,7 @@ class _SetUp:
             self.progress.say(
                 say(
                     "PyTorch cannot use the GPU; `lorimer doctor` says why.",
-                    "PyTorch 无法使用显卡;请运行 `lorimer doctor` 查看原因。",
+                    "PyTorch 无法使用显卡；请运行 `lorimer doctor` 查看原因。",
                 )
             )
 
@@ -253,7 +255,7 @@ def check_python() -> None:
             "python_32_bit",
             say(
                 "This Python is a 32-bit one, for which there is no PyTorch: install a 64-bit Python 3.11 or newer.",
-                "此 Python 为 32 位,没有对应的 PyTorch:请安装 64 位的 Python 3.11 或更高版本。",
+                "此 Python 为 32 位，没有对应的 PyTorch：请安装 64 位的 Python 3.11 或更高版本。",
             ),
         )
     if setup_system.system() == setup_system.MAC and setup_system.machine() == "x86_64":
@@ -261,7 +263,7 @@ def check_python() -> None:
             "intel_mac",
             say(
                 "PyTorch is no longer made for Macs with an Intel processor: Lorimer needs a Mac with Apple silicon.",
-                "PyTorch 已不再支持 Intel 处理器的 Mac:Lorimer 需要搭载 Apple 芯片的 Mac。",
+                "PyTorch 已不再支持 Intel 处理器的 Mac：Lorimer 需要搭载 Apple 芯片的 Mac。",
             ),
         )
 
@@ -282,7 +284,7 @@ def check_disk(places: Places, build: setup_torch.Build) -> None:
             say(
                 "There are {free:.1f} GB free on the disk of {folder}, and Lorimer needs about {needed:.1f} GB more: "
                 "free some space, and start again.",
-                "{folder} 所在磁盘剩余 {free:.1f} GB,Lorimer 还需要约 {needed:.1f} GB:请腾出空间,然后重新启动。",
+                "{folder} 所在磁盘剩余 {free:.1f} GB，Lorimer 还需要约 {needed:.1f} GB：请腾出空间，然后重新启动。",
                 free=free / _GB,
                 needed=needed / _GB,
                 folder=places.root,

@@ -309,12 +309,12 @@ def how_to_fill(needs: SystemNeeds, manager: str | None) -> Text:
     if manager is None:
         return say(
             "Lorimer's window needs {missing}: install them with your system's package manager, and start again.",
-            "Lorimer 的窗口需要 {missing}:请用系统的软件包管理器安装,然后重新启动。",
+            "Lorimer 的窗口需要 {missing}：请用系统的软件包管理器安装，然后重新启动。",
             missing=", ".join(missing),
         )
     return say(
         "Lorimer's window needs {missing} of the system: run `{command}`, and start again.",
-        "Lorimer 的窗口需要系统提供 {missing}:请运行 `{command}`,然后重新启动。",
+        "Lorimer 的窗口需要系统提供 {missing}：请运行 `{command}`，然后重新启动。",
         missing=", ".join(missing),
         command=" ".join(install_command(packages(needs, manager), manager)),
     )

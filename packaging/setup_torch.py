@@ -74,8 +74,8 @@ def _for_gpu(system: str, gpu: Gpu) -> list[Build]:
     too_old = say(
         "PyTorch has no build for this NVIDIA driver (CUDA {major}.{minor}), so Lorimer will compute on the processor: "
         "update the driver, delete the folder .venv and start again to use the GPU.",
-        "PyTorch 没有适合当前 NVIDIA 驱动(CUDA {major}.{minor})的版本,Lorimer 将使用处理器计算:"
-        "要使用显卡,请更新驱动,删除 .venv 文件夹后重新启动。",
+        "PyTorch 没有适合当前 NVIDIA 驱动（CUDA {major}.{minor}）的版本，Lorimer 将使用处理器计算："
+        "要使用显卡，请更新驱动，删除 .venv 文件夹后重新启动。",
         major=gpu.cuda[0],
         minor=gpu.cuda[1],
     )
@@ -90,7 +90,7 @@ def _for_cpu(system: str, machine: str) -> list[Build]:
         larger = say(
             "PyTorch's own index cannot be reached, so the larger build with CUDA is taken from PyPI; "
             "it works without a GPU too.",
-            "无法访问 PyTorch 自己的软件源,改从 PyPI 安装带 CUDA 的较大版本;没有显卡也能使用。",
+            "无法访问 PyTorch 自己的软件源，改从 PyPI 安装带 CUDA 的较大版本；没有显卡也能使用。",
         )
         return [
             # A wheel that the user's own index or folder holds is found first, without asking the network for more.
