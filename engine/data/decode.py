@@ -54,7 +54,7 @@ class Decoded:
 
 def has_broken_characters(text: str) -> bool:
     """Whether the text holds lone surrogates: bytes that fit no character, or half of an escaped pair."""
-    return _SURROGATE.search(text) is not None
+    return not text.isascii() and _SURROGATE.search(text) is not None
 
 
 def decode(raw: bytes, path: Path, encoding: str = "auto") -> Decoded:
@@ -90,7 +90,10 @@ def _decode_as(raw: bytes, path: Path, encoding: str) -> Decoded:
         raise UserError(
             "data.encoding_unknown",
             say('There is no text encoding named "{name}".', "没有名为“{name}”的文本编码。", name=encoding),
-            say('Use "auto", or a name such as utf-8, gb18030 or latin-1.', "请用“auto”，或 utf-8、gb18030、latin-1 等名称。"),
+            say(
+                'Use "auto", or a name such as utf-8, gb18030 or latin-1.',
+                "请用“auto”，或 utf-8、gb18030、latin-1 等名称。",
+            ),
             where="data.encoding",
         ) from None
     text = _strictly(raw, "utf-8-sig" if name == "utf-8" else name, path)
@@ -109,9 +112,7 @@ def _encoding_error(raw: bytes, path: Path, error: UnicodeDecodeError, encoding:
     return UserError(
         "data.encoding",
         say("{name} is not {encoding} text.", "{name} 不是 {encoding} 文本。", name=path.name, encoding=encoding),
-        say(
-            "Save the file as UTF-8, or choose its encoding by hand.", "请将文件另存为 UTF-8，或手动选择编码。"
-        ),
+        say("Save the file as UTF-8, or choose its encoding by hand.", "请将文件另存为 UTF-8，或手动选择编码。"),
         where=f"{path.name}:{line}",
         details=str(error),
     )
@@ -167,7 +168,9 @@ def _decode_damaged(raw: bytes, path: Path, error: UnicodeDecodeError) -> Decode
     line = raw.count(b"\n", 0, error.start) + 1
     problem = Problem(
         "data.broken_characters",
-        say("{n} bytes are not UTF-8; their rows are set aside.", "有 {n} 个字节不是 UTF-8；所在的行已搁置。", n=broken),
+        say(
+            "{n} bytes are not UTF-8; their rows are set aside.", "有 {n} 个字节不是 UTF-8；所在的行已搁置。", n=broken
+        ),
         say("Save the file again as UTF-8.", "请将文件重新另存为 UTF-8。"),
         f"{path.name}:{line}",
     )
@@ -210,8 +213,8 @@ _COMMON_PAIR = re.compile(rb"[\xa1-\xa3\xb0-\xd7][\xa1-\xfe]")
 def _is_gb2312(raw: bytes) -> bool:
     """Whether the non-ASCII bytes pair up into common Chinese characters and punctuation.
 
-    Level 1 of GB 2312 (lead bytes B0 to D7) covers 99.7% of modern Chinese text. Accented letters of Latin-1 stand alone
-    or before an ASCII letter and never pair up like that.
+    Level 1 of GB 2312 (lead bytes B0 to D7) covers nearly all modern Chinese text. Accented letters of Latin-1 stand
+    alone or before an ASCII letter and never pair up like that.
     """
     pairs = _PAIR.findall(raw[: 1 << 20])
     common = sum(1 for pair in pairs if _COMMON_PAIR.fullmatch(pair))

@@ -48,7 +48,8 @@ def detect(
         mapping: role → column, where the user corrects the detected one.
 
     Raises:
-        UserError: nothing fits, the shape is known but not taught, or the user's shape or mapping names what is not there.
+        UserError: nothing fits, the shape is known but not taught, or the user's shape or mapping names what is not
+            there.
     """
     wished = dict(mapping or {})
     candidates = _candidates(shape, wished)
@@ -71,7 +72,10 @@ def _candidates(shape: str, wished: Mapping[str, str]) -> list[Shape]:
             "data.shape",
             say('There is no data shape "{shape}".', "没有名为“{shape}”的数据格式。", shape=shape),
             say(
-                'Did you mean "{name}"? Known: {all}.', "是否想写“{name}”？已有：{all}。", name=close[0], all=", ".join(SHAPES)
+                'Did you mean "{name}"? Known: {all}.',
+                "是否想写“{name}”？已有：{all}。",
+                name=close[0],
+                all=", ".join(SHAPES),
             )
             if close
             else say("Known: {all}, auto.", "已有：{all}、auto。", all=", ".join(SHAPES)),
@@ -124,8 +128,9 @@ def _fit(
         if role.name in wished:
             mapping[role.name] = wished[role.name]
             continue
-        found = next((name for name in role.columns if name in by_lower and by_lower[name] not in mapping.values()), None)
-        if found is not None and by_lower[found] not in wished.values():
+        taken = {*mapping.values(), *wished.values()}
+        found = next((name for name in role.columns if name in by_lower and by_lower[name] not in taken), None)
+        if found is not None:
             mapping[role.name] = by_lower[found]
             usual = usual and not (role.required and found != role.columns[0])
         elif role.required:
@@ -205,24 +210,30 @@ def _nothing_fits(
             say("plain text", "纯文本"),
             say("Lorimer needs questions and answers in columns of their own.", "Lorimer 需要分列存放的提问与回答。"),
         )
-    wanted = "; ".join(
-        f"{s.name}: " + ", ".join(role.name for role in s.roles if role.required) for s in candidates
-    )
-    return UserError(
-        "data.shape_unknown",
-        say(
-            "The columns of {where} fit no known shape: {columns}.",
-            "{where} 的列不符合任何已知格式：{columns}。",
-            where=where,
-            columns=_listed(columns),
-        ),
-        say("Say which column is which (mapping). {wanted}.", "请指定各列的含义（mapping）。{wanted}。", wanted=wanted),
-        where=f"{where}:1",
-    ) if columns else UserError(
-        "data.shape_unknown",
-        say("{where} holds no rows with columns.", "{where} 中没有带列的行。", where=where),
-        NOTHING,
-        where=f"{where}:1",
+    wanted = "; ".join(f"{s.name}: " + ", ".join(role.name for role in s.roles if role.required) for s in candidates)
+    return (
+        UserError(
+            "data.shape_unknown",
+            say(
+                "The columns of {where} fit no known shape: {columns}.",
+                "{where} 的列不符合任何已知格式：{columns}。",
+                where=where,
+                columns=_listed(columns),
+            ),
+            say(
+                "Say which column is which (mapping). {wanted}.",
+                "请指定各列的含义（mapping）。{wanted}。",
+                wanted=wanted,
+            ),
+            where=f"{where}:1",
+        )
+        if columns
+        else UserError(
+            "data.shape_unknown",
+            say("{where} holds no rows with columns.", "{where} 中没有带列的行。", where=where),
+            NOTHING,
+            where=f"{where}:1",
+        )
     )
 
 

@@ -87,7 +87,11 @@ def _not_data(path: Path, suffix: str) -> UserError:
     if suffix in (".json",):
         return UserError(
             "data.syntax",
-            say("{name} is not JSON: it must start with [ or {{.", "{name} 不是 JSON：必须以 [ 或 {{ 开头。", name=path.name),
+            say(
+                "{name} is not JSON: it must start with [ or {{.",
+                "{name} 不是 JSON：必须以 [ 或 {{ 开头。",
+                name=path.name,
+            ),
             say("Check the file's start, or rename it if it is CSV.", "请检查文件开头；若是 CSV 请改扩展名。"),
             where=f"{path.name}:1",
         )
@@ -209,9 +213,8 @@ def _scan_list(text: str, position: int, path: Path) -> tuple[list[Record], tupl
                 return records, (_unfinished(path, line, len(records) - 1),)
             position = resumed
             continue
-        records.append(
-            Record(line, value) if isinstance(value, dict) else _bad(line, "This is no JSON object.", "这不是 JSON 对象。")
-        )
+        is_row = isinstance(value, dict)
+        records.append(Record(line, value) if is_row else _bad(line, "This is no JSON object.", "这不是 JSON 对象。"))
         position = end
 
 
@@ -263,7 +266,9 @@ def _unfinished(path: Path, line: int, rows: int) -> Problem:
     return Problem(
         "data.half_written",
         say(
-            "The list breaks off; the {n} whole rows before it are used.", "列表中途断开；使用之前的 {n} 行完整数据。", n=rows
+            "The list breaks off; the {n} whole rows before it are used.",
+            "列表中途断开；使用之前的 {n} 行完整数据。",
+            n=rows,
         ),
         say("Write or download the file again if rows are missing.", "若缺少数据，请重新写入或下载该文件。"),
         f"{path.name}:{line}",
@@ -354,9 +359,7 @@ def _without_empty_columns(records: list[Record]) -> list[Record]:
     empty = {name for name in unnamed if not any(str(r.value.get(name, "")).strip() for r in records)}
     if not empty:
         return records
-    return [
-        Record(r.line, {k: v for k, v in r.value.items() if k not in empty}, r.reason, r.text) for r in records
-    ]
+    return [Record(r.line, {k: v for k, v in r.value.items() if k not in empty}, r.reason, r.text) for r in records]
 
 
 # ------------------------------------------------------------------------------------------------------ Parquet
@@ -371,7 +374,11 @@ def parse_parquet(path: Path) -> Table:
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise UserError(
             "data.damaged",
-            say("{name} is a damaged or half-written Parquet file.", "{name} 是损坏或未写完的 Parquet 文件。", name=path.name),
+            say(
+                "{name} is a damaged or half-written Parquet file.",
+                "{name} 是损坏或未写完的 Parquet 文件。",
+                name=path.name,
+            ),
             say("Write or download it again.", "请重新写入或下载。"),
             where=str(path.name),
             details=str(error),

@@ -6,7 +6,6 @@ Held-out rows are never trained on: exact duplicates are set aside, and rows wit
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -67,6 +66,7 @@ class Gathered:
         rows: usable rows, duplicates set aside.
         held_out: rows of the held-out file; empty without one.
         set_aside: rows that are not used, with the reason.
+        items: every row in order, also those that are set aside for being in the data twice.
         sources: the files, the held-out file last.
         preference: rows hold preferences.
     """
@@ -74,6 +74,7 @@ class Gathered:
     rows: tuple[Row, ...]
     held_out: tuple[Row, ...]
     set_aside: tuple[SetAside, ...]
+    items: tuple[Row | SetAside, ...]
     sources: tuple[Source, ...]
     preference: bool
 
@@ -138,16 +139,14 @@ def prepare(
         (*gathered.set_aside, *(item for item in done if isinstance(item, SetAside))), key=lambda item: item.index
     )
     if gathered.held_out:
-        measured = {id(row) for row in encoder.originals(gathered.held_out)}
-        train = [e for e in usable if id(e.row) not in measured]
-        held_out = [e for e in usable if id(e.row) in measured]
+        measured = {row.index for row in gathered.held_out}
+        train = [e for e in usable if e.row.index not in measured]
+        held_out = [e for e in usable if e.row.index in measured]
     else:
         train, held_out = split(usable, data.held_out, data.seed)
     if not train:
         raise nothing_to_train(data.files, set_aside, gathered.count)
-    return Prepared(
-        tuple(train), tuple(held_out), tuple(set_aside), template, tokenizer, gathered.sources, limit
-    )
+    return Prepared(tuple(train), tuple(held_out), tuple(set_aside), template, tokenizer, gathered.sources, limit)
 
 
 def longest(data: DataSettings, tokenizer: TextTokenizer) -> int:
@@ -181,13 +180,14 @@ def gather(data: DataSettings, *, preference: bool | None = None) -> Gathered:
         if preference and not source.shape.preference:
             raise _not_preference(source)
     offset = sum(source.count for source in sources)
+    items = list(_rows((*sources, *measured), data, preference))
     set_aside: list[SetAside] = []
-    held_out = _keep(_rows(measured, data, preference, offset), set_aside)
-    rows = _keep(_rows(sources, data, preference, 0), set_aside)
+    held_out = _keep(items[offset:], set_aside)
+    rows = _keep(items[:offset], set_aside)
     if held_out:
         rows = list(_without_measured(rows, held_out, set_aside))
     set_aside.sort(key=lambda item: item.index)
-    return Gathered(tuple(rows), tuple(held_out), tuple(set_aside), (*sources, *measured), preference)
+    return Gathered(tuple(rows), tuple(held_out), tuple(set_aside), tuple(items), (*sources, *measured), preference)
 
 
 def _open(name: str, data: DataSettings) -> Source:
@@ -197,9 +197,7 @@ def _open(name: str, data: DataSettings) -> Source:
 def _not_preference(source: Source) -> UserError:
     return UserError(
         "data.not_preference",
-        say(
-            "{name} holds no chosen and rejected answers.", "{name} 中没有优选与劣选回答。", name=source.path.name
-        ),
+        say("{name} holds no chosen and rejected answers.", "{name} 中没有优选与劣选回答。", name=source.path.name),
         say(
             "Choose the objective SFT, or a file with the columns prompt, chosen and rejected.",
             "请选择 SFT 目标，或含 prompt、chosen、rejected 列的文件。",
@@ -208,8 +206,9 @@ def _not_preference(source: Source) -> UserError:
     )
 
 
-def _rows(sources: Iterable[Source], data: DataSettings, preference: bool, index: int) -> Iterator[Row | SetAside]:
-    """Rows of several files with running numbers, as conversations or as preferences, with the recipe's system prompt."""
+def _rows(sources: Iterable[Source], data: DataSettings, preference: bool) -> Iterator[Row | SetAside]:
+    """Rows of several files with running numbers, as conversations or preferences, with the recipe's system prompt."""
+    index = 0
     for source in sources:
         for item in source.rows():
             if isinstance(item, Row):
@@ -252,8 +251,10 @@ def _keep(items: Iterable[Row | SetAside], set_aside: list[SetAside]) -> list[Ro
 
 
 def _key(messages: Sequence[Message], *answers: str | None) -> bytes:
-    plain = [[(m.role, m.content) for m in messages], answers]
-    return hashlib.blake2b(json.dumps(plain, ensure_ascii=True).encode("ascii"), digest_size=16).digest()
+    # U+0000 and U+0001 stand in no text file, so that no two conversations join to the same string.
+    turns = "\0".join([f"{m.role}\1{m.content}" for m in messages])
+    whole = "\0".join((turns, *(answer for answer in answers if answer is not None)))
+    return hashlib.blake2b(whole.encode("utf-8"), digest_size=16).digest()
 
 
 def _without_measured(rows: list[Row], held_out: list[Row], set_aside: list[SetAside]) -> Iterator[Row]:
@@ -293,22 +294,6 @@ class RowEncoder:
             if progress is not None:
                 progress(start + len(batch), len(rows))
 
-    @staticmethod
-    def originals(rows: Iterable[Row]) -> Iterable[Row]:
-        """The very rows that `Example.row` will hold: encoding keeps a row as it is."""
-        return rows
-
-    def render(self, row: Row) -> tuple[Rendered, ...]:
-        """The row's texts: one conversation, or prompt with chosen and prompt with rejected answer.
-
-        Raises:
-            UserError: the template refuses it.
-        """
-        if row.chosen is None:
-            return (self.template.render(row.messages),)
-        answers = (row.chosen, row.rejected or "")
-        return tuple(self.template.render((*row.messages, Message(ASSISTANT, answer))) for answer in answers)
-
     def _batch(self, rows: Sequence[Row]) -> Iterator[Example | SetAside]:
         rendered: list[tuple[Rendered, ...] | SetAside] = [self._rendered(row) for row in rows]
         texts = [r.text for item in rendered if not isinstance(item, SetAside) for r in item]
@@ -323,16 +308,14 @@ class RowEncoder:
 
     def _rendered(self, row: Row) -> tuple[Rendered, ...] | SetAside:
         try:
-            return self.render(row)
+            return render_row(self.template, row)
         except UserError as error:
             return SetAside(row.index, row.where, "template_refused", error.problem.message)
 
     def _conversation(self, row: Row, rendered: Rendered, encoding: Encoding) -> Example | SetAside:
         ids = encoding.ids
-        if self.data.learn_from == "everything":
-            learned = [True] * len(ids)
-        else:
-            learned = learned_tokens(rendered, encoding)
+        whole = self.data.learn_from == "everything"
+        learned = [True] * len(ids) if whole else learned_tokens(rendered, encoding)
         if len(ids) <= self.limit:
             return Example(row, ids, learned) if any(learned) else self._cut_away(row, len(ids))
         if self.data.over_long == "drop":
@@ -346,7 +329,8 @@ class RowEncoder:
         (prompt, chosen), (other, rejected) = (
             _halves(r, encoding) for r, encoding in zip(rendered, encodings, strict=True)
         )
-        # A token that joins the prompt's end with an answer's start would make two prompts of one; what they share counts.
+        # A token that joins the prompt's end with an answer's start would make two prompts of one: what they share
+        # counts.
         shared = next((i for i, (a, b) in enumerate(zip(prompt, other, strict=False)) if a != b), None)
         if shared is None:
             shared = min(len(prompt), len(other))
@@ -362,7 +346,9 @@ class RowEncoder:
         return Example(row, [], [], length > self.limit, prompt, chosen, rejected)
 
     def _too_long(self, row: Row, length: int) -> SetAside:
-        text = say("It has {n} tokens; {limit} is the longest.", "有 {n} 个词元；最多 {limit}。", n=length, limit=self.limit)
+        text = say(
+            "It has {n} tokens; {limit} is the longest.", "有 {n} 个词元；最多 {limit}。", n=length, limit=self.limit
+        )
         return SetAside(row.index, row.where, "too_long", text)
 
     def _cut_away(self, row: Row, length: int) -> SetAside:
@@ -373,6 +359,18 @@ class RowEncoder:
             limit=self.limit,
         )
         return SetAside(row.index, row.where, "answer_cut_away", text)
+
+
+def render_row(template: ChatTemplate, row: Row) -> tuple[Rendered, ...]:
+    """The row's texts: one conversation, or prompt with chosen and prompt with rejected answer.
+
+    Raises:
+        UserError: the template refuses it.
+    """
+    if row.chosen is None:
+        return (template.render(row.messages),)
+    answers = (row.chosen, row.rejected or "")
+    return tuple(template.render((*row.messages, Message(ASSISTANT, answer))) for answer in answers)
 
 
 def learned_tokens(rendered: Rendered, encoding: Encoding) -> list[bool]:
@@ -411,9 +409,9 @@ def _halves(rendered: Rendered, encoding: Encoding) -> tuple[list[int], list[int
 def split(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
     """(training, held-out) rows, in the files' order.
 
-    Rows with the same prompt fall on one side. Prompts are taken in the order of a hash of seed and text, so that adding
-    rows to a file moves few others. Of ten rows or more at least one is held out; where all rows share a few prompts, so
-    that no group fits, single rows are taken.
+    Rows with the same prompt fall on one side. Prompts are taken in the order of a hash of seed and text, so that
+    adding rows to a file moves few others. Of ten rows or more at least one is held out; where all rows share a few
+    prompts, so that no group fits, single rows are taken.
 
     Args:
         examples: all usable rows.
@@ -453,7 +451,9 @@ def nothing_to_train(files: Sequence[str], set_aside: Sequence[SetAside], count:
     reason = problems[0].message if problems else say("No row was left.", "没有剩下任何行。")
     return UserError(
         "data.nothing_to_train",
-        say("None of the {n} rows of {name} can be trained on.", "{name} 的 {n} 行都不能用于训练。", n=count, name=name),
+        say(
+            "None of the {n} rows of {name} can be trained on.", "{name} 的 {n} 行都不能用于训练。", n=count, name=name
+        ),
         say("{reason} (line by line in the list of problems)", "{reason}（逐行原因见问题列表）", reason=reason),
         where=problems[0].where if problems else name,
         problems=problems,

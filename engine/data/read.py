@@ -89,8 +89,8 @@ def open_source(
         mapping: role → column, where the detected one is not right.
 
     Raises:
-        UserError: it is missing, empty, binary, wrongly encoded, or of no known shape (exit code 2); it may not be read, or
-            the disk fails (exit code 1). `where` names file and line.
+        UserError: it is missing, empty, binary, wrongly encoded, or of no known shape (exit code 2); it may not be
+            read, or the disk fails (exit code 1). `where` names file and line.
     """
     path = Path(path)
     raw = _read(path)
@@ -157,9 +157,7 @@ def _read(path: Path) -> bytes:
 
 def _no_record(path: Path, table: Table) -> UserError:
     """The file has the right ending and not one whole row."""
-    problems = tuple(
-        Problem(f"data.{record.reason}", record.text, where=f"{path.name}:{record.line}") for record in table.records[:100]
-    )
+    problems = tuple(Problem(f"data.{r.reason}", r.text, where=f"{path.name}:{r.line}") for r in table.records[:100])
     if not problems:
         return empty_file(path)
     return UserError(

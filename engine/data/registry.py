@@ -6,6 +6,4 @@ from engine.data.shapes.messages import MESSAGES, SHAREGPT
 from engine.data.shapes.preference import PREFERENCE
 from engine.data.shapes.prompt_completion import PROMPT_COMPLETION
 
-SHAPES: dict[str, Shape] = {
-    shape.name: shape for shape in (PREFERENCE, MESSAGES, SHAREGPT, ALPACA, PROMPT_COMPLETION)
-}
+SHAPES: dict[str, Shape] = {shape.name: shape for shape in (PREFERENCE, MESSAGES, SHAREGPT, ALPACA, PROMPT_COMPLETION)}

@@ -7,7 +7,6 @@ Templates are Jinja, rendered in a sandbox that is set up as transformers sets u
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -78,9 +77,9 @@ class ChatTemplate:
     def render(self, messages: Sequence[Message], *, generation_prompt: bool = False) -> Rendered:
         """The conversation as text with its learned characters.
 
-        Roles that the template does not know are made to fit: a system prompt it refuses or drops is put before the first
-        question, a tool's result becomes the user's turn, and turns of one speaker in a row are joined where it insists
-        on alternation.
+        Roles that the template does not know are made to fit: a system prompt it refuses or drops is put before the
+        first question, a tool's result becomes the user's turn, and turns of one speaker in a row are joined where it
+        insists on alternation.
 
         Args:
             messages: the turns, oldest first.
@@ -141,9 +140,7 @@ class ChatTemplate:
 
     @cached_property
     def _keeps_tool(self) -> bool:
-        return self._keeps(
-            Message(USER, "Q"), Message(ASSISTANT, "C"), Message(TOOL, _PROBE), Message(ASSISTANT, "A")
-        )
+        return self._keeps(Message(USER, "Q"), Message(ASSISTANT, "C"), Message(TOOL, _PROBE), Message(ASSISTANT, "A"))
 
     def _keeps(self, *messages: Message) -> bool:
         try:
@@ -166,7 +163,7 @@ class ChatTemplate:
         return {}
 
     def _pattern(self, roles: tuple[str, ...]) -> _Pattern | None:
-        """What the template writes between the turns of conversations with these roles; None when it is not that simple.
+        """What the template writes between the turns of conversations with these roles; None when it is not so simple.
 
         Found once per sequence of roles, from probes; each row's text is checked against it, so that a template that
         treats some contents otherwise is never misread. It saves rendering each row once per turn.
@@ -296,7 +293,16 @@ class _Pattern:
 
 def _shared(text: str, other: str | None, otherwise: int) -> int:
     """Length of what two texts begin with in common; ``otherwise`` when there is no other text."""
-    return otherwise if other is None else len(os.path.commonprefix([text, other]))
+    if other is None:
+        return otherwise
+    low, high = 0, min(len(text), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if text[:middle] == other[:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def _system_in_question(messages: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -458,7 +464,8 @@ def choose_template(folder: Path, name: str = "auto", *, tokenizer: TextTokenize
         tokenizer: the folder's, where it is loaded already.
 
     Raises:
-        UserError: no template of that name, a file that cannot be read or is no template, or a tokenizer that does not load.
+        UserError: no template of that name, a file that cannot be read or is no template, or a tokenizer that does not
+            load.
     """
     tokenizer = tokenizer or TextTokenizer.load(folder)
     if name in TEMPLATES:
@@ -469,7 +476,9 @@ def choose_template(folder: Path, name: str = "auto", *, tokenizer: TextTokenize
         raise UserError(
             "template.unknown",
             say('There is no chat template "{name}".', "没有名为“{name}”的对话模板。", name=name),
-            say("Known: auto, {all}, or a .jinja file.", "已有：auto、{all}，或 .jinja 文件。", all=", ".join(TEMPLATES)),
+            say(
+                "Known: auto, {all}, or a .jinja file.", "已有：auto、{all}，或 .jinja 文件。", all=", ".join(TEMPLATES)
+            ),
             where="data.template",
         )
     own = own_template(folder)
@@ -518,7 +527,12 @@ def _from_file(path: Path, tokenizer: TextTokenizer) -> ChatTemplate:
     if broken:
         raise UserError(
             "template.syntax",
-            say("{name} is no valid template: {reason}.", "{name} 不是有效的模板：{reason}。", name=path.name, reason=broken),
+            say(
+                "{name} is no valid template: {reason}.",
+                "{name} 不是有效的模板：{reason}。",
+                name=path.name,
+                reason=broken,
+            ),
             say("Mend it, or choose another.", "请修正，或选择其他模板。"),
             where=str(path),
         )
@@ -554,7 +568,7 @@ def _named(template: NamedTemplate, tokenizer: TextTokenizer, reason: Text) -> C
         source = "{{- bos_token -}}\n" + source
     for variable, text in (("bos_token", tokenizer.bos), ("eos_token", tokenizer.eos)):
         if variable not in tokenizer.declared:
-            source = re.sub(rf"\b{variable}\b", json.dumps(text or "", ensure_ascii=False).replace("\\", "\\\\"), source)
+            source = source.replace(variable, json.dumps(text or "", ensure_ascii=False))
     return _build(template.name, source, reason, tokenizer)
 
 
@@ -566,9 +580,7 @@ def _build(name: str, source: str, reason: Text, tokenizer: TextTokenizer) -> Ch
             say("Set eos_token in its tokenizer_config.json.", "请在其 tokenizer_config.json 中设置 eos_token。"),
             where=str(tokenizer.folder / "tokenizer_config.json"),
         )
-    template = ChatTemplate(
-        name, source, reason, (), dict(tokenizer.declared), tokenizer.specials, tokenizer.eos
-    )
+    template = ChatTemplate(name, source, reason, (), dict(tokenizer.declared), tokenizer.specials, tokenizer.eos)
     ends = _ends(template)
     stop = tuple(dict.fromkeys((*ends, tokenizer.eos)))
     return ChatTemplate(name, source, reason, stop, template.variables, tokenizer.specials, tokenizer.eos)

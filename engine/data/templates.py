@@ -177,9 +177,7 @@ def _alpaca(preamble: str, question: str, answer: str) -> str:
     return _ALPACA.replace("PREAMBLE", preamble).replace("QUESTION", question).replace("ANSWER", answer)
 
 
-_ENGLISH = (
-    "Below is an instruction that describes a task. Write a response that appropriately completes the request."
-)
+_ENGLISH = "Below is an instruction that describes a task. Write a response that appropriately completes the request."
 _CHINESE = "以下是一条描述任务的指令。请写出恰当完成该请求的回答。"
 
 TEMPLATES: dict[str, NamedTemplate] = {
@@ -197,7 +195,12 @@ TEMPLATES: dict[str, NamedTemplate] = {
             "Meta, Llama 3 model card",
         ),
         NamedTemplate(
-            "gemma", say("Gemma", "Gemma"), _GEMMA, ("<start_of_turn>", "<end_of_turn>"), "<end_of_turn>", "Google, Gemma"
+            "gemma",
+            say("Gemma", "Gemma"),
+            _GEMMA,
+            ("<start_of_turn>", "<end_of_turn>"),
+            "<end_of_turn>",
+            "Google, Gemma",
         ),
         NamedTemplate(
             "phi", say("Phi", "Phi"), _PHI, ("<|user|>", "<|assistant|>", "<|end|>"), "<|end|>", "Microsoft, Phi-3"

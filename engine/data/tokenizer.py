@@ -1,7 +1,7 @@
-"""Text to tokens with the ``tokenizers`` library alone: the same ids that transformers gives, without its import time.
+"""Text to tokens with the ``tokenizers`` library alone: transformers' ids without transformers' import time.
 
-What transformers adds on top of ``tokenizer.json`` (special tokens and flags of ``tokenizer_config.json``) is added here
-in the same order; a test compares the two.
+What transformers adds on top of ``tokenizer.json`` (special tokens and flags of ``tokenizer_config.json``) is added
+here in the same order; a test compares the two.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ class TextTokenizer:
 
     Attributes:
         folder: where it was read from.
-        bos, eos, unk, pad: texts of the special tokens; None where the model has none. ``pad`` is never ``eos``: a model
-            that learns to ignore its padding would else learn to ignore its end, and never stop. It is the model's own pad
-            token where that differs from eos; else a token that exists and is otherwise unused (``_USUAL_PADS``, unk, any
-            other special token); the vocabulary is never resized.
+        bos, eos, unk, pad: texts of the special tokens; None where the model has none. ``pad`` is never ``eos``: a
+            model that learns to ignore its padding would else learn to ignore its end, and never stop. It is the
+            model's own pad token where that differs from eos; else a token that exists and is otherwise unused
+            (``_USUAL_PADS``, any other special token); the vocabulary is never resized.
         declared: special tokens that tokenizer_config.json declares: what transformers hands to a template
             (``bos_token`` → text).
         adds_bos: the tokenizer puts bos before a text by itself (when asked for special tokens).
@@ -79,12 +79,13 @@ class TextTokenizer:
         _apply_config(tokenizer, config, declared)
         # Special tokens come from the template alone, as in transformers' apply_chat_template; and post-processors of
         # byte-level tokenizers trim spaces off the offsets.
-        tokenizer.post_processor = None  # type: ignore[assignment]
+        tokenizer.post_processor = None
         tokenizer.no_truncation()
         tokenizer.no_padding()
         model = {**_json_file(folder / "generation_config.json"), **_json_file(folder / "config.json")}
         bos = declared.get("bos_token") or _token_of(tokenizer, model.get("bos_token_id"))
-        eos = declared.get("eos_token") or _token_of(tokenizer, model.get("eos_token_id")) or _usual(tokenizer, _USUAL_ENDS)
+        eos = declared.get("eos_token") or _token_of(tokenizer, model.get("eos_token_id"))
+        eos = eos or _usual(tokenizer, _USUAL_ENDS)
         unk = declared.get("unk_token")
         pad = declared.get("pad_token") or _token_of(tokenizer, model.get("pad_token_id"))
         if pad is None or pad == eos or tokenizer.token_to_id(pad) is None:
@@ -183,7 +184,7 @@ def _load(folder: Path) -> Tokenizer:
             "tokenizer.missing",
             say("{name} has no tokenizer.json.", "{name} 中没有 tokenizer.json。", name=folder.name),
             say(
-                "Copy it from where the model came from; old models need it made by transformers once (save_pretrained).",
+                "Copy it from where the model came from; for old models make it with transformers (save_pretrained).",
                 "请从模型来源处复制；旧模型需先用 transformers 转换一次（save_pretrained）。",
             ),
             where=str(path),
@@ -219,7 +220,7 @@ def _text(token: Any) -> str | None:
 
 
 def _declared(config: Mapping[str, Any], special_map: Mapping[str, Any]) -> dict[str, str]:
-    """Special tokens by name; special_tokens_map.json counts only where no added_tokens_decoder stands (transformers 5)."""
+    """Special tokens by name; special_tokens_map.json counts only without an added_tokens_decoder (transformers 5)."""
     files = [config] if "added_tokens_decoder" in config else [config, special_map]
     found: dict[str, str] = {}
     for name in (*_NAMED, "sep_token", "cls_token", "mask_token"):
@@ -248,12 +249,18 @@ def _apply_config(tokenizer: Tokenizer, config: Mapping[str, Any], declared: Map
     listed = config.get("added_tokens_decoder")
     entries = sorted(listed.items(), key=lambda item: int(item[0])) if isinstance(listed, dict) else []
     tokens: list[AddedToken] = []
+    next_id = tokenizer.get_vocab_size()
     for number, entry in entries:
         text = _text(entry)
-        if text is None or (tokenizer.token_to_id(text) is None and int(number) != tokenizer.get_vocab_size() + len(tokens)):
+        if text is None:
             continue
+        if tokenizer.token_to_id(text) is None:
+            if int(number) != next_id:
+                continue
+            next_id += 1
         flags = {flag: bool(entry[flag]) for flag in _FLAGS if flag in entry}
-        tokens.append(AddedToken(text, **{**flags, "special": flags.get("special", False) or text in declared.values()}))
+        flags["special"] = flags.get("special", False) or text in declared.values()
+        tokens.append(AddedToken(text, **flags))
         known.add(text)
     extra = config.get("additional_special_tokens") or config.get("extra_special_tokens") or ()
     for text in (*declared.values(), *(_text(t) for t in (extra.values() if isinstance(extra, dict) else extra))):

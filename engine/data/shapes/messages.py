@@ -26,9 +26,7 @@ def _convert(record: Mapping[str, Any], mapping: Mapping[str, str], speaker: str
     name, value = mapping["messages"], _listed(cell(record, mapping, "messages"))
     if isinstance(value, list | tuple) and value and not (isinstance(value[0], Mapping) and speaker in value[0]):
         raise bad('The turns of "{name}" have no "{key}".', "“{name}”的各轮没有“{key}”。", name=name, key=speaker)
-    found = with_system(
-        turns(value, name), text_cell(record, mapping, "system"), cell(record, mapping, "tools")
-    )
+    found = with_system(turns(value, name), text_cell(record, mapping, "system"), cell(record, mapping, "tools"))
     return Conversation(conversation(found))
 
 

@@ -68,7 +68,10 @@ PREFERENCE = Shape(
         ),
         Role("input", say("Input", "输入"), False, ("input",)),
         Role(
-            "chosen", say("Better answer", "较好的回答"), True, ("chosen", "chosen_messages", "preferred", "response_chosen")
+            "chosen",
+            say("Better answer", "较好的回答"),
+            True,
+            ("chosen", "chosen_messages", "preferred", "response_chosen"),
         ),
         Role(
             "rejected",

@@ -30,7 +30,7 @@ SPEAKERS: dict[str, str] = {
     "function_response": TOOL,
     "ipython": TOOL,
 }
-"""Names of speakers in OpenAI's, ShareGPT's and their kin's files → role. A function call is an answer to be learned."""
+"""Names of speakers in OpenAI's, ShareGPT's and their kin's files → role. A function call is an answer to learn."""
 
 _MEDIA_COLUMNS = ("images", "image", "videos", "video", "audios", "audio")
 _TEXT_PARTS = ("text", "input_text", "output_text", "tool_call", "tools", "function_call", "refusal")
@@ -124,7 +124,10 @@ def turn(item: Any, name: str) -> Message:
     role = SPEAKERS.get(str(speaker).strip().lower())
     if role is None:
         raise bad(
-            '"{name}" has an unknown speaker, "{speaker}".', "“{name}”的说话者“{speaker}”未知。", name=name, speaker=speaker
+            '"{name}" has an unknown speaker, "{speaker}".',
+            "“{name}”的说话者“{speaker}”未知。",
+            name=name,
+            speaker=speaker,
         )
     content = content_text(item["content"] if "content" in item else item.get("value"), name)
     content = _with_reasoning(item, content) + _tool_calls(item, name, after=content)
@@ -155,7 +158,9 @@ def _part(part: Any, name: str) -> str:
         return _thought(text)
     if kind in _TEXT_PARTS:
         return text
-    raise bad('"{name}" has a part of unknown type "{kind}".', "“{name}”中有未知类型“{kind}”的部分。", name=name, kind=kind)
+    raise bad(
+        '"{name}" has a part of unknown type "{kind}".', "“{name}”中有未知类型“{kind}”的部分。", name=name, kind=kind
+    )
 
 
 def _with_reasoning(item: Mapping[str, Any], content: str) -> str:
@@ -197,8 +202,7 @@ def with_system(messages: tuple[Message, ...], system: str, tools: Any = None) -
     """The turns with a system prompt before them, and the tools the model may call told as text in it."""
     told = _tools_text(tools)
     if messages and messages[0].role == SYSTEM:
-        first, messages = messages[0].content, messages[1:]
-        system = system if not first else first
+        system, messages = messages[0].content or system, messages[1:]
     whole = "\n\n".join(part for part in (system, told) if part.strip())
     return (Message(SYSTEM, whole), *messages) if whole else messages
 
