@@ -139,7 +139,7 @@ class EvaluatePage(Page):
         for name, text in CHOICES:
             self._which.addItem(tr(text), name)
         self._which.currentIndexChanged.connect(self._list_rows)
-        self._list = RowList(self._show_row, say("Rows", "行"))
+        self._list = RowList(say("Rows", "行"), self._show_row)
         self._detail = {
             name: label("", "", wrap=True, selectable=True) for name in ("where", "question", "right", "base", "tuned")
         }

@@ -28,6 +28,8 @@ from gui.theme.apply import colour, palette, text_font
 from gui.widgets.basic import label
 
 REDRAW_MS = 100
+# Words stand left of an upright line and above a level one, whichever side of the plot it is on.
+_ANCHORS = {90: [(1, 0), (1, 0)], 0: [(1, 1), (1, 1)]}
 
 
 @dataclass(slots=True)
@@ -61,12 +63,14 @@ class LinePlot(QWidget):
     Wheel zooms, dragging pans, a double click or R shows everything again, Ctrl+S saves a picture (CSV by its name).
     """
 
-    def __init__(self, name: Text, *, x_label: Text, height: int = 0) -> None:
+    def __init__(self, name: Text, *, x_label: Text, height: int = 0, from_zero: bool = False) -> None:
         super().__init__()
+        self._from_zero = from_zero
+        self._zoomed = False
         self._name, self._x_label = name, tr(x_label)
         self._series: dict[str, _Series] = {}
         self._marks: dict[str, Any] = {}
-        self._plot = pg.PlotWidget(background=None)
+        self._plot = pg.PlotWidget(background=colour("card"))
         self._plot.setFrameShape(self._plot.Shape.NoFrame)
         self._plot.viewport().setCursor(Qt.CursorShape.CrossCursor)
         self._read = label("", "small")
@@ -95,6 +99,10 @@ class LinePlot(QWidget):
             axis.setTextPen(colour("muted"))
             axis.setPen(pg.mkPen(colour("line")))
         item.getViewBox().setDefaultPadding(0.02)
+        if self._from_zero:
+            item.getViewBox().setLimits(yMin=0)
+        item.getViewBox().sigRangeChangedManually.connect(self._zoomed_by_hand)
+        self._plot.setAntialiasing(True)
         self._plot.scene().sigMouseMoved.connect(self._hover)
         self._plot.scene().sigMouseClicked.connect(self._clicked)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
@@ -147,7 +155,7 @@ class LinePlot(QWidget):
             angle=angle,
             pen=pg.mkPen(colour(ink), width=1, style=Qt.PenStyle.DashLine),
             label=words,
-            labelOpts={"position": 0.94, "color": colour("muted"), "movable": False},
+            labelOpts={"position": 0.96, "color": colour("muted"), "movable": False, "anchors": _ANCHORS[angle]},
         )
         line.label.setFont(text_font(11))
         self._plot.addItem(line)
@@ -170,11 +178,24 @@ class LinePlot(QWidget):
             series.raw.setData(series.xs, series.ys)
             if series.line is not None:
                 series.line.setData(series.xs, smoothed(series.ys, series.smooth))
+        if self._from_zero and not self._zoomed:
+            self._show_from_zero()
+
+    def _show_from_zero(self) -> None:
+        highest = [float(np.nanmax(series.ys)) for series in self._series.values() if len(series.ys)]
+        highest += [float(mark.value()) for mark in self._marks.values() if mark.angle == 0]
+        if highest and max(highest) > 0:
+            self._plot.setYRange(0, 1.3 * max(highest), padding=0)
 
     # --------------------------------------------------------------------------------------------------- what one does
     def show_all(self) -> None:
         """Zoom and pan back to everything."""
-        self._plot.getPlotItem().enableAutoRange()
+        self._zoomed = False
+        self._plot.getPlotItem().enableAutoRange(x=True, y=not self._from_zero)
+        self.redraw()
+
+    def _zoomed_by_hand(self) -> None:
+        self._zoomed = True
 
     def _clicked(self, event: Any) -> None:
         if event.double():

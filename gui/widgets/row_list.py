@@ -20,17 +20,18 @@ _CHIP, _TONE = Qt.ItemDataRole.UserRole, Qt.ItemDataRole.UserRole + 1
 class RowList(QListWidget):
     """Lines with a chip each; `chosen` is called with the number of the one that is selected."""
 
-    def __init__(self, chosen: Callable[[int], object], name: Text) -> None:
+    def __init__(self, name: Text, chosen: Callable[[int], object] | None = None) -> None:
         super().__init__()
         self.setProperty("role", "rows")
         self.setAccessibleName(tr(name))
         self.setVerticalScrollMode(QListWidget.ScrollMode.ScrollPerPixel)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setItemDelegate(_Lines(self))
-        self.currentRowChanged.connect(lambda number: chosen(number) if number >= 0 else None)
+        if chosen is not None:
+            self.currentRowChanged.connect(lambda number: chosen(number) if number >= 0 else None)
 
-    def put(self, lines: list[tuple[str, str, str]]) -> None:
-        """Show lines: (words of the chip, its tone, text); the first is selected."""
+    def put(self, lines: list[tuple[str, str, str]], *, select: bool = True) -> None:
+        """Show lines: (words of the chip, its tone, text); the first is selected unless told otherwise."""
         self.blockSignals(True)
         self.clear()
         self.blockSignals(False)
@@ -40,7 +41,7 @@ class RowList(QListWidget):
             item.setData(_TONE, tone)
             item.setToolTip(text[:400])
             self.addItem(item)
-        if lines:
+        if lines and select:
             self.setCurrentRow(0)
 
 

@@ -1,0 +1,52 @@
+"""What the user can do with a training run."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QUrl
+from PySide6.QtGui import QDesktopServices
+
+from engine.host.launch import start_job
+from engine.protocol.events import CONTINUE, PAUSE, SAVE
+from gui.context import AppContext
+from gui.operations.jobs import stop_job, tell_job
+from gui.operations.operation import attempt
+from gui.operations.project import refresh_lists
+
+
+def pause_run(context: AppContext) -> None:
+    """Save, then wait in place with the memory held."""
+    tell_job(context, context.runs.train, PAUSE)
+
+
+def continue_run(context: AppContext) -> None:
+    """Go on after a pause; resume from the last checkpoint where the process has ended."""
+    run, job = context.runs.run, context.runs.train
+    if run is None:
+        return
+    if job.is_running:
+        tell_job(context, job, CONTINUE)
+        return
+
+    def resume() -> bool:
+        start_job(run, "resume", {"run": str(run.path)})
+        return True
+
+    if attempt(context, resume):
+        job.follow(run)
+        refresh_lists(context)
+
+
+def save_checkpoint(context: AppContext) -> None:
+    """Save a checkpoint now and go on."""
+    tell_job(context, context.runs.train, SAVE)
+
+
+def stop_run(context: AppContext) -> None:
+    """Save what was learned and end the run."""
+    stop_job(context, context.runs.train)
+
+
+def open_folder(context: AppContext) -> None:
+    """Show the run's folder in the system's file manager."""
+    if context.runs.run is not None:
+        QDesktopServices.openUrl(QUrl.fromLocalFile(str(context.runs.run.path)))

@@ -1,0 +1,421 @@
+"""The Train page: the run while it learns, and what became of it."""
+
+from __future__ import annotations
+
+from PySide6.QtWidgets import QPlainTextEdit, QWidget
+
+from engine.catalogue import CATALOGUE
+from engine.host.follow import log_tail
+from engine.methods.registry import METHODS
+from engine.protocol.errors import UserError
+from engine.protocol.events import CheckpointSaved, Event, HeldOut, Note
+from engine.protocol.state import STARTING, WAITING, JobState
+from engine.protocol.text import Text, say
+from engine.recipe.file import load
+from gui.context import AppContext
+from gui.i18n.language import tr
+from gui.i18n.numbers import clock, count, day, duration, figure, gib, parameters, percent, short
+from gui.operations.train import continue_run, open_folder, pause_run, save_checkpoint, stop_run
+from gui.pages.page import Page
+from gui.state.notices import details_of
+from gui.widgets.bars import ThinBar
+from gui.widgets.basic import button, column, copy, holder, label, row, tool
+from gui.widgets.card import Card
+from gui.widgets.chip import PLAIN, WARN
+from gui.widgets.facts import Facts
+from gui.widgets.footer import Footer
+from gui.widgets.plots import LinePlot
+from gui.widgets.row_list import RowList
+
+SMOOTH = 0.85
+LOG_BYTES = 60_000
+ENDINGS: dict[str, Text] = {
+    "done": say("The run is done.", "训练完成。"),
+    "stopped": say("Stopped, as you asked. What was learned is kept.", "已按你的要求停止。学到的内容已保存。"),
+    "paused": say("Paused. Continue whenever you like.", "已暂停，可随时继续。"),
+    "failed": say("The run ended with an error. Its checkpoints are kept.", "训练出错结束。检查点已保留。"),
+}
+
+
+class TrainPage(Page):
+    """One run: progress, curves, memory, speed, and what happened."""
+
+    title = say("Train", "训练")
+    subtitle = say("The run while it learns", "训练过程")
+
+    def __init__(self, context: AppContext) -> None:
+        super().__init__(context)
+        self._told = -1
+        self._pause = button(say("Pause", "暂停"), self._pause_or_continue, shortcut="Ctrl+P")
+        self._save = button(say("Save checkpoint", "保存检查点"), lambda: save_checkpoint(context), shortcut="Ctrl+K")
+        self._stop = button(say("Stop and keep", "停止并保留"), lambda: stop_run(context), "danger", shortcut="Ctrl+.")
+        for item in (self._pause, self._save, self._stop):
+            self.head.addWidget(item)
+        context.runs.train.changed.connect(self.refresh)
+        context.runs.selected.connect(self._another_run)
+
+    # ------------------------------------------------------------------------------------------------------ states
+    def refresh(self) -> None:
+        """Show nothing yet, getting ready, wrong before the first step, or the run."""
+        job = self.context.runs.train
+        state = job.state
+        self._show_actions(state)
+        if job.folder is None or (state.status == STARTING and not job.folder.events.exists()):
+            self._show_no_run()
+        elif state.steps:
+            self.show_body()
+            self._fill(state)
+        elif state.is_over and state.failure is not None:
+            again = button(say("Try again", "重试"), lambda: continue_run(self.context), "primary")
+            plan = button(say("Change the plan", "修改计划"), lambda: self.context.wizard.go("plan"))
+            self.show_banner().wrong(state.failure, again, plan)
+        elif state.is_over:
+            self.show_banner().empty(
+                ENDINGS[state.status], say("It ended before its first step.", "在第一步之前结束。"), self._to_plan()
+            )
+        else:
+            stage = state.stage or say("Starting the worker…", "正在启动工作进程……")
+            self.show_banner().working(stage, state.progress, lambda: stop_run(self.context))
+
+    def _show_no_run(self) -> None:
+        sentence = say("No run has been started in this project yet.", "此项目尚未开始训练。")
+        hint = say(
+            "Start one on the Plan page; it is shown here while it learns.", "请在“计划”页开始训练，过程会显示在这里。"
+        )
+        self.show_banner().empty(sentence, hint, self._to_plan())
+
+    def _to_plan(self) -> QWidget:
+        return button(say("Go to the plan", "前往计划"), lambda: self.context.wizard.go("plan"), "primary")
+
+    def _show_actions(self, state: JobState) -> None:
+        steps_run = bool(state.steps) and not state.is_over
+        for item in (self._pause, self._save, self._stop):
+            item.setVisible(steps_run)
+        waiting = state.status == WAITING
+        self._pause.setText(tr(say("Continue", "继续") if waiting else say("Pause", "暂停")))
+        self._save.setEnabled(not waiting)
+
+    def _pause_or_continue(self) -> None:
+        waiting = self.context.runs.train.state.status == WAITING
+        (continue_run if waiting else pause_run)(self.context)
+
+    def _another_run(self) -> None:
+        self._told = -1
+        if self.is_built:
+            self._loss.clear_marks()
+            self._memory.clear_marks()
+        self.refresh()
+
+    # -------------------------------------------------------------------------------------------------------- body
+    def build(self) -> QWidget:
+        """Progress above; curves left, memory and speed right; what happened below."""
+        left = column(self._loss_card(), self._happened_card(), spacing=14)
+        left.setStretch(0, 7)
+        left.setStretch(1, 4)
+        right = column(self._memory_card(), self._speed_card(), self._about_card(), spacing=14)
+        for position in (0, 1):
+            right.setStretch(position, 1)
+        body = row(left, right, spacing=14)
+        body.setStretch(0, 2)
+        body.setStretch(1, 1)
+        made = column(self._progress_card(), self._failure_card(), body, self._footer_bar(), spacing=14)
+        made.setStretch(2, 1)
+        return holder(made)
+
+    def _progress_card(self) -> QWidget:
+        self._step, self._pass = label("", "heading"), label("", "muted")
+        self._bar = ThinBar()
+        self._left = label("", "strong")
+        self._since = label("", "muted")
+        line = row(self._step, self._pass, 12, self._bar, 12, self._left, self._since)
+        line.setStretch(3, 1)
+        return Card("", "", line)
+
+    def _failure_card(self) -> QWidget:
+        self._wrong, self._hint = label("", "strong", wrap=True), label("", "muted", wrap=True)
+        details = button(say("Copy details", "复制详情"), self._copy_details, "small")
+        line = row(column(self._wrong, self._hint, spacing=3), details)
+        line.setStretch(0, 1)
+        self._failure = Card("", "", line)
+        self._failure.set_tone("bad")
+        self._failure.hide()
+        return self._failure
+
+    def _loss_card(self) -> QWidget:
+        self._loss = LinePlot(say("Loss", "损失"), x_label=say("step", "步"))
+        self._loss.add("train", say("training", "训练"), ink=0, smooth=SMOOTH)
+        self._loss.add("held", say("held out", "留出"), ink=3, points=True)
+        self._loss.setMinimumHeight(130)
+        self._numbers = {name: label("", "strong") for name in ("rate", "norm", "accuracy", "tokens")}
+        names = {
+            "rate": say("Learning rate", "学习率"),
+            "norm": say("Gradient norm", "梯度范数"),
+            "accuracy": say("Token accuracy", "词元准确率"),
+            "tokens": say("Tokens seen", "已见词元"),
+        }
+        line = row(spacing=6)
+        for name, text in names.items():
+            line.addWidget(label(text, "facts"))
+            line.addWidget(self._numbers[name])
+            line.addStretch(1)
+        card = Card(say("Loss", "损失"), " ", self._loss, line)
+        card.body.setStretch(0, 1)
+        self._trained, self._held = label("", "good"), label("", "warn")
+        card.corner(self._trained)
+        card.corner(self._held)
+        return card
+
+    def _memory_card(self) -> QWidget:
+        self._memory = LinePlot(say("Memory", "内存"), x_label=say("step", "步"), from_zero=True)
+        self._memory.add("held", say("memory, GiB", "内存（GiB）"), ink=0)
+        self._memory.setMinimumHeight(70)
+        self._memory_card_ = Card(say("Memory", "内存"), " ", self._memory)
+        return self._memory_card_
+
+    def _speed_card(self) -> QWidget:
+        self._speed = LinePlot(say("Speed", "速度"), x_label=say("step", "步"), from_zero=True)
+        self._speed.add("speed", say("tokens/s", "词元/秒"), ink=0)
+        self._speed.setMinimumHeight(70)
+        self._speed_card_ = Card(say("Speed", "速度"), " ", self._speed)
+        return self._speed_card_
+
+    def _about_card(self) -> QWidget:
+        self._about = Facts(spacing=5)
+        return Card(say("This run", "本次训练"), "", self._about)
+
+    def _happened_card(self) -> QWidget:
+        self._notes = RowList(say("What happened", "发生了什么"))
+        self._notes.setMinimumHeight(60)
+        self._log = QPlainTextEdit()
+        self._log.setReadOnly(True)
+        self._log.setProperty("role", "mono")
+        self._log.setAccessibleName(tr(say("Log", "日志")))
+        self._log.hide()
+        card = Card(say("What happened", "发生了什么"), "", self._notes, self._log)
+        self._log_switch = tool(say("Log", "日志"))
+        self._log_switch.setCheckable(True)
+        self._log_switch.toggled.connect(self._show_log)
+        card.corner(self._log_switch)
+        return card
+
+    def _footer_bar(self) -> QWidget:
+        self._go_on = button(say("Continue the run", "继续训练"), lambda: continue_run(self.context))
+        self._evaluate = button(
+            say("See whether it helped →", "看看有没有效果 →"), lambda: self.context.wizard.go("evaluate"), "primary"
+        )
+        folder = button(say("Open folder", "打开文件夹"), lambda: open_folder(self.context))
+        self._footer = Footer(folder, self._go_on, self._evaluate)
+        return self._footer
+
+    # -------------------------------------------------------------------------------------------------------- fill
+    def _fill(self, state: JobState) -> None:
+        self.set_subtitle(self._heading())
+        self._fill_progress(state)
+        self._fill_curves(state)
+        self._fill_numbers(state)
+        self._fill_happened(state)
+        self._fill_end(state)
+
+    def _heading(self) -> Text:
+        run = self.context.runs.run
+        try:
+            recipe = load(run.recipe, CATALOGUE) if run is not None else None
+        except UserError:
+            recipe = None
+        if recipe is None:
+            return self.subtitle
+        what = METHODS[recipe.method.name].describe(recipe.method)
+        model = recipe.model.source.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1]
+        return say(
+            "{what} on {model} · you may close this window, the run goes on",
+            "{model} 上的 {what} · 可以关闭窗口，训练会继续",
+            what=what,
+            model=model,
+        )
+
+    def _fill_progress(self, state: JobState) -> None:
+        step, total = state.step, state.total_steps
+        self._step.setText(tr(say("Step {n} of {all}", "第 {n} 步，共 {all} 步", n=count(step), all=count(total))))
+        epochs = state.plan.epochs if state.plan else 0
+        now = min(int(state.steps[-1].epoch) + 1, max(1, round(epochs)))
+        self._pass.setText(
+            tr(say("pass {n} of {all}", "第 {n} 轮，共 {all} 轮", n=now, all=short(epochs))) if epochs > 1 else ""
+        )
+        self._bar.put(step / total if total else 0)
+        self._left.setText(tr(time_left(state)))
+        self._since.setText("· " + tr(say("started {time}", "{time} 开始", time=day(state.started)[5:])))
+
+    def _fill_curves(self, state: JobState) -> None:
+        steps = [item.step for item in state.steps]
+        self._loss.put("train", steps, [item.loss for item in state.steps])
+        self._loss.put("held", [item.step for item in state.held_out], [item.loss for item in state.held_out])
+        if state.checkpoints:
+            last = state.checkpoints[-1].step
+            self._loss.mark("checkpoint", last, tr(say("checkpoint {n}", "检查点 {n}", n=last)))
+        known = [(item.step, item.memory_gib) for item in state.steps if item.memory_gib is not None]
+        self._memory.put("held", [step for step, _ in known], [value for _, value in known])
+        if state.plan is not None and state.plan.predicted_memory_gib is not None:
+            predicted = state.plan.predicted_memory_gib
+            self._memory.level("predicted", predicted, tr(say("predicted {n}", "预计 {n}", n=gib(predicted))))
+        fast = [(item.step, item.tokens_per_second) for item in state.steps if item.tokens_per_second is not None]
+        self._speed.put("speed", [step for step, _ in fast], [value for _, value in fast])
+
+    def _fill_numbers(self, state: JobState) -> None:
+        last = state.steps[-1]
+        self._numbers["rate"].setText(short(last.learning_rate))
+        self._numbers["norm"].setText(short(last.grad_norm))
+        self._numbers["accuracy"].setText(percent(last.token_accuracy, 1))
+        self._numbers["tokens"].setText(parameters(last.tokens))
+        self._trained.setText("● " + tr(say("training {n}", "训练 {n}", n=figure(last.loss))))
+        self._held.setText(held_out_words(state))
+        peak = max((item.memory_gib for item in state.steps if item.memory_gib is not None), default=None)
+        self._memory_card_.title.setText(tr(memory_name(state)))
+        self._memory_card_.note.setText(tr(say("peak {n}", "峰值 {n}", n=gib(peak))))
+        self._speed_card_.note.setText(speed_words(state))
+        self._about.put(about(state))
+
+    def _fill_happened(self, state: JobState) -> None:
+        happened = self._happened(state)
+        if len(happened) != self._told:
+            self._told = len(happened)
+            lines = [(clock(event.time), tone_of(event), tr(text)) for event, text in reversed(happened)]
+            self._notes.put(lines, select=False)
+
+    def _happened(self, state: JobState) -> list[tuple[Event, Text]]:
+        events: list[tuple[Event, Text]] = [(note, note.text) for note in state.notes]
+        events += [(event, held_words(event)) for event in state.held_out]
+        events += [(event, saved_words(event)) for event in state.checkpoints]
+        return sorted(events, key=lambda pair: pair[0].time)
+
+    def _fill_end(self, state: JobState) -> None:
+        failure = state.failure if state.is_over else None
+        self._failure.setVisible(failure is not None)
+        if failure is not None:
+            self._wrong.setText(tr(failure.message))
+            self._hint.setText(tr(failure.hint))
+        unfinished = state.is_over and state.status != "done" and state.step < state.total_steps
+        self._go_on.setVisible(unfinished)
+        trained = state.is_over and self.context.runs.is_trained
+        self._evaluate.setVisible(trained)
+        running = say("You may close this window, the run goes on.", "可以关闭窗口，训练会继续。")
+        waiting = say("Paused: memory stays held until you continue.", "已暂停：继续之前仍占用内存。")
+        words = ENDINGS.get(state.status, waiting if state.status == WAITING else running)
+        self._footer.say(words)
+
+    # --------------------------------------------------------------------------------------------------------- log
+    def _show_log(self, shown: bool) -> None:
+        self._notes.setVisible(not shown)
+        self._log.setVisible(shown)
+        folder = self.context.runs.train.folder
+        if shown and folder is not None:
+            self._log.setPlainText(log_tail(folder.log, size=LOG_BYTES))
+            self._log.verticalScrollBar().setValue(self._log.verticalScrollBar().maximum())
+
+    def _copy_details(self) -> None:
+        failure = self.context.runs.train.state.failure
+        if failure is not None:
+            copy(details_of(failure))
+
+
+def time_left(state: JobState) -> Text:
+    """How long it still takes, or took."""
+    if state.is_over:
+        return say("took {time}", "用时 {time}", time=duration(max(0.0, state.ended - state.started)))
+    if state.status == WAITING:
+        return say("paused", "已暂停")
+    left = state.steps[-1].seconds_left
+    if left is None:
+        return say("measuring the speed…", "正在测速……")
+    return say("{time} left", "剩余 {time}", time=duration(left))
+
+
+def held_out_words(state: JobState) -> str:
+    """The newest held-out loss and the best."""
+    if state.best is None:
+        return ""
+    words = say(
+        "held out {now}, best {best} at {step}",
+        "留出 {now}，最佳 {best}（第 {step} 步）",
+        now=figure(state.held_out[-1].loss),
+        best=figure(state.best.loss),
+        step=count(state.best.step),
+    )
+    return "● " + tr(words)
+
+
+def on_gpu(state: JobState) -> bool:
+    """Whether the run is on a GPU."""
+    return state.plan is not None and state.plan.device not in ("cpu", "mps")
+
+
+def memory_name(state: JobState) -> Text:
+    """Which memory the curve shows."""
+    return say("GPU memory", "显存") if on_gpu(state) else say("Memory of the run", "训练进程内存")
+
+
+def speed_words(state: JobState) -> str:
+    """Tokens per second, and what the machine says of itself."""
+    last = state.steps[-1]
+    words = []
+    if last.tokens_per_second is not None:
+        words.append(tr(say("{n} tokens/s", "{n} 词元/秒", n=count(last.tokens_per_second))))
+    gauge = state.gauges[-1] if state.gauges else None
+    if gauge is not None and gauge.busy is not None:
+        words.append(tr(say("{n} busy", "占用 {n}", n=percent(gauge.busy))))
+    if gauge is not None and gauge.temperature_c is not None:
+        words.append(f"{gauge.temperature_c:.0f} °C")
+    if gauge is not None and gauge.power_w is not None:
+        words.append(f"{gauge.power_w:.0f} W")
+    return " · ".join(words)
+
+
+def about(state: JobState) -> list[tuple[Text | str, Text | str]]:
+    """What the run is made of."""
+    plan = state.plan
+    if plan is None:
+        return []
+    share = plan.trained_parameters / max(1, plan.all_parameters)
+    return [
+        (
+            say("Rows", "行数"),
+            say("{n} train · {h} held out", "{n} 训练 · {h} 留出", n=count(plan.rows), h=count(plan.held_out)),
+        ),
+        (
+            say("Weights that train", "训练的权重"),
+            say(
+                "{few} of {all} ({share})",
+                "{all} 中的 {few}（{share}）",
+                few=parameters(plan.trained_parameters),
+                all=parameters(plan.all_parameters),
+                share=percent(share, 2),
+            ),
+        ),
+        (say("On", "设备"), plan.device.upper() if not on_gpu(state) else plan.device),
+    ]
+
+
+def held_words(event: HeldOut) -> Text:
+    """An evaluation as a sentence."""
+    if event.best:
+        return say(
+            "Held-out loss {loss} at step {n}: the best so far.",
+            "第 {n} 步留出损失 {loss}：目前最佳。",
+            loss=figure(event.loss, 3),
+            n=count(event.step),
+        )
+    return say(
+        "Held-out loss {loss} at step {n}.",
+        "第 {n} 步留出损失 {loss}。",
+        loss=figure(event.loss, 3),
+        n=count(event.step),
+    )
+
+
+def tone_of(event: Event) -> str:
+    """How its time is coloured: warnings and recoveries stand out."""
+    return WARN if isinstance(event, Note) and event.level != "info" else PLAIN
+
+
+def saved_words(event: CheckpointSaved) -> Text:
+    """A checkpoint as a sentence."""
+    return say("Checkpoint {n} saved.", "已保存检查点 {n}。", n=count(event.step))
