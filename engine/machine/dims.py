@@ -184,10 +184,7 @@ class ModelDims:
     def parameters(self) -> int:
         """All weights of the model."""
         return (
-            self.linear_parameters()
-            + self.expert_parameters()
-            + self.embedding_parameters()
-            + self.small_parameters()
+            self.linear_parameters() + self.expert_parameters() + self.embedding_parameters() + self.small_parameters()
         )
 
     def active_parameters(self) -> int:

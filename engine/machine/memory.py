@@ -1,0 +1,147 @@
+"""The memory model: what a training run needs at its peak, by part, from ``config.json`` and the recipe alone.
+
+It is arithmetic over widths and takes well under a millisecond. Checked against a count of autograd's saved tensors, and
+against published measurements in tests/bench/bench_memory_model.py; not yet against a GPU of ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal
+
+from engine.machine import activations
+from engine.machine.activations import FP32, Batch
+from engine.machine.dims import ModelDims
+from engine.methods.declare import Method, Numbers
+from engine.methods.registry import METHODS
+from engine.objectives.registry import OBJECTIVES
+from engine.protocol.text import Text, say
+from engine.recipe.recipe import Recipe
+
+GIB = 2**30
+
+Device = Literal["cuda", "cpu"]
+Loss = Literal["chunked", "full"]
+
+PARTS: dict[str, Text] = {
+    "weights": say("Weights", "权重"),
+    "adapter": say("Adapter", "适配器"),
+    "gradients": say("Gradients", "梯度"),
+    "optimizer": say("Optimizer", "优化器"),
+    "activations": say("Activations", "激活值"),
+    "logits": say("Logits and loss", "输出与损失"),
+    "reserve": say("Framework reserve", "框架预留"),
+}
+
+# NF4 and FP4 keep 4 bits and one constant per block of 64 weights: fp32, or 8 bits with double quantisation, whose own
+# fp32 constants come one to 256 blocks (Dettmers et al. 2023, section 3; bitsandbytes 0.50, nn/modules.py).
+BITS_4 = 4 + 32 / 64
+BITS_4_DOUBLE = 4 + 8 / 64 + 32 / (64 * 256)
+
+# Bytes of optimizer state per trained weight: AdamW's two moments in fp32; in 8 bits with an fp32 constant each per 256
+# (Dettmers et al. 2022, bitsandbytes functional.py, blocksize 256).
+OPTIMIZER_BYTES = {"adamw": 8.0, "paged_adamw": 8.0, "adamw_8bit": 2 + 8 / 256, "paged_adamw_8bit": 2 + 8 / 256}
+
+# A CUDA context with cuBLAS and the kernels loaded by torch and bitsandbytes; published load figures lie 0.5 to 1.4 GiB
+# above the weights (Unsloth Studio, lib/vram.ts). Not measured by us yet.
+CUDA_CONTEXT_GIB = 0.75
+# The caching allocator's rounding and fragments, as a share of what comes and goes in a step. Assumed; not measured yet.
+CUDA_FRAGMENTS = 0.06
+# Resident memory of a process with torch, transformers, peft and TRL imported: 0.47 GiB (ours, CPU build), and its rows.
+CPU_PROCESS_GIB = 0.55
+# Resident memory against the formulas' count, for what comes and goes in a step: 1.78 to 1.9 times in three runs of ours
+# with 0.3, 4 and 30 million weights. Arenas of the C library's allocator and copies that no formula here counts.
+CPU_FRAGMENTS = 0.85
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """A run's peak memory.
+
+    Attributes:
+        parts: GiB by part, in the order of `PARTS`; they add up to the total.
+    """
+
+    parts: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def total(self) -> float:
+        """GiB of all parts."""
+        return sum(self.parts.values())
+
+
+def number_width(precision: str, device: Device) -> int:
+    """Bytes of a number while computing: "auto" is 16-bit on a GPU and fp32 on the CPU, as the recipe documents."""
+    if precision == "auto":
+        return 2 if device == "cuda" else FP32
+    return FP32 if precision == "fp32" else 2
+
+
+def predict(dims: ModelDims, recipe: Recipe, *, longest: int, device: Device, loss: Loss = "chunked") -> Memory:
+    """The peak memory of training by ``recipe``.
+
+    Args:
+        dims: the base model's widths.
+        recipe: what is done; its micro-batch, method, optimizer, precision and checkpointing count.
+        longest: tokens of the longest row that is trained on (at most ``data.max_length`` counts).
+        device: "cuda" counts device memory, "cpu" the resident memory of the process.
+        loss: "chunked" as TRL computes it; "full" for engines that hold all logits.
+    """
+    method, objective = METHODS[recipe.method.name], OBJECTIVES[recipe.objective.name]
+    width = number_width(recipe.train.precision, device)
+    numbers = Numbers(width, 1 if device == "cuda" else FP32)
+    batch = Batch(
+        recipe.train.batch_size * objective.rows_per_example,
+        max(1, min(longest, recipe.data.max_length, dims.context)),
+    )
+    shapes = dims.linear_shapes()
+    trained = method.trained_parameters(shapes, recipe.method)
+    held, working = _activations(dims, recipe, method, numbers, batch)
+    lost = activations.logits(dims, numbers, batch, device=device, loss=loss)
+    passing = held + max(working, lost)
+    parts = {
+        "weights": weight_bytes(dims, recipe, width),
+        # Autocast keeps a 16-bit copy of the adapter's fp32 weights for each forward pass.
+        "adapter": trained * (FP32 + (2 if width == 2 else 0)),
+        "gradients": trained * FP32,
+        "optimizer": trained * OPTIMIZER_BYTES[recipe.train.optimizer],
+        # The loss is gone when the layers' backward pass begins, so only the larger of the two counts.
+        "activations": held + max(0, working - lost),
+        "logits": lost,
+        "reserve": _reserve(passing, device),
+    }
+    return Memory(MappingProxyType({name: parts[name] / GIB for name in PARTS}))
+
+
+def weight_bytes(dims: ModelDims, recipe: Recipe, width: int) -> float:
+    """Bytes of the base weights: linear layers in 4-bit where the method quantises, the rest in the compute format."""
+    rest = dims.embedding_parameters() + dims.small_parameters() + dims.expert_parameters()
+    if not METHODS[recipe.method.name].quantised:
+        return float((dims.linear_parameters() + rest) * width)
+    double = bool(getattr(recipe.method, "double_quantisation", True))
+    return dims.linear_parameters() * (BITS_4_DOUBLE if double else BITS_4) / 8 + rest * width
+
+
+def _activations(
+    dims: ModelDims, recipe: Recipe, method: Method, numbers: Numbers, batch: Batch
+) -> tuple[float, float]:
+    """Bytes held from forward to backward, and bytes that one layer's backward pass needs on top.
+
+    With checkpointing each layer keeps its input alone, and one layer at a time is computed again.
+    """
+    adapters = method.kept_per_token(dims.linear_shapes(), recipe.method, numbers)
+    all_layers = batch.tokens * (activations.kept_by_base(dims, numbers, batch) + adapters)
+    working = activations.working_set(dims, numbers, batch, quantised=method.quantised)
+    stream = batch.tokens * dims.hidden * numbers.width
+    if recipe.train.checkpointing:
+        return dims.layers * stream, all_layers / dims.layers + working
+    return all_layers + stream, working
+
+
+def _reserve(passing: float, device: Device) -> float:
+    """Bytes of the framework itself and of the allocator's fragments."""
+    if device == "cuda":
+        return CUDA_CONTEXT_GIB * GIB + CUDA_FRAGMENTS * passing
+    return CPU_PROCESS_GIB * GIB + CPU_FRAGMENTS * passing

@@ -1,0 +1,68 @@
+"""Which versions are installed, read without importing anything heavy."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+PACKAGES = (
+    "torch",
+    "transformers",
+    "peft",
+    "trl",
+    "bitsandbytes",
+    "datasets",
+    "tokenizers",
+    "PySide6-Essentials",
+    "xllamacpp",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TorchBuild:
+    """The installed torch.
+
+    Attributes:
+        version: such as "2.13.0+cpu".
+        cuda: CUDA version that it was built for, None for a build without CUDA.
+    """
+
+    version: str
+    cuda: str | None
+
+
+def installed(package: str) -> str | None:
+    """The version of an installed package, None when it is missing."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def versions() -> dict[str, str | None]:
+    """Version of each package that Lorimer works with, None for what is missing."""
+    return {package: installed(package) for package in PACKAGES}
+
+
+def torch_build() -> TorchBuild | None:
+    """The installed torch by its ``version.py`` (a text file; torch itself is not imported), None when it is missing."""
+    spec = find_spec("torch")
+    version = installed("torch")
+    if spec is None or version is None:
+        return None
+    text = _version_file(spec.submodule_search_locations)
+    told = re.search(r"^__version__\s*=\s*['\"]([^'\"]+)['\"]", text, re.MULTILINE)
+    cuda = re.search(r"^cuda\b[^=\n]*=\s*['\"]([^'\"]+)['\"]", text, re.MULTILINE)
+    return TorchBuild(told.group(1) if told else version, cuda.group(1) if cuda else None)
+
+
+def _version_file(folders: object) -> str:
+    for folder in folders if isinstance(folders, list) else list(folders or ()):  # type: ignore[call-overload]
+        try:
+            return (Path(folder) / "version.py").read_text(encoding="utf-8")
+        except OSError:
+            continue
+    return ""
