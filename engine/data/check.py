@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.data.prepare import Example, Gathered, RowEncoder, gather, longest, nothing_to_train
+from engine.data.prepare import Gathered, RowEncoder, gather, longest, nothing_to_train
 from engine.data.rows import Row, SetAside
 from engine.data.template import choose_template
 from engine.data.tokenizer import TextTokenizer
 from engine.protocol.errors import Problem, UserError
-from engine.protocol.text import NOTHING, Text, say
+from engine.protocol.text import Text, say
 from engine.recipe.recipe import DataSettings
 
 # Each row is told by line; a file of a million bad rows would bury the reader and the terminal.
@@ -49,8 +49,8 @@ def check(
 
     Args:
         path: the file.
-        model_folder: with a model, rows are tokenised: ``tokens`` and ``template`` are told, and rows that its length or
-            template rules out are set aside.
+        model_folder: with a model, rows are tokenised: ``tokens`` and ``template`` are told, and rows that its length
+            or template rules out are set aside.
         settings: encoding, shape, mapping, template and lengths; its files are not looked at.
         progress: called with (rows done, rows in all) while rows are tokenised.
 
@@ -58,8 +58,8 @@ def check(
         ``shape``, ``format``, ``encoding``, ``mapping`` (role → column), ``rows``, ``trainable``, ``set_aside``
         (reason → count), ``problems`` (``code``, ``message``, ``hint``, ``where``; in English), and beside these
         ``confidence`` (0 to 1), ``columns``, ``preference``, ``bytes``, ``sha256``, ``template`` (``name``, ``reason``)
-        and ``tokens`` (``total``, ``learned``, ``median``, ``p95``, ``longest``, ``cut``, ``limit``); the last two are
-        None without a model.
+        and ``tokens`` (``total`` and ``learned`` as trained; ``median``, ``p95``, ``longest`` before cutting; ``cut``
+        rows; ``limit``); the last two are None without a model.
 
     Raises:
         CheckFailed: the file cannot be read or no row of it can be trained on; its ``report`` is the same dict.
@@ -154,16 +154,17 @@ def _with_model(
     report["template"] = {"name": template.name, "reason": template.reason.en}
     encoder = RowEncoder(template, tokenizer, settings, longest(settings, tokenizer))
     lengths: list[int] = []
-    learned = cut = 0
+    total = learned = cut = 0
     for item in encoder.encode(gathered.rows, progress):
         if isinstance(item, SetAside):
             set_aside.append(item)
             continue
-        lengths.append(item.length)
+        lengths.append(item.whole)
+        total += item.length
         learned += item.learned_tokens
         cut += item.cut
     report["tokens"] = {
-        "total": sum(lengths),
+        "total": total,
         "learned": learned,
         **percentiles(lengths),
         "cut": cut,

@@ -34,6 +34,7 @@ class Example:
         input_ids: token ids of the whole conversation; empty for a preference.
         learned: per token, whether the loss counts it; as long as ``input_ids``.
         cut: it was longer than the longest length and lost its end.
+        whole: tokens that it had before.
         prompt_ids, chosen_ids, rejected_ids: for a preference; the answers end with their end-of-turn token.
     """
 
@@ -41,6 +42,7 @@ class Example:
     input_ids: list[int]
     learned: list[bool]
     cut: bool = False
+    whole: int = 0
     prompt_ids: list[int] = field(default_factory=list)
     chosen_ids: list[int] = field(default_factory=list)
     rejected_ids: list[int] = field(default_factory=list)
@@ -314,14 +316,14 @@ class RowEncoder:
 
     def _conversation(self, row: Row, rendered: Rendered, encoding: Encoding) -> Example | SetAside:
         ids = encoding.ids
-        whole = self.data.learn_from == "everything"
-        learned = [True] * len(ids) if whole else learned_tokens(rendered, encoding)
+        everything = self.data.learn_from == "everything"
+        learned = [True] * len(ids) if everything else learned_tokens(rendered, encoding)
         if len(ids) <= self.limit:
-            return Example(row, ids, learned) if any(learned) else self._cut_away(row, len(ids))
+            return Example(row, ids, learned, whole=len(ids)) if any(learned) else self._cut_away(row, len(ids))
         if self.data.over_long == "drop":
             return self._too_long(row, len(ids))
-        ids, learned = ids[: self.limit], learned[: self.limit]
-        return Example(row, ids, learned, cut=True) if any(learned) else self._cut_away(row, len(encoding.ids))
+        whole, ids, learned = len(ids), ids[: self.limit], learned[: self.limit]
+        return Example(row, ids, learned, True, whole) if any(learned) else self._cut_away(row, whole)
 
     def _preference(
         self, row: Row, rendered: tuple[Rendered, ...], encodings: tuple[Encoding, Encoding]
@@ -343,7 +345,7 @@ class RowEncoder:
             if room <= 0 or chosen[:room] == rejected[:room]:
                 return self._cut_away(row, length)
             chosen, rejected = chosen[:room], rejected[:room]
-        return Example(row, [], [], length > self.limit, prompt, chosen, rejected)
+        return Example(row, [], [], length > self.limit, length, prompt, chosen, rejected)
 
     def _too_long(self, row: Row, length: int) -> SetAside:
         text = say(

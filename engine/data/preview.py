@@ -32,7 +32,7 @@ _CHUNK = 1024
 
 @dataclass(frozen=True, slots=True)
 class _Measure:
-    """A row's lengths in tokens; whether it is cut."""
+    """A row's length in tokens before cutting, its learned tokens, and whether it is cut."""
 
     length: int
     learned: int
@@ -101,14 +101,14 @@ class DataView:
             for row in rows:
                 length = _estimated(row)
                 learned = _estimated_tokens(row.answer)
-                self._measures[row.index] = _Measure(min(length, self.limit), learned, length > self.limit)
+                self._measures[row.index] = _Measure(length, learned, length > self.limit)
             return
         for item in self._encoder.encode(rows):
             if isinstance(item, SetAside):
                 self._set_aside[item.index] = item
                 self._refused += 1
             else:
-                self._measures[item.row.index] = _Measure(item.length, item.learned_tokens, item.cut)
+                self._measures[item.row.index] = _Measure(item.whole, item.learned_tokens, item.cut)
 
     def _held_out_rows(self) -> set[int]:
         """Indices of held-out rows; known once all rows are measured."""
@@ -206,8 +206,8 @@ class DataView:
                 reason; all when empty.
 
         Returns:
-            ``total`` (rows of that status), ``start``, ``rows``: ``index``, ``where``, ``question``, ``answer`` (clipped
-            to 400 characters), ``tokens`` (None for a row set aside), ``status``, ``reason``, ``reason_text``.
+            ``total`` (rows of that status), ``start``, ``rows``: ``index``, ``where``, ``question``, ``answer``
+            (clipped to 400 characters), ``tokens`` (None for a row set aside), ``status``, ``reason``, ``reason_text``.
         """
         every = range(self.total)
         held_out = self._held_out_rows()
@@ -247,9 +247,9 @@ class DataView:
         """One row as the model will see it.
 
         Returns:
-            what `page` tells of it, unclipped; ``messages`` (``role``, ``content``), ``chosen``, ``rejected``; ``pieces``
-            in order, whose ``text`` joined is the rendered text, each with ``learned``, ``special``, ``cut`` (beyond the
-            longest length) and ``ids``; ``rejected_pieces`` likewise (None where the row holds no preference);
+            what `page` tells of it, unclipped; ``messages`` (``role``, ``content``), ``chosen``, ``rejected``;
+            ``pieces`` in order, whose ``text`` joined is the rendered text, each with ``learned``, ``special``, ``cut``
+            (beyond the longest length) and ``ids``; ``rejected_pieces`` likewise (None where the row holds no preference);
             ``length`` (uncut), ``learned_tokens``, ``limit``, ``cut``, ``estimate``. A row that cannot be read has no
             pieces.
 
@@ -329,7 +329,7 @@ class DataView:
         }
 
     def set_aside(self, start: int = 0, count: int = 1000) -> dict[str, Any]:
-        """Rows set aside: ``total``, ``counts`` (reason → count), ``rows`` (``index``, ``where``, ``reason``, ``text``)."""
+        """Rows set aside: ``total``, ``counts`` (by reason), ``rows`` (``index``, ``where``, ``reason``, ``text``)."""
         items = [self._set_aside[index] for index in sorted(self._set_aside)]
         return {
             "total": len(items),

@@ -35,7 +35,8 @@ SPEAKERS: dict[str, str] = {
 _MEDIA_COLUMNS = ("images", "image", "videos", "video", "audios", "audio")
 _TEXT_PARTS = ("text", "input_text", "output_text", "tool_call", "tools", "function_call", "refusal")
 _REASONING = ("reasoning", "thinking")
-_MEDIA_PARTS = ("image", "video", "audio", "file")
+_MEDIA_NAMES = {"image": say("an image", "图像"), "video": say("a video", "视频"), "audio": say("sound", "音频")}
+_MEDIA_PARTS = (*_MEDIA_NAMES, "file")
 
 
 def bad(en: str, zh: str, **values: object) -> BadRow:
@@ -87,9 +88,11 @@ def refuse_media(record: Mapping[str, Any]) -> None:
 
 
 def _multimodal(kind: str) -> BadRow:
+    names = (name for word, name in _MEDIA_NAMES.items() if word in kind)
+    what = next(names, say("a file", "文件"))
     return BadRow(
         "multimodal",
-        say("It needs {kind}; Lorimer trains on text.", "该行需要 {kind}；Lorimer 只训练文本。", kind=kind),
+        say("It comes with {what}; Lorimer trains on text.", "该行带有{what}；Lorimer 只训练文本。", what=what),
     )
 
 
