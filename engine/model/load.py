@@ -17,11 +17,11 @@ from transformers import (
 from transformers.utils import logging as library_log
 
 from engine.data.template import ChatTemplate
+from engine.data.tokenizer import TextTokenizer
 from engine.protocol.errors import EXIT_MACHINE, UserError
 from engine.protocol.text import say
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-PADDING_NAMES = ("<pad>", "<|pad|>", "[PAD]", "<|finetune_right_pad_id|>", "<|endoftext|>", "<unk>")
 
 
 def device() -> str:
@@ -135,8 +135,9 @@ def _frozen(model: PreTrainedModel) -> PreTrainedModel:
         # On CPUs with AVX512-BF16 bitsandbytes repacks 4-bit weights at the first evaluation, and the repacked product
         # has no gradient: training after an evaluation would silently lose everything behind the last layer.
         if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
-    return model.eval()
+            setattr(module, "support_avx512bf16_for_cpu", False)  # noqa: B010
+    model.eval()
+    return model
 
 
 def load_tokenizer(folder: Path, template: ChatTemplate | None = None) -> PreTrainedTokenizerBase:
@@ -161,22 +162,15 @@ def load_tokenizer(folder: Path, template: ChatTemplate | None = None) -> PreTra
             where=str(folder),
             details=str(error),
         ) from error
+    # The data room decided the special tokens from all of the folder's files; rows were tokenised with those.
+    known = TextTokenizer.load(folder)
+    tokenizer.padding_side = "right"
+    tokenizer.pad_token = known.pad
+    tokenizer.bos_token = tokenizer.bos_token or known.bos
+    tokenizer.eos_token = tokenizer.eos_token or known.eos
     if template is not None:
         tokenizer.chat_template = template.source
-    tokenizer.padding_side = "right"
-    if tokenizer.pad_token is None or tokenizer.pad_token == tokenizer.eos_token:
-        tokenizer.pad_token = _padding(tokenizer)
     return tokenizer
-
-
-def _padding(tokenizer: PreTrainedTokenizerBase) -> str:
-    """A token to pad with. Not the end-of-text one: what masks padding would mask the end that must be learned."""
-    vocabulary = tokenizer.get_vocab()
-    for name in (*PADDING_NAMES, tokenizer.unk_token, tokenizer.bos_token):
-        if name and name in vocabulary and name != tokenizer.eos_token:
-            return str(name)
-    first = min(vocabulary, key=lambda token: vocabulary[token])
-    return first if first != tokenizer.eos_token else max(vocabulary, key=lambda token: vocabulary[token])
 
 
 def out_of_memory(error: BaseException, *, gpu: bool) -> UserError:

@@ -72,7 +72,7 @@ def _still(model: PeftModel) -> None:
             module.p = 0.0
 
 
-class Preference(Hooks, DPOTrainer):  # type: ignore[misc]
+class Preference(Hooks, DPOTrainer):
     """TRL's trainer on rows that are tokenised already."""
 
     def _prepare_dataset(self, dataset: Any, *arguments: Any, **named: Any) -> Any:

@@ -64,32 +64,33 @@ class Pad:
         }
 
 
-class Supervised(Hooks, SFTTrainer):  # type: ignore[misc]
+class Supervised(Hooks, SFTTrainer):
     """TRL's trainer, with a held-out loss that weighs every learned token alike, and no wait for figures."""
+
+    _counted: torch.Tensor | None = None
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Mean loss over the learned tokens of the step: the sum here, divided by their number in all its batches."""
         if self.aux_loss_enabled:  # mixtures of experts: TRL adds their balancing loss
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[no-untyped-call]
         outputs = model(**inputs, use_cache=False, fused_lm_head=True)
         total, learned = -outputs.log_probs.sum(), outputs.label_mask.sum()
         self._tally(total.detach(), learned, outputs.is_top1.sum())
         return total / (learned.clamp(min=1) if num_items_in_batch is None else num_items_in_batch)
 
     def _tally(self, *figures: torch.Tensor) -> None:
-        """Loss, learned tokens and right tokens since the last reading, on the device."""
+        """Count loss, learned tokens and right tokens, on the device: reading them here would make a GPU wait."""
         added = torch.stack([figure.float() for figure in figures])
-        self._figures = added if getattr(self, "_figures", None) is None else self._figures + added
+        self._counted = added if self._counted is None else self._counted + added
 
     def _read(self) -> tuple[float, float] | None:
         """Mean loss and share of right tokens since the last reading; None when nothing was counted."""
-        figures: torch.Tensor | None = getattr(self, "_figures", None)
-        self._figures = None
-        if figures is None:
+        counted, self._counted = self._counted, None
+        if counted is None:
             return None
-        total, learned, right = figures.tolist()
+        total, learned, right = counted.tolist()
         return (total / learned, right / learned) if learned else None
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -100,8 +101,9 @@ class Supervised(Hooks, SFTTrainer):  # type: ignore[misc]
 
     def evaluation_loop(self, *arguments: Any, **named: Any) -> EvalLoopOutput:
         """Measure; the library's mean over batches is replaced by the mean over learned tokens."""
-        self._figures = None
+        self._counted = None
         output = super().evaluation_loop(*arguments, **named)
-        if read := self._read():
+        read = self._read()
+        if read and output.metrics is not None:
             output.metrics["eval_loss"], output.metrics["eval_mean_token_accuracy"] = read
         return output

@@ -71,7 +71,7 @@ def arguments(parts: Parts) -> dict[str, Any]:
         "per_device_train_batch_size": settings.batch_size,
         "per_device_eval_batch_size": settings.batch_size,
         "gradient_accumulation_steps": settings.accumulation,
-        "gradient_checkpointing": settings.checkpointing,
+        "activation_checkpointing": settings.checkpointing,
         "bf16": settings.precision == "bf16",
         "fp16": settings.precision == "fp16",
         "seed": settings.seed,
@@ -125,9 +125,15 @@ class EpochSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self._seed + self._epoch)
-        if self._grouped:
-            return iter(get_length_grouped_indices(self._lengths, self._group, generator=generator))
-        return iter(torch.randperm(len(self._lengths), generator=generator).tolist())
+        if not self._grouped:
+            return iter(torch.randperm(len(self._lengths), generator=generator).tolist())
+        order = get_length_grouped_indices(self._lengths, self._group, generator=generator)
+        steps = [order[start : start + self._group] for start in range(0, len(order), self._group)]
+        # The library leaves long before short, which the loss curve shows as a saw. The first step stays, because it
+        # has the longest row (what does not fit fails at once), and the last, because it may be short of rows.
+        middle = torch.randperm(max(len(steps) - 2, 0), generator=generator).tolist()
+        mixed = [*steps[:1], *(steps[1 + place] for place in middle), *steps[1:][-1:]]
+        return iter([index for step in mixed for index in step])
 
 
 class Hooks(Trainer):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -18,6 +19,7 @@ from transformers.utils import logging as library_log
 from engine.catalogue import CATALOGUE
 from engine.data.prepare import Example, Prepared, prepare
 from engine.data.rows import row_to_plain, set_aside_to_plain
+from engine.data.templates import TEMPLATES
 from engine.machine.detect import gauge
 from engine.machine.dims import ModelDims
 from engine.machine.memory import predict
@@ -36,6 +38,7 @@ from engine.objectives.trainer import Hooks, Parts
 from engine.project.atomic import read_json, write_text
 from engine.project.run_folder import RunFolder
 from engine.protocol.channel import Channel
+from engine.protocol.codec import build
 from engine.protocol.errors import Stopped, UserError
 from engine.protocol.events import DONE, STOP, STOPPED, CheckpointSaved, Note, Progress, RunPlanned, Stage
 from engine.protocol.text import Text, say
@@ -69,7 +72,7 @@ def train(run: RunFolder, channel: Channel, *, resume: bool = False) -> dict[str
         recipe = load(run.recipe_as_run if resume and run.recipe_as_run.is_file() else run.recipe, CATALOGUE)
         method, objective = METHODS[recipe.method.name], OBJECTIVES[recipe.objective.name]
         checkpoint = _checkpoint(run, channel) if resume else None
-        remembered = Remembered(**checkpoint.progress()) if checkpoint else Remembered()
+        remembered = build(Remembered, checkpoint.progress()) if checkpoint else Remembered()
 
         # Rows in, tokenised; those that are measured are kept for the evaluation.
         channel.emit(Stage(name="data", text=say("Reading the data", "读取数据")))
@@ -101,7 +104,7 @@ def train(run: RunFolder, channel: Channel, *, resume: bool = False) -> dict[str
                 progress=remembered,
                 tokens=lambda: int(trainer.tokens),
                 memory=lambda: held_gib(on),
-                gauge=gauge,
+                gauge=lambda: gauge(os.getpid()),
             )
             parts = Parts(
                 model=adapted,
@@ -169,7 +172,7 @@ def _stop_if_asked(channel: Channel) -> None:
 
 def _decided(recipe: Recipe, prepared: Prepared, plan: Schedule, on: str) -> Recipe:
     """The recipe with every "auto" replaced by what it came to."""
-    data = recipe.data.model_copy(update={"template": prepared.template.name})
+    data = recipe.data.model_copy(update=_read_as(prepared))
     settings = recipe.train.model_copy(
         update={
             "precision": decide_precision(recipe.train.precision, on),
@@ -178,6 +181,19 @@ def _decided(recipe: Recipe, prepared: Prepared, plan: Schedule, on: str) -> Rec
         }
     )
     return recipe.model_copy(update={"data": data, "train": settings})
+
+
+def _read_as(prepared: Prepared) -> dict[str, Any]:
+    """How the files were read, as far as it is the same for all; and the template, unless it is the model's own."""
+    found: dict[str, Any] = {"max_length": prepared.limit}
+    if prepared.template.name in TEMPLATES:
+        found["template"] = prepared.template.name
+    first = prepared.sources[0]
+    if all(source.shape == first.shape and source.mapping == first.mapping for source in prepared.sources):
+        found |= {"shape": first.shape.name, "mapping": first.mapping}
+    if first.format != "parquet" and all(source.encoding == first.encoding for source in prepared.sources):
+        found["encoding"] = first.encoding
+    return found
 
 
 def _quantisation(recipe: Recipe) -> dict[str, Any]:
@@ -229,15 +245,8 @@ def _predicted(recipe: Recipe, rows: tuple[Example, ...], folder: Path, on: str)
     except UserError:
         return None
     return predict(
-        dims, recipe, longest=max(length(row) for row in rows), device="cuda" if on == "cuda" else "cpu"
+        dims, recipe, longest=max(row.length for row in rows), device="cuda" if on == "cuda" else "cpu"
     ).total
-
-
-def length(example: Example) -> int:
-    """Tokens of a row; of the longer answer where it holds two."""
-    if example.input_ids:
-        return len(example.input_ids)
-    return len(example.prompt_ids) + max(len(example.chosen_ids), len(example.rejected_ids))
 
 
 # ---------------------------------------------------------------------------------------------------------- during
