@@ -2,8 +2,36 @@
 
 from __future__ import annotations
 
-from engine.protocol.text import say
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QDragEnterEvent, QDropEvent
+from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QWidget
+
+from engine.protocol.text import Text, say
+from gui.context import AppContext
+from gui.i18n.language import tr
+from gui.i18n.numbers import count
+from gui.operations import data as operations
 from gui.pages.page import Page
+from gui.state.phase import Phase
+from gui.widgets.basic import ElidedLabel, button, clear, column, holder, label, row
+from gui.widgets.card import Card
+from gui.widgets.chip import ACCENT, PLAIN, Chip
+from gui.widgets.footer import Footer
+
+if TYPE_CHECKING:
+    from gui.widgets.columns_panel import ColumnsPanel
+
+NOTHING_YET = say("Bring the data your model should learn from", "导入希望模型学习的数据")
+WHAT_KIND = say(
+    "JSON, JSON Lines, CSV or Parquet, with questions and answers in it. Drop a file here, import one, or begin with "
+    "the sample: orders that the starter model learns to write down.",
+    "JSON、JSON Lines、CSV 或 Parquet 文件，含提问与回答。"
+    "可将文件拖到此处、点击导入，或先用示例：让入门模型学习记录订单。",
+)
 
 
 class DataPage(Page):
@@ -12,9 +40,167 @@ class DataPage(Page):
     title = say("Data", "数据")
     subtitle = say("What your model will learn from, exactly as it will see it", "模型将学到的内容，与它看到的完全一致")
 
+    def __init__(self, context: AppContext) -> None:
+        super().__init__(context)
+        self.setAcceptDrops(True)
+        self._panel: ColumnsPanel | None = None
+        self._shown_version = -1
+        context.data.changed.connect(self.refresh)
+        context.project.opened.connect(self.refresh)
+
+    # --------------------------------------------------------------------------------------------------- four states
     def refresh(self) -> None:
         """Show what the data state says."""
-        self.show_banner().empty(
-            say("Bring your data", "导入你的数据"),
-            say("JSON, JSON Lines, CSV or Parquet.", "JSON、JSON Lines、CSV 或 Parquet。"),
+        status = self.context.data.status
+        if status.phase is Phase.EMPTY:
+            self._show_empty()
+        elif status.phase is Phase.WORKING and not self._can_stay():
+            self.show_banner().working(status.doing, status.progress)
+        elif status.phase is Phase.WRONG and status.failure is not None:
+            self.show_banner().wrong(status.failure, self._import_button(), *self._reset_button())
+        else:
+            self.show_body()
+            self._fill()
+
+    def _can_stay(self) -> bool:
+        """Whether the rows of before may stay in view while they are read again."""
+        return self.is_ready and bool(self.context.data.facts)
+
+    def _show_empty(self) -> None:
+        sample = button(say("Use the sample", "使用示例数据"), self._use_sample, shortcut="Ctrl+E")
+        self.show_banner().empty(NOTHING_YET, WHAT_KIND, self._import_button(), sample)
+
+    def _import_button(self) -> QPushButton:
+        return button(say("Import data…", "导入数据…"), self._ask_for_files, "primary", shortcut="Ctrl+O")
+
+    def _reset_button(self) -> list[QPushButton]:
+        """The way back where the user's own choice of columns or encoding is what is wrong."""
+        data = self.context.draft.recipe.data
+        if data.shape == "auto" and not data.mapping and data.encoding == "auto":
+            return []
+        again = button(
+            say("Find the columns automatically", "自动识别各列"),
+            lambda: operations.choose_columns(self.context, "auto", {}, "auto"),
         )
+        return [again]
+
+    # ---------------------------------------------------------------------------------------------------------- body
+    def build(self) -> QWidget:
+        """Head, rows, one row, lengths, checks, footer."""
+        from gui.pages.data_rows import RowsCard
+        from gui.pages.data_side import SideCard
+
+        self._rows = RowsCard(self.context)
+        self._side = SideCard(self.context, self._rows.show_only)
+        middle = row(self._rows, self._side, spacing=14)
+        middle.setStretch(0, 1)
+        self._place = column()
+        self._next = button(say("Choose a model →", "选择模型 →"), self._go_on, "primary", shortcut="Ctrl+Right")
+        more = button(say("Add a file…", "添加文件…"), lambda: self._ask_for_files(add=True), shortcut="Ctrl+Shift+O")
+        other = button(say("Other data…", "换用其他数据…"), self._ask_for_files, shortcut="Ctrl+O")
+        self._footer = Footer(other, more, self._next)
+        body = column(self._head(), self._place, middle, self._footer, spacing=14)
+        body.setStretch(2, 1)
+        return holder(body)
+
+    def _head(self) -> Card:
+        self._file = label("", "strong")
+        self._chips = QHBoxLayout()
+        self._chips.setSpacing(5)
+        self._counts = label("", "strong")
+        self._mapping = ElidedLabel("", "muted")
+        self._aside = label("", "muted")
+        change = button(say("Change columns…", "更改各列…"), self._toggle_panel, "link", shortcut="Ctrl+K")
+        first = row(self._file, self._chips, None, self._counts)
+        second = row(self._mapping, change, None, self._aside, spacing=10)
+        second.setStretch(0, 1)
+        return Card("", "", first, second, spacing=7)
+
+    def _fill(self) -> None:
+        facts = self.context.data.facts
+        if self._shown_version == self.context.data.version:
+            return
+        self._shown_version = self.context.data.version
+        self._fill_head(facts)
+        self._rows.fill(facts)
+        self._side.fill(facts)
+        if self._panel is not None:
+            data = self.context.draft.recipe.data
+            self._panel.put(facts, data.shape, data.encoding)
+        self._footer.say(
+            say("Ready: every row trains or says why it does not.", "就绪：每一行都会训练，或说明不训练的原因。")
+        )
+
+    def _fill_head(self, facts: dict[str, Any]) -> None:
+        from gui.pages.words import aside_words, mapping_words
+
+        files = self.context.draft.recipe.data.files
+        names = Path(files[0]).name if files else str(facts.get("name", ""))
+        self._file.setText(names if len(files) < 2 else f"{names} + {len(files) - 1}")
+        self._file.setToolTip("\n".join(files))
+        clear(self._chips)
+        for text, tone in self._facts_in_chips(facts):
+            self._chips.addWidget(Chip(text, tone))
+        train, held = count(facts.get("train", 0)), count(facts.get("held_out", 0))
+        self._counts.setText(tr(say("{n} rows train · {m} held out", "{n} 行训练 · {m} 行留出", n=train, m=held)))
+        self._mapping.setText(mapping_words(facts.get("mapping", {}), str(facts.get("shape", ""))))
+        self._aside.setText(tr(aside_words(facts.get("set_aside", {}))))
+
+    def _facts_in_chips(self, facts: dict[str, Any]) -> list[tuple[Text | str, str]]:
+        from gui.pages.words import encoding_label, format_label, shape_label
+
+        chips: list[tuple[Text | str, str]] = [(format_label(str(facts.get("format", ""))), PLAIN)]
+        if facts.get("encoding"):
+            chips.append((encoding_label(str(facts["encoding"])), PLAIN))
+        chips.append((shape_label(str(facts.get("shape", ""))), ACCENT))
+        return chips
+
+    # ------------------------------------------------------------------------------------------------------- actions
+    def _toggle_panel(self) -> None:
+        if self._panel is not None:
+            self._panel.hide()
+            self._panel.deleteLater()
+            self._panel = None
+            return
+        from gui.widgets.columns_panel import ColumnsPanel
+
+        data = self.context.draft.recipe.data
+        self._panel = ColumnsPanel(self._choose_columns, self._toggle_panel)
+        self._panel.put(self.context.data.facts, data.shape, data.encoding)
+        self._place.addWidget(self._panel)
+        self._panel.shape.setFocus()
+
+    def _choose_columns(self, shape: str, mapping: dict[str, str], encoding: str) -> None:
+        operations.choose_columns(self.context, shape, mapping, encoding)
+
+    def _go_on(self) -> None:
+        self.context.wizard.go("model")
+
+    def _use_sample(self) -> None:
+        operations.import_files(self.context, [operations.sample_file()])
+
+    def _ask_for_files(self, *, add: bool = False) -> None:
+        kinds = " ".join(f"*{ending}" for ending in operations.ENDINGS)
+        words = tr(say("Data", "数据")) + f" ({kinds})"
+        names, _ = QFileDialog.getOpenFileNames(self, tr(say("Choose data files", "选择数据文件")), "", words)
+        if names:
+            take: Callable[..., object] = operations.add_files if add else operations.import_files
+            take(self.context, [Path(name) for name in names])
+
+    # ------------------------------------------------------------------------------------------------------------ Qt
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        """Take files that can be data."""
+        if _dropped(event):
+            event.setDropAction(Qt.DropAction.CopyAction)
+            event.accept()
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        """Import what was dropped."""
+        operations.import_files(self.context, _dropped(event))
+        event.accept()
+
+
+def _dropped(event: QDropEvent) -> list[Path]:
+    urls = event.mimeData().urls() if event.mimeData().hasUrls() else []
+    paths = [Path(url.toLocalFile()) for url in urls if url.isLocalFile()]
+    return [path for path in paths if path.suffix.lower() in operations.ENDINGS]

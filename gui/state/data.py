@@ -15,6 +15,7 @@ class DataState(QObject):
     Attributes:
         status: nothing, reading, there, or wrong.
         facts: the answer to "open_data"; empty until it is there.
+        is_new: the files were imported just now, and the answer about them may choose the objective.
         version: counts each newly read data set, so that late answers about an older one are known as such.
 
     Signals:
@@ -27,6 +28,7 @@ class DataState(QObject):
         super().__init__(parent)
         self.status = Status()
         self.facts: dict[str, Any] = {}
+        self.is_new = False
         self.version = 0
 
     def set_facts(self, facts: dict[str, Any]) -> None:

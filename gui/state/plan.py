@@ -2,40 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QObject, Signal
 
 from engine.protocol.errors import Failure
-from engine.protocol.text import NOTHING, Text
 
-
-@dataclass(frozen=True, slots=True)
-class Forecast:
-    """What one recipe needs on this machine.
-
-    Attributes:
-        parts: part of the memory → GiB.
-        total_gib: their sum.
-        room_gib: what the device has free for it; `whole_gib`: what it has in all.
-        fits: whether the sum stays below the room.
-        seconds: how long the run takes; None when unknown.
-        steps: optimizer steps.
-        disk_gib: what the run will write.
-        disk_free_gib: what the project's disk has.
-        trained_parameters: weights that are trained.
-    """
-
-    parts: dict[str, float]
-    total_gib: float
-    room_gib: float
-    whole_gib: float
-    fits: bool
-    seconds: float | None
-    steps: int
-    disk_gib: float
-    disk_free_gib: float
-    trained_parameters: int
+if TYPE_CHECKING:
+    from engine.machine.advise import Advice
+    from engine.machine.dims import ModelDims
+    from engine.machine.forecast import Forecast
 
 
 class PlanState(QObject):
@@ -44,9 +20,12 @@ class PlanState(QObject):
     Attributes:
         forecast: None while data, model or machine are unknown.
         methods: method name → forecast of the draft with that method.
-        reasons: why the advisor chose what it chose.
-        nearest: what would fit, when the draft does not.
-        advised: name of the method that the advisor recommends.
+        advice: what the advisor would do with this data, model and machine; None while unknown.
+        dims: widths of the chosen model; None while unknown.
+        dims_of: the source that `dims` belongs to.
+        disk_free: bytes free where the run will be written.
+        advised: what the advisor decided when its recipe was last taken; None when it never was.
+        advised_for: files, model and objective for which the advice was offered as the draft.
         failure: why there is no forecast, when that is an error.
 
     Signals:
@@ -59,12 +38,15 @@ class PlanState(QObject):
         super().__init__(parent)
         self.forecast: Forecast | None = None
         self.methods: dict[str, Forecast] = {}
-        self.reasons: tuple[Text, ...] = ()
-        self.nearest: Text = NOTHING
-        self.advised = ""
+        self.advice: Advice | None = None
+        self.dims: ModelDims | None = None
+        self.dims_of = ""
+        self.disk_free = 0
+        self.advised: tuple[Any, ...] | None = None
+        self.advised_for: tuple[Any, ...] = ()
         self.failure: Failure | None = None
 
-    def put(self, forecast: Forecast | None, methods: dict[str, Forecast], failure: Failure | None = None) -> None:
-        """The draft, the data, the model or the machine changed."""
-        self.forecast, self.methods, self.failure = forecast, methods, failure
+    def clear(self, failure: Failure | None = None) -> None:
+        """Something is missing, or wrong: there is no forecast."""
+        self.forecast, self.methods, self.advice, self.failure = None, {}, None, failure
         self.changed.emit()

@@ -68,6 +68,13 @@ class _Combo(QComboBox):
             event.ignore()
 
 
+def quiet_combo() -> QComboBox:
+    """A combo box that a wheel meant for the page does not change."""
+    made = _Combo()
+    made.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+    return made
+
+
 class IntegerEditor(Editor):
     """Whole numbers between bounds, with their unit."""
 
@@ -136,8 +143,7 @@ class ChoiceEditor(Editor):
     """One of few values."""
 
     def __init__(self, choices: list[tuple[Any, Text | str]]) -> None:
-        self._combo = _Combo()
-        self._combo.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self._combo = quiet_combo()
         super().__init__(self._combo)
         for value, text in choices:
             self._combo.addItem(tr(text), value)
@@ -169,7 +175,7 @@ class SwitchEditor(Editor):
 
 
 def editor_for(section: type[Section], name: str, about: Setting) -> Editor | None:
-    """The control for a field of a recipe's section; None for kinds that pages edit in their own way (files, columns)."""
+    """The control for a field of a recipe's section; None for kinds that pages edit in their own way, as files."""
     kind = section.model_fields[name].annotation
     if typing.get_origin(kind) is Literal:
         words = dict(about.choices)

@@ -1,0 +1,58 @@
+"""What follows from a change of the draft: the data are read again, the model is looked at, the plan is computed."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QObject, QTimer
+
+from gui.context import AppContext
+from gui.operations.data import open_data
+from gui.operations.models import inspect_chosen
+from gui.operations.operation import Operation
+from gui.operations.plan import compute
+
+READ_DELAY_MS = 250
+PLAN_DELAY_MS = 30
+READS_DATA = ("data.", "model.", "objective.name")
+
+
+class Follower(QObject):
+    """Connects the states to the operations that keep them true. Changes that come together are answered once."""
+
+    def __init__(self, context: AppContext) -> None:
+        super().__init__(context)
+        self._context = context
+        self._reading: Operation | None = None
+        self._read = self._timer("data are read again", READ_DELAY_MS, self._open_data)
+        self._plan = self._timer("plan is computed", PLAN_DELAY_MS, self._compute)
+        context.draft.changed.connect(self._draft_changed)
+        for signal in (context.data.changed, context.models.changed, context.machine.detected, context.project.opened):
+            signal.connect(self._plan.start)
+
+    def _timer(self, name: str, delay: int, action: object) -> QTimer:
+        timer = QTimer(self)
+        timer.setObjectName(name)
+        timer.setSingleShot(True)
+        timer.setInterval(delay)
+        timer.timeout.connect(action)
+        return timer
+
+    def _draft_changed(self, names: set[str]) -> None:
+        if any(name.startswith(READS_DATA) for name in names):
+            self._read.start()
+        if any(name.startswith("model.") for name in names):
+            inspect_chosen(self._context)
+        self._plan.start()
+
+    def _open_data(self) -> None:
+        if self._reading is not None:
+            self._reading.drop()
+        self._reading = open_data(self._context)
+        if self._reading is not None:
+            self._reading.ended.connect(self._forget)
+
+    def _forget(self) -> None:
+        if self.sender() is self._reading:
+            self._reading = None
+
+    def _compute(self) -> None:
+        compute(self._context)

@@ -1,0 +1,243 @@
+"""What the user can do with the plan: see what it needs, take the advice, choose a method, start training."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.protocol.errors import Failure, UserError
+from engine.protocol.text import say
+from gui.context import AppContext
+from gui.operations.operation import attempt
+from gui.state.notices import INFO
+from gui.state.phase import Phase
+
+if TYPE_CHECKING:
+    from engine.machine.dims import ModelDims
+    from engine.machine.forecast import DataFacts
+    from engine.recipe.recipe import MethodSettings, Recipe
+
+
+def compute(context: AppContext) -> None:
+    """Forecast the draft and each method, and ask the advisor. A few milliseconds; no process is asked."""
+    plan = context.plan
+    data = data_facts(context)
+    if data is None or context.machine.machine is None or not context.models.chosen:
+        plan.clear()
+        return
+    try:
+        dims = _dims(context)
+        _forecast(context, dims, data)
+    except UserError as error:
+        plan.clear(Failure.of(error))
+        return
+    _take_first_advice(context)
+    plan.changed.emit()
+
+
+def _forecast(context: AppContext, dims: ModelDims, data: DataFacts) -> None:
+    from engine.machine.advise import ModelFacts, Wish
+    from engine.machine.forecast import forecast
+    from engine.machine.plan import advice_for
+    from engine.methods.registry import METHODS
+
+    plan, recipe = context.plan, context.draft.recipe
+    model = ModelFacts(
+        recipe.model.source,
+        context.models.chosen.get("parameters") or None,
+        bool(context.models.chosen.get("template", True)),
+    )
+    wish = Wish(objective=recipe.objective.name)
+    plan.advice = advice_for(dims, model, data, wish=wish, machine=context.machine.machine)
+    where = plan.advice.forecast.room
+    plan.forecast = forecast(recipe, dims, data, where)
+    plan.methods = {name: forecast(with_method(recipe, name), dims, data, where) for name in METHODS}
+    plan.disk_free = _disk_free(context.project.path)
+    plan.failure = None
+
+
+def data_facts(context: AppContext) -> DataFacts | None:
+    """What the forecast needs to know of the data; None while they are not read."""
+    from engine.data.registry import SHAPES
+    from engine.machine.forecast import DataFacts, Lengths
+
+    facts = context.data.facts
+    if context.data.status.phase is Phase.WRONG or not facts:
+        return None
+    lengths = dict(facts["lengths"])
+    known = Lengths(**{name: lengths[name] for name in ("mean", "p50", "p90", "p95", "p99", "longest")})
+    shape = str(facts["shape"])
+    return DataFacts(
+        rows=int(facts["train"]) + int(facts["held_out"]),
+        lengths=known,
+        preference=shape in SHAPES and SHAPES[shape].preference,
+        learned=float(facts.get("learned", 1.0)),
+        files=context.draft.recipe.data.files,
+    )
+
+
+def _dims(context: AppContext) -> ModelDims:
+    """Widths of the chosen model, read once per model. Raises `UserError`."""
+    from engine.machine.dims import ModelDims
+    from engine.project.atomic import disk_error
+
+    plan, folder = context.plan, Path(context.models.chosen["folder"])
+    if plan.dims is None or plan.dims_of != str(folder):
+        try:
+            config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        except OSError as error:
+            raise disk_error(error, folder / "config.json") from error
+        plan.dims, plan.dims_of = ModelDims.from_config(config), str(folder)
+    return plan.dims
+
+
+def _disk_free(path: Path) -> int:
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+# ------------------------------------------------------------------------------------------------------------- advice
+def _take_first_advice(context: AppContext) -> None:
+    """The first time that this data and model are seen together, the advice becomes the draft, unless the user has
+    already chosen settings by hand; later the user asks for it."""
+    recipe, advice = context.draft.recipe, context.plan.advice
+    key = (recipe.data.files, recipe.model.source, recipe.objective.name)
+    if advice is None or context.plan.advised_for == key:
+        return
+    untouched = context.plan.advised is None and _choices(recipe) == _choices(_defaults(recipe))
+    untouched = untouched or (context.plan.advised is not None and _choices(recipe) == context.plan.advised)
+    context.plan.advised_for = key
+    if untouched:
+        take_advice(context)
+
+
+def take_advice(context: AppContext) -> None:
+    """Make the advisor's recipe the draft."""
+    advice = context.plan.advice
+    if advice is None:
+        return
+    recipe = advised(context.draft.recipe, advice.recipe)
+    context.plan.advised = _choices(recipe)
+    context.draft.replace(recipe)
+
+
+def advised(draft: Recipe, advice: Recipe) -> Recipe:
+    """The draft with what the advisor decides; files, columns, template and evaluation stay the user's."""
+    data = draft.data.model_copy(update={"max_length": advice.data.max_length, "held_out": advice.data.held_out})
+    return draft.model_copy(update={"data": data, "method": advice.method, "train": advice.train})
+
+
+def follows_advice(context: AppContext) -> bool:
+    """Whether the draft is what the advisor would choose."""
+    advice = context.plan.advice
+    return advice is None or _choices(context.draft.recipe) == _choices(advised(context.draft.recipe, advice.recipe))
+
+
+def _choices(recipe: Recipe) -> tuple[Any, ...]:
+    """What the advisor decides, of a recipe."""
+    return (recipe.method, recipe.train, recipe.data.max_length, recipe.data.held_out)
+
+
+def _defaults(recipe: Recipe) -> Recipe:
+    from engine.catalogue import CATALOGUE
+    from engine.recipe.file import from_plain
+
+    return from_plain({"objective": {"name": recipe.objective.name}}, CATALOGUE)
+
+
+# ------------------------------------------------------------------------------------------------------------- method
+def with_method(recipe: Recipe, name: str) -> Recipe:
+    """The recipe with another method; settings that both methods have are kept."""
+    return recipe.model_copy(update={"method": _settings(recipe, name)})
+
+
+def _settings(recipe: Recipe, name: str) -> MethodSettings:
+    from engine.methods.registry import METHODS
+
+    declared, old = METHODS[name].settings, recipe.method
+    shared = {field: getattr(old, field) for field in declared.model_fields if field != "name" and hasattr(old, field)}
+    return declared(name=name, **shared)
+
+
+def settings_for(context: AppContext, name: str) -> MethodSettings:
+    """The settings that `choose_method` would take for a method."""
+    option = next((item for item in _alternatives(context) if item.method == name), None)
+    if option is not None and follows_any_advice(context):
+        chosen: MethodSettings = option.recipe.method
+        return chosen
+    return _settings(context.draft.recipe, name)
+
+
+def choose_method(context: AppContext, name: str) -> None:
+    """Train by another method: as the advisor would where it was followed, else with the settings that are kept."""
+    recipe = context.draft.recipe
+    if name == recipe.method.name:
+        return
+    option = next((item for item in _alternatives(context) if item.method == name), None)
+    if follows_any_advice(context) and option is not None:
+        context.plan.advised = _choices(advised(recipe, option.recipe))
+        context.draft.replace(advised(recipe, option.recipe))
+        return
+    from engine.methods.registry import METHODS
+
+    train = recipe.train
+    if train.learning_rate == METHODS[recipe.method.name].default_learning_rate:
+        train = train.model_copy(update={"learning_rate": METHODS[name].default_learning_rate})
+    context.draft.replace(with_method(recipe, name).model_copy(update={"train": train}))
+
+
+def follows_any_advice(context: AppContext) -> bool:
+    """Whether the draft is the advisor's recipe for its method."""
+    recipe = context.draft.recipe
+    return any(_choices(recipe) == _choices(advised(recipe, option.recipe)) for option in _alternatives(context))
+
+
+def _alternatives(context: AppContext) -> tuple[Any, ...]:
+    return context.plan.advice.alternatives if context.plan.advice is not None else ()
+
+
+# --------------------------------------------------------------------------------------------------------------- file
+def open_recipe(context: AppContext, path: Path) -> None:
+    """Make a recipe file the draft."""
+    from engine.catalogue import CATALOGUE
+    from engine.recipe.file import load
+
+    recipe = attempt(context, lambda: load(path, CATALOGUE))
+    if recipe is not None:
+        context.plan.advised_for = (recipe.data.files, recipe.model.source, recipe.objective.name)
+        context.draft.replace(recipe)
+        context.notices.tell(INFO, say("{name} is the plan now.", "{name} 已作为当前计划。", name=path.name))
+
+
+def save_recipe(context: AppContext, path: Path) -> None:
+    """Write the draft to a file."""
+    from engine.recipe.file import save
+
+    attempt(context, lambda: save(context.draft.recipe, path))
+
+
+# ---------------------------------------------------------------------------------------------------------------- run
+def start_training(context: AppContext) -> None:
+    """Make a run of the draft, start it, and look at it."""
+    from engine.host.launch import start_job
+
+    project = context.project.project
+    if project is None:
+        return
+    context.draft.keep()
+
+    def start() -> Any:
+        run = project.new_run(context.draft.recipe)
+        start_job(run, "train", {"run": str(run.path)})
+        return run
+
+    run = attempt(context, start)
+    if run is not None:
+        from gui.operations.project import refresh_lists
+
+        context.runs.select(run)
+        refresh_lists(context)
+        context.wizard.go("train")
