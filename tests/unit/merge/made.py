@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from collections.abc import Sequence
@@ -45,13 +46,17 @@ def ia3() -> IA3Config:
 def random_llama(folder: Path, tokenizer: Path, *, vocabulary: int, dtype: str = "bfloat16", **changes: Any) -> Path:
     """A Llama with random weights and the tokenizer files of another folder."""
     torch.manual_seed(3)
+    shards = changes.pop("shards", None)
     values: dict[str, Any] = {
         "vocab_size": vocabulary, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
         "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256, "initializer_range": 0.2,
         "bos_token_id": 1, "eos_token_id": 2,
     }  # fmt: skip
     model = LlamaForCausalLM(LlamaConfig(**{**values, **changes})).to(getattr(torch, dtype))
-    shards = changes.pop("shards", None)
+    with torch.no_grad():
+        for name, bias in model.named_parameters():
+            if name.endswith("bias"):
+                bias.copy_(torch.randn_like(bias))
     model.save_pretrained(folder, **({"max_shard_size": shards} if shards else {}))
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"):
         if (tokenizer / name).is_file():
@@ -64,7 +69,8 @@ def trained_run(
 ) -> RunFolder:
     """A finished run on ``base`` whose adapter holds random weights of noticeable ``size``."""
     torch.manual_seed(7)
-    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), config)
+    # A copy: peft writes the base's name into the configuration it is given.
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), copy.deepcopy(config))
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if "lora_" in name:

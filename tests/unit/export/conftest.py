@@ -1,0 +1,33 @@
+"""Runs on small models, made once: what exports are tested on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engine.data.template import choose_template
+from engine.project.run_folder import RunFolder
+from tests.unit.merge.made import hold_out, lora, trained_run
+
+STORIES = (
+    ("Once upon a time", "there was a little girl named Lily. She loved to play outside with her mom and dad."),
+    ("A dog", "ran in the park and was happy. The end."),
+    ("Tell a story about a boat.", "One day, a big boat went to the sea. The boat was very happy."),
+    ("你好", "The sun was big."),
+)
+
+
+@pytest.fixture(scope="session")
+def stories(shared_data: Path) -> Path:
+    """The pretrained model stories260K."""
+    return shared_data / "models" / "stories260K"
+
+
+@pytest.fixture(scope="session")
+def stories_run(stories: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A run with LoRA on stories260K and the chat template that Lorimer chooses for it."""
+    template = choose_template(stories).source
+    run = trained_run(tmp_path_factory.mktemp("stories") / "run", stories, lora(), template=template, size=0.03)
+    hold_out(run, STORIES)
+    return run

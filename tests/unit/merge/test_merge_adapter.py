@@ -1,0 +1,297 @@
+"""Merging: equal to PEFT's own, shard by shard, complete or absent, and never over what is not ours."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+from engine.export.ledger import listed
+from engine.merge.adapter import merge
+from engine.merge.delta import Adapter
+from engine.merge.place import MARK, check_space
+from engine.merge.weights import INDEX, BaseWeights
+from engine.project.atomic import read_json, write_json
+from engine.project.run_folder import RunFolder
+from engine.protocol.channel import Recorder
+from engine.protocol.errors import Stopped, UserError
+from engine.protocol.events import STOP, Command, Note, Progress, Stage
+from tests.unit.merge.made import ATTENTION, CHATML, hold_out, ia3, lora, random_llama, trained_run
+
+PAIRS = (("What is blue?", "The sky is blue."), ("你好", "你好，很高兴见到你。"))
+
+
+@pytest.fixture(scope="module")
+def tokenizer(repository: Path) -> Path:
+    return repository / "resources" / "starter"
+
+
+@pytest.fixture(scope="module")
+def made(tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base and a run on it, to be copied."""
+    folder = tmp_path_factory.mktemp("made")
+    made_run(folder / "run", random_llama(folder / "base", tokenizer, vocabulary=2899), lora())
+    return folder
+
+
+@pytest.fixture
+def base(tmp_path: Path, made: Path) -> Path:
+    return Path(shutil.copytree(made / "base", tmp_path / "base"))
+
+
+@pytest.fixture
+def run(tmp_path: Path, made: Path, base: Path) -> RunFolder:
+    copy = RunFolder(Path(shutil.copytree(made / "run", tmp_path / "run")))
+    copy.write_facts({**copy.read_facts(), "model_folder": str(base)})
+    return copy
+
+
+def made_run(folder: Path, base: Path, config: Any) -> RunFolder:
+    run = trained_run(folder, base, config, stops=(3,))
+    hold_out(run, PAIRS)
+    return run
+
+
+def by_peft(base: Path, run: RunFolder) -> dict[str, torch.Tensor]:
+    model = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
+    merged = PeftModel.from_pretrained(model, str(run.adapter)).merge_and_unload()
+    weights: dict[str, torch.Tensor] = merged.state_dict()
+    return weights
+
+
+def ulps(ours: torch.Tensor, theirs: torch.Tensor) -> int:
+    """Greatest distance in steps of a 16-bit float format (neighbours differ by one in their integer order)."""
+
+    def order(values: torch.Tensor) -> torch.Tensor:
+        bits = values.contiguous().view(torch.int16).to(torch.int32)
+        return torch.where(bits < 0, -32768 - bits, bits)
+
+    return int((order(ours) - order(theirs)).abs().max())
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        lora(),
+        lora(use_rslora=False, target_modules=ATTENTION),
+        lora(rank_pattern={"q_proj": 2}, alpha_pattern={"layers.1.self_attn.v_proj": 3}, use_rslora=False),
+        ia3(),
+    ],
+    ids=["rslora", "attention", "patterns", "ia3"],
+)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_equal_to_peft_within_one_ulp(tmp_path: Path, tokenizer: Path, config: Any, dtype: str) -> None:
+    base = random_llama(tmp_path / "base", tokenizer, vocabulary=2899, dtype=dtype, attention_bias=True)
+    run = made_run(tmp_path / "run", base, config)
+    merge(run, tmp_path / "out", Recorder())
+    ours, theirs = load_file(tmp_path / "out" / "model.safetensors"), by_peft(base, run)
+    changed = 0
+    before = load_file(base / "model.safetensors")
+    for name, weight in ours.items():
+        assert weight.dtype == getattr(torch, dtype)
+        assert ulps(weight, theirs[name]) <= 1, name
+        changed += not torch.equal(weight, before[name])
+    assert changed == len(Adapter.open(run.adapter).parts) + (4 if config.peft_type == "IA3" else 0)
+
+
+def test_the_merge_is_a_complete_model_that_agrees(tmp_path: Path, base: Path, run: RunFolder) -> None:
+    (run.adapter / "chat_template.jinja").write_text(CHATML, encoding="utf-8")
+    channel = Recorder()
+    result = merge(run, tmp_path / "out", channel)
+    out = Path(result["folder"])
+    assert out.is_absolute()
+    assert {
+        "model.safetensors",
+        "config.json",
+        "tokenizer.json",
+        "chat_template.jinja",
+        "generation_config.json",
+    } <= set(result["files"])
+    assert (out / "chat_template.jinja").read_text(encoding="utf-8") == CHATML
+    assert read_json(out / "generation_config.json")["eos_token_id"] == [3]
+    assert result["bytes"] == sum(path.stat().st_size for path in out.iterdir())
+    assert result["parity"]["passed"] is True
+    assert result["parity"]["prompts"] == len(PAIRS)
+    assert result["parity"]["agreement"] >= 0.99
+    assert [event.name for event in channel.events if isinstance(event, Stage)] == ["merge", "check"]
+    last = [event for event in channel.events if isinstance(event, Progress)][-1]
+    assert last.done == last.total > 0
+    assert [(export.kind, export.file, export.passed) for export in listed(run)] == [("merged", str(out), True)]
+
+
+def test_shards_stay_shards(tmp_path: Path, tokenizer: Path) -> None:
+    base = random_llama(tmp_path / "base", tokenizer, vocabulary=2899, shards="150KB")
+    files = {path.name for path in base.glob("*.safetensors")}
+    assert len(files) > 2
+    run = made_run(tmp_path / "run", base, lora())
+    merge(run, tmp_path / "out", Recorder())
+    assert {path.name for path in (tmp_path / "out").glob("*.safetensors")} == files
+    index = read_json(tmp_path / "out" / INDEX)
+    assert index["weight_map"] == read_json(base / INDEX)["weight_map"]
+    theirs = by_peft(base, run)
+    for name, file in index["weight_map"].items():
+        ours = load_file(tmp_path / "out" / file)[name]
+        assert torch.allclose(ours.float(), theirs[name].float(), rtol=2**-7, atol=2e-3), name
+
+
+def test_one_tensor_at_a_time(tmp_path: Path, base: Path, run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    original = BaseWeights.read
+    monkeypatch.setattr(BaseWeights, "read", lambda self, name: (read.append(name), original(self, name))[1])
+    merge(run, tmp_path / "out", Recorder())
+    assert sorted(read) == sorted(BaseWeights.open(base).tensors)
+
+
+def test_wrong_weights_are_told(tmp_path: Path, base: Path, run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Adapter, "scaling", lambda self, name: 0.5)
+    channel = Recorder()
+    result = merge(run, tmp_path / "out", channel)
+    assert result["parity"]["passed"] is False
+    assert [event.code for event in channel.events if isinstance(event, Note)] == ["merge.differs"]
+    assert listed(run)[0].passed is False
+
+
+def test_without_memory_it_says_that_nothing_was_checked(
+    tmp_path: Path, base: Path, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.merge.verify.precision_that_fits", lambda base: None)
+    channel = Recorder()
+    result = merge(run, tmp_path / "out", channel)
+    assert result["parity"]["passed"] is None
+    assert "GiB" in result["parity"]["reason"].en
+    assert [event.code for event in channel.events if isinstance(event, Note)] == ["merge.unchecked"]
+    assert listed(run)[0].passed is None
+
+
+def test_files_of_the_user_are_not_touched(tmp_path: Path, base: Path, run: RunFolder) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError) as caught:
+        merge(run, out, Recorder())
+    assert caught.value.problem.code == "export.occupied"
+    assert [path.name for path in out.iterdir()] == ["thesis.txt"]
+    file = tmp_path / "file"
+    file.write_text("mine")
+    with pytest.raises(UserError, match="already holds"):
+        merge(run, file, Recorder())
+    assert file.read_text() == "mine"
+
+
+def test_an_earlier_export_is_replaced_and_nothing_is_left_beside_it(
+    tmp_path: Path, base: Path, run: RunFolder
+) -> None:
+    out = tmp_path / "place" / "out"
+    merge(run, out, Recorder())
+    (out / "old.txt").write_text("of the earlier export")
+    merge(run, out, Recorder())
+    assert read_json(out / MARK)["run"] == "run"
+    assert not (out / "old.txt").exists()
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+
+
+def test_a_stop_leaves_nothing(tmp_path: Path, base: Path, run: RunFolder) -> None:
+    channel = Recorder()
+    channel.pending = [Command(name=STOP)]
+    with pytest.raises(Stopped):
+        merge(run, tmp_path / "place" / "out", channel)
+    assert list((tmp_path / "place").iterdir()) == []
+    assert listed(run) == ()
+
+
+def test_a_quantised_base_is_refused(tmp_path: Path, base: Path, run: RunFolder) -> None:
+    config = read_json(base / "config.json")
+    write_json(base / "config.json", {**config, "quantization_config": {"quant_method": "bitsandbytes"}})
+    with pytest.raises(UserError) as caught:
+        merge(run, tmp_path / "out", Recorder())
+    assert caught.value.problem.code == "base.quantised"
+    write_json(base / "config.json", config)
+    weights = load_file(base / "model.safetensors")
+    save_file({**weights, "model.norm.weight": torch.ones(64, dtype=torch.uint8)}, base / "model.safetensors")
+    with pytest.raises(UserError, match="quantised"):
+        merge(run, tmp_path / "out", Recorder())
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_adapter_of_another_base_is_refused(tmp_path: Path, base: Path, run: RunFolder, tokenizer: Path) -> None:
+    deeper = random_llama(tmp_path / "wider", tokenizer, vocabulary=2899, hidden_size=32)
+    run.write_facts({**run.read_facts(), "model_folder": str(deeper)})
+    with pytest.raises(UserError) as caught:
+        merge(run, tmp_path / "out", Recorder())
+    assert caught.value.problem.code == "adapter.other_base"
+    shallow = random_llama(tmp_path / "shallow", tokenizer, vocabulary=2899, num_hidden_layers=1)
+    run.write_facts({**run.read_facts(), "model_folder": str(shallow)})
+    with pytest.raises(UserError, match="does not have"):
+        merge(run, tmp_path / "out", Recorder())
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("break_it", "code"),
+    [
+        (lambda run, base: (base / "model.safetensors").unlink(), "base.no_weights"),
+        (lambda run, base: (base / "model.safetensors").write_bytes(b"\0" * 4), "base.damaged"),
+        (lambda run, base: (base / "model.safetensors").write_bytes(cut(base)), "base.damaged"),
+        (lambda run, base: (base / "config.json").unlink(), "file.missing"),
+        (lambda run, base: shutil.rmtree(run.adapter), "file.missing"),
+        (lambda run, base: (run.adapter / "adapter_model.safetensors").unlink(), "adapter.damaged"),
+        (lambda run, base: (run.adapter / "adapter_model.safetensors").write_bytes(b"half"), "adapter.damaged"),
+        (lambda run, base: dora(run), "adapter.kind"),
+        (lambda run, base: run.held_out.write_text('{"messages": 1'), "file.damaged"),
+    ],
+    ids=[
+        "no weights",
+        "empty",
+        "half",
+        "no config",
+        "no adapter",
+        "no adapter weights",
+        "half adapter",
+        "dora",
+        "rows",
+    ],
+)
+def test_damage_is_told_in_a_sentence(tmp_path: Path, base: Path, run: RunFolder, break_it: Any, code: str) -> None:
+    break_it(run, base)
+    with pytest.raises(UserError) as caught:
+        merge(run, tmp_path / "out", Recorder())
+    assert caught.value.problem.code == code
+    assert caught.value.problem.message.zh
+    assert caught.value.problem.where
+
+
+def cut(base: Path) -> bytes:
+    content = (base / "model.safetensors").read_bytes()
+    return content[: len(content) // 2]
+
+
+def dora(run: RunFolder) -> None:
+    path = run.adapter / "adapter_config.json"
+    write_json(path, {**read_json(path), "use_dora": True})
+
+
+def test_a_disk_without_room_is_told_before_a_byte_is_written(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        check_space(tmp_path / "a" / "b", 10**18)
+    assert caught.value.problem.code == "disk.full"
+    assert caught.value.exit_code == 1
+
+
+def test_a_disk_that_fills_up_leaves_nothing(
+    tmp_path: Path, base: Path, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    def full(*_args: object, **_kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("engine.merge.adapter.save_file", full)
+    with pytest.raises(UserError) as caught:
+        merge(run, tmp_path / "place" / "out", Recorder())
+    assert caught.value.problem.code == "disk.full"
+    assert list((tmp_path / "place").iterdir()) == []
