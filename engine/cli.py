@@ -228,9 +228,7 @@ def _chat(options: argparse.Namespace, terminal: Terminal) -> int:
     from engine.chat.pair import Sampling, ask_both
     from engine.project.project import open_run
 
-    sampling = Sampling(
-        seed=options.seed, temperature=options.temperature, max_new_tokens=options.max_new_tokens
-    )
+    sampling = Sampling(seed=options.seed, temperature=options.temperature, max_new_tokens=options.max_new_tokens)
     answers = ask_both(open_run(options.run), options.prompt, sampling, system=options.system)
     terminal.result(
         answers,
@@ -287,11 +285,13 @@ def _written_lines(value: dict[str, Any]) -> list[Any]:
     where = value.get("file") or value.get("folder")
     lines = [say("Written: {path}", "已写入：{path}", path=where)]
     parity = value.get("parity") or {}
-    if "passed" in parity:
-        good = say("checked: it is what you trained", "已检查：与训练结果一致")
-        bad = say("do not use it: it differs from what you trained", "请勿使用：与训练结果不一致")
-        verdict = good if parity["passed"] else bad
-        lines.append(say("{verdict} ({share:.1%} of tokens agree)", "{verdict}（{share:.1%} 的词元一致）", verdict=verdict, share=parity["agreement"]))
+    if parity.get("passed") is True:
+        lines.append(say("Checked: it is what you trained.", "已检查：与训练结果一致。"))
+    elif parity.get("passed") is False:
+        lines.append(say("Do not use it: it differs from what you trained.", "请勿使用：与训练结果不一致。"))
+    if "agreement" in parity:
+        share = parity["agreement"]
+        lines.append(say("{share:.1%} of next tokens agree.", "{share:.1%} 的下一词元一致。", share=share))
     return lines
 
 

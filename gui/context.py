@@ -16,6 +16,8 @@ from gui.state.plan import PlanState
 from gui.state.project import ProjectState
 from gui.state.run import RunState
 from gui.state.settings import AppSettings
+from gui.state.takeaway import TakeAway
+from gui.state.talk import TalkState
 from gui.state.wizard import Wizard
 
 
@@ -31,6 +33,8 @@ class AppContext(QObject):
         data, models, plan: what is known of it.
         machine: what this machine is and does.
         runs: the run that is looked at, and its jobs.
+        talk: the conversation with base and tuned model.
+        takeaway: what is to be exported of the run.
         wizard: which step is looked at, and where all stand.
     """
 
@@ -46,6 +50,8 @@ class AppContext(QObject):
         self.plan = PlanState(self)
         self.machine = MachineState(self)
         self.runs = RunState(self.bridge, self)
+        self.talk = TalkState(self)
+        self.takeaway = TakeAway(self)
         self.wizard = Wizard(self.data, self.models, self.plan, self.runs, self)
         settings.setParent(self)
 

@@ -154,7 +154,7 @@ def _summary(run: RunFolder) -> RunSummary | None:
 
 
 def _claim(runs: Path, title: str) -> RunFolder:
-    return RunFolder(_numbered(runs, _slug(title), 4))
+    return RunFolder(_numbered(runs, slug(title), 4))
 
 
 def _numbered(parent: Path, name: str, digits: int) -> Path:
@@ -177,6 +177,6 @@ def _title(recipe: Recipe) -> str:
     return f"{recipe.method.name} {model} {data}"
 
 
-def _slug(title: str) -> str:
+def slug(title: str) -> str:
     """``title`` as a file name that every system takes: letters of any script, digits, at most 60 characters."""
     return re.sub(r"[^\w.]+", "-", title, flags=re.UNICODE).strip("-._")[:60] or "run"

@@ -38,5 +38,8 @@ PAGES: tuple[Entry, ...] = (
     Entry("data", say("Data", "数据"), "gui.pages.data", "DataPage"),
     Entry("model", say("Model", "模型"), "gui.pages.model", "ModelPage"),
     Entry("plan", say("Plan", "计划"), "gui.pages.plan", "PlanPage"),
+    Entry("train", say("Train", "训练"), "gui.pages.train", "TrainPage"),
     Entry("evaluate", say("Evaluate", "评估"), "gui.pages.evaluate", "EvaluatePage"),
+    Entry("compare", say("Compare", "对比"), "gui.pages.compare", "ComparePage"),
+    Entry("export", say("Export", "导出"), "gui.pages.export", "ExportPage"),
 )
