@@ -1,7 +1,7 @@
 """How many bytes a training step keeps per token, and what it needs on top for a moment; from the widths alone.
 
-The counts were made with autograd's saved-tensor hooks on models built from their config (torch 2.13, transformers 5.23,
-peft 0.21, scaled-dot-product attention) and agree with them to within 1%: see tests/bench/bench_memory_model.py.
+The counts were made with autograd's saved-tensor hooks on models built from their config (torch 2.13, transformers
+5.23, peft 0.21, scaled-dot-product attention) and agree with them to within 1%: see tests/bench/bench_memory_model.py.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ VOCABULARY_PER_TILE = 32768
 # Without Triton the tile's softmax and its gradient are built in fp32, with so many copies alive at once (same file,
 # `_backward_tile`: y, z, log_p, p, grad, the one-hot target and two products).
 FP32_TILES_ON_CPU = 8
-# transformers' own loss: 16-bit logits, their fp32 copy, log-softmax and its gradient (ours: Llama-3.1-8B simulated from its config).
+# transformers' own loss: 16-bit logits, their fp32 copy, log-softmax and its gradient (ours: Llama-3.1-8B simulated
+# from its config).
 FULL_LOGITS_BYTES = 14
 
 
@@ -49,8 +50,8 @@ class Batch:
 def kept_by_base(dims: ModelDims, numbers: Numbers, batch: Batch) -> int:
     """Bytes per token that all layers of the frozen base keep for the backward pass.
 
-    Per layer: each norm its fp32 input; attention q, k, v, its output and one fp32 log-sum per head, with k and v repeated
-    to all heads and an additive mask when the batch is padded; the feed-forward gate, its activation and up.
+    Per layer: each norm its fp32 input; attention q, k, v, its output and one fp32 log-sum per head, with k and v
+    repeated to all heads and an additive mask when the batch is padded; the feed-forward gate, its activation and up.
     """
     width = numbers.width
     norms = FP32 * (dims.norms_per_layer * dims.hidden + dims.norms_per_layer)
@@ -76,9 +77,8 @@ def working_set(dims: ModelDims, numbers: Numbers, batch: Batch, *, quantised: b
 def logits(dims: ModelDims, numbers: Numbers, batch: Batch, *, device: str, loss: str) -> int:
     """Bytes of logits and loss at their peak.
 
-    ``loss`` "chunked" is TRL's own (tiles; the gradient of the hidden states in fp32), "full" is transformers' own, which
-    holds all logits at once.
-    """
+    ``loss`` "chunked" is TRL's own (tiles; the gradient of the hidden states in fp32), "full" is transformers' own,
+    which holds all logits at once."""
     if loss == "full":
         return batch.tokens * dims.vocab * FULL_LOGITS_BYTES
     rows = min(batch.tokens, TOKENS_PER_TILE)

@@ -141,9 +141,8 @@ class ModelDims:
     def linear_shapes(self) -> tuple[LinearShape, ...]:
         """The linear layers of all decoder layers; the output layer and fused experts are not among them.
 
-        transformers 5 keeps the experts of a layer in one parameter without `Linear` modules: an adapter on module names
-        does not reach them and bitsandbytes does not quantise them.
-        """
+        transformers 5 keeps the experts of a layer in one parameter without `Linear` modules: an adapter on module
+        names does not reach them and bitsandbytes does not quantise them."""
         h, n, dense = self.hidden, self.layers, self.dense_layers
         attention = (
             LinearShape("q_proj", h, self.query_width, n),

@@ -180,8 +180,8 @@ def split_rows(rows: int, held_out: float) -> tuple[int, int]:
 
 
 def disk_bytes(trained: int, recipe: Recipe) -> int:
-    """Bytes that the run writes: the adapter in fp32 and each kept checkpoint with the optimizer's state, one more while
-    the newest is written, and the best one."""
+    """Bytes that the run writes: the adapter in fp32 and each kept checkpoint with the optimizer's state, one more
+    while the newest is written, and the best one."""
     state = OPTIMIZER_BYTES[recipe.train.optimizer]
     checkpoints = recipe.train.keep_checkpoints + 2
     return int(trained * 4 + TOKENIZER_BYTES + checkpoints * trained * (4 + state))

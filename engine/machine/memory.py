@@ -1,8 +1,7 @@
 """The memory model: what a training run needs at its peak, by part, from ``config.json`` and the recipe alone.
 
-It is arithmetic over widths and takes well under a millisecond. Checked against a count of autograd's saved tensors, and
-against published measurements in tests/bench/bench_memory_model.py; not yet against a GPU of ours.
-"""
+It is arithmetic over widths and takes well under a millisecond. Checked against a count of autograd's saved tensors,
+and against published measurements in tests/bench/bench_memory_model.py; not yet against a GPU of ours."""
 
 from __future__ import annotations
 
@@ -47,12 +46,14 @@ OPTIMIZER_BYTES = {"adamw": 8.0, "paged_adamw": 8.0, "adamw_8bit": 2 + 8 / 256, 
 # A CUDA context with cuBLAS and the kernels loaded by torch and bitsandbytes; published load figures lie 0.5 to 1.4 GiB
 # above the weights (Unsloth Studio, lib/vram.ts). Not measured by us yet.
 CUDA_CONTEXT_GIB = 0.75
-# The caching allocator's rounding and fragments, as a share of what comes and goes in a step. Assumed; not measured yet.
+# The caching allocator's rounding and fragments, as a share of what comes and goes in a step. Assumed; not measured
+# yet.
 CUDA_FRAGMENTS = 0.06
-# Resident memory of a process with torch, transformers, peft and TRL imported: 0.47 GiB (ours, CPU build), and its rows.
+# Resident memory of a process with torch, transformers, peft and TRL imported: 0.47 GiB (ours, CPU build), and its
+# rows.
 CPU_PROCESS_GIB = 0.55
-# Resident memory against the formulas' count, for what comes and goes in a step: 1.78 to 1.9 times in three runs of ours
-# with 0.3, 4 and 30 million weights. Arenas of the C library's allocator and copies that no formula here counts.
+# Resident memory against the formulas' count, for what comes and goes in a step: 1.78 to 1.9 times in three runs of
+# ours with 0.3, 4 and 30 million weights. Arenas of the C library's allocator and copies that no formula here counts.
 CPU_FRAGMENTS = 0.85
 
 

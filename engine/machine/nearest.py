@@ -5,13 +5,13 @@ from __future__ import annotations
 from engine.machine import table
 from engine.machine.dims import ModelDims
 from engine.machine.forecast import DataFacts, Forecast, forecast
-
 from engine.protocol.text import Text, say
 from engine.recipe.recipe import Recipe
 
 
 def nearest_change(recipe: Recipe, needs: Forecast, dims: ModelDims, data: DataFacts) -> Text:
-    """What would make ``recipe``, the smallest that was found, fit: shorter rows, else more memory or a smaller model."""
+    """What would make ``recipe``, the smallest that was found, fit: shorter rows, else more memory or a smaller
+    model."""
     shorter = _shorter(recipe, dims, data, needs)
     if shorter is not None:
         length, total = shorter

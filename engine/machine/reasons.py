@@ -27,18 +27,16 @@ def reasons(
     case: Case, recipe: Recipe, needs: Forecast, squeeze: Squeeze, alternatives: tuple[Option, ...]
 ) -> tuple[Text, ...]:
     """All that people should know of the recommended recipe, most important first."""
-    return tuple(
-        (
-            _fit(needs),
-            *_method(case, recipe, needs, alternatives),
-            *_given_up(recipe, needs, squeeze),
-            _length(case, recipe),
-            *_rank(case, recipe),
-            _rate(case, recipe),
-            _passes(case, recipe, needs),
-            *_template(case),
-            *_time(needs),
-        )
+    return (
+        _fit(needs),
+        *_method(case, recipe, needs, alternatives),
+        *_given_up(recipe, needs, squeeze),
+        _length(case, recipe),
+        *_rank(case, recipe),
+        _rate(case, recipe),
+        _passes(case, recipe, needs),
+        *_template(case),
+        *_time(needs),
     )
 
 
@@ -53,7 +51,7 @@ def _fit(needs: Forecast) -> Text:
             name=room.name,
         )
     return say(
-        "Does not fit: needs about {total:.1f} GiB, and a run may use {usable:.1f} of the {free:.1f} GiB free on {name}.",
+        "Does not fit: needs about {total:.1f} GiB; a run may use {usable:.1f} of the {free:.1f} GiB free on {name}.",
         "放不下：约需 {total:.1f} GiB，而 {name} 可用的 {free:.1f} GiB 中训练可用 {usable:.1f} GiB。",
         total=needs.memory.total,
         usable=room.usable_gib,
@@ -124,9 +122,10 @@ def _rank(case: Case, recipe: Recipe) -> Iterator[Text]:
     if rank is None or alpha is None:
         return
     yield say(
-        "Rank {rank} for {rows:,} rows ({source}); alpha {alpha:g} keeps alpha/√rank at {factor:g}, the scale for which the "
-        "rate was tuned.",
-        "{rows:,} 行用秩 {rank}（{source}）；alpha 取 {alpha:g}，使 alpha/√秩 保持为 {factor:g}，学习率正是按此缩放调得。",
+        "Rank {rank} for {rows:,} rows ({source}); alpha {alpha:g} keeps alpha/√rank at {factor:.2g}, the scale for "
+        "which the rate was tuned.",
+        "{rows:,} 行用秩 {rank}（{source}）；alpha 取 {alpha:g}，使 alpha/√秩 保持为 {factor:.2g}，"
+        "学习率正是按此缩放调得。",
         rank=rank,
         rows=case.data.rows,
         source=look_up(table.RANK, case.data.rows).source,
@@ -148,7 +147,7 @@ def _rate(case: Case, recipe: Recipe) -> Text:
     if len(parts) == 1:
         return say("Learning rate {rate}: the method's own.", "学习率 {rate}：该方法的基准值。", rate=parts[0])
     return say(
-        "Learning rate {rate:g} = {product}: the method's rate, for {size} parameters, {rows:,} rows and this objective.",
+        "Learning rate {rate:g} = {product}: the method's, for {size} parameters, {rows:,} rows and this objective.",
         "学习率 {rate:g} = {product}：方法的基准值，按 {size} 参数量、{rows:,} 行和训练目标调整。",
         rate=recipe.train.learning_rate,
         product=" × ".join(parts),

@@ -104,9 +104,9 @@ class Squeeze:
     whole: str = "longest"
 
 
-# What is given up, in this order, until the run fits. 16-bit first: its weights are exact, and it is faster than 4-bit (H2O's
-# documentation: 23:36 against 34:06 minutes on an A100). Checkpointing costs about 30% time (axolotl's documentation). Paged
-# 8-bit AdamW: Dettmers et al. 2023. Cutting rows loses data, so it comes last.
+# What is given up, in this order, until the run fits. 16-bit first: its weights are exact, and it is faster than
+# 4-bit (H2O's documentation: 23:36 against 34:06 minutes on an A100). Checkpointing costs about 30% time (axolotl's
+# documentation). Paged 8-bit AdamW: Dettmers et al. 2023. Cutting rows loses data, so it comes last.
 SQUEEZES: tuple[Squeeze, ...] = (
     Squeeze(),
     Squeeze(checkpointing=True),
@@ -118,7 +118,8 @@ SQUEEZES: tuple[Squeeze, ...] = (
     Squeeze(four_bit=True, checkpointing=True, optimizer="paged_adamw_8bit", rank=8, whole="p95"),
     Squeeze(four_bit=True, checkpointing=True, optimizer="paged_adamw_8bit", rank=8, whole="p90"),
 )
-# So many first rungs give up nothing but time: among them one that fits with room is preferred to one that fits closely.
+# So many first rungs give up nothing but time: among them one that fits with room is preferred to one that fits
+# closely.
 ONLY_TIME = 4
 # A larger micro-batch must be faster by this share to be worth its memory.
 WORTH = 0.05

@@ -1,8 +1,8 @@
 """The time model: seconds of a training run from a count of floating-point operations.
 
-A token costs 2 operations per weight forward and 2 backward (only the gradient of the activations: the base is frozen), 6
-per adapter weight, and attention's products; the classic 6 per weight is for full training (Kaplan et al. 2020, section 2.1).
-"""
+A token costs 2 operations per weight forward and 2 backward (only the gradient of the activations: the base is frozen),
+6 per adapter weight, and attention's products; the classic 6 per weight is for full training (Kaplan et al. 2020,
+section 2.1)."""
 
 from __future__ import annotations
 
@@ -69,28 +69,33 @@ MEMORY_TFLOPS: tuple[tuple[float, str, float], ...] = (
     (16.0, "RTX 4060 Ti", 44.0),
     (0.0, "RTX 3060", 25.0),
 )
-# Share of that throughput which transformers with peft reaches: 0.40 for Qwen-7B LoRA, 2048 tokens, checkpointed, on an A100
-# (3,151 tokens/s, Qwen's README). torchtune with torch.compile reaches twice that on an RTX 4090 (its README).
+# Share of that throughput which transformers with peft reaches: 0.40 for Qwen-7B LoRA, 2048 tokens, checkpointed, on
+# an A100 (3,151 tokens/s, Qwen's README). torchtune with torch.compile reaches twice that on an RTX 4090 (its
+# README).
 GPU_EFFICIENCY = 0.40
-# Seconds that Python and kernel launches cost per layer and pass, when the GPU waits for them. Assumed; not measured yet.
+# Seconds that Python and kernel launches cost per layer and pass, when the GPU waits for them. Assumed; not measured
+# yet.
 GPU_LAYER_SECONDS = 6e-4
 
 # fp32 matrix products per core: 65 GFLOP/s (ours: torch 2.13, a 2.4 GHz AMD EPYC core with AVX2), of which a step with
 # products of many sizes reaches this share.
 CPU_CORE_FLOPS = 65e9
 CPU_EFFICIENCY = 0.8
-# What is no matrix product: a fixed cost per layer, and the time to write and read what is kept for the backward pass. The
-# latter grows less than the cores, because small tensors are not split (ours: LoRA steps with 0.3 to 30 million weights).
+# What is no matrix product: a fixed cost per layer, and the time to write and read what is kept for the backward
+# pass. The latter grows less than the cores, because small tensors are not split (ours: LoRA steps with 0.3 to 30
+# million weights).
 CPU_LAYER_SECONDS = 5e-3
 CPU_KEPT_BYTES = 250e6
 CPU_KEPT_POWER = 0.5
 
 # Checkpointing computes each layer's forward pass once more: "about 30% slower" (axolotl's documentation).
 CHECKPOINTING_TIME = 1.3
-# Held-out rows go forward only, about ten times a run and never closer than five steps (the recipe's ``evaluate_every`` 0).
+# Held-out rows go forward only, about ten times a run and never closer than five steps (the recipe's
+# ``evaluate_every`` 0).
 EVALUATIONS = 10
 FEWEST_STEPS_BETWEEN = 5
-# Tokens computed per real token: rows of like length together hardly differ, shuffled ones do; a row alone has no padding.
+# Tokens computed per real token: rows of like length together hardly differ, shuffled ones do; a row alone has no
+# padding.
 PADDING = {"grouped": 1.1, "shuffled": 1.5, "alone": 1.0}
 
 
@@ -175,8 +180,8 @@ def step_count(recipe: Recipe, rows: int) -> int:
 
 
 def _forward_flops(dims: ModelDims, length: float, learned: float) -> float:
-    """Operations per token of one forward pass: 2 per weight, and 2 · length per query width for each of attention's two
-    products, half of which a causal mask leaves out. The output layer's gradient needs its product once more."""
+    """Operations per token of one forward pass: 2 per weight, and 2 · length per query width for each of attention's
+    two products, half of which a causal mask leaves out. The output layer's gradient needs its product once more."""
     attention = 2 * length * dims.query_width * dims.layers
     return 2 * dims.active_parameters() + attention + 3 * learned * dims.vocab * dims.hidden
 

@@ -48,7 +48,8 @@ def versions() -> dict[str, str | None]:
 
 
 def torch_build() -> TorchBuild | None:
-    """The installed torch by its ``version.py`` (a text file; torch itself is not imported), None when it is missing."""
+    """The installed torch by its ``version.py`` (a text file; torch itself is not imported), None when it is
+    missing."""
     spec = find_spec("torch")
     version = installed("torch")
     if spec is None or version is None:
