@@ -85,9 +85,9 @@ class _SetUp:
         self.progress.say(
             say(
                 "Lorimer is being set up in {folder}, to compute {on}. "
-                "This downloads about {download:.1f} GB and takes about {disk:.1f} GB of disk, once{less}.",
+                "This downloads about {download:.1f} GB and needs about {disk:.1f} GB of disk, once{less}.",
                 "正在将 Lorimer 安装到 {folder}，{on}。"
-                "需下载约 {download:.1f} GB，占用磁盘约 {disk:.1f} GB，仅此一次{less}。",
+                "需下载约 {download:.1f} GB，需要磁盘空间约 {disk:.1f} GB，仅此一次{less}。",
                 folder=self.places.venv,
                 on=on,
                 download=self.build.download,

@@ -23,7 +23,7 @@ class Build:
         requirement: what pip is asked for.
         index: a further package index to look in; empty for the user's own ones only.
         download: GB to download for the whole of Lorimer with this build.
-        disk: GB of disk that the whole takes, pip's cache included.
+        disk: GB of disk that the whole needs, pip's cache included.
         note: said when this build is used although a better one was wanted.
     """
 
@@ -39,9 +39,10 @@ class Build:
         return [self.requirement, *(["--extra-index-url", self.index] if self.index else [])]
 
 
-# Measured on Linux x86_64, Python 3.11, developers' tools included: GB to download, GB on disk with pip's cache.
+# Measured on Linux x86_64 with Python 3.11: GB to download, and GB of disk while pip works, when wheels lie in its cache
+# and beside it. Afterwards the environment takes 2.0 GB (CPU) or 6.1 GB (CUDA).
 CPU_SIZE = (0.5, 3.0)
-CUDA_SIZE = (3.1, 10.0)
+CUDA_SIZE = (3.1, 11.0)
 
 
 def _cpu(requirement: str, index: str = "") -> Build:
