@@ -105,20 +105,8 @@ def write_stamp(places: Places, *, dev: bool) -> None:
 
 # ------------------------------------------------------------------------------------------- state of the folder
 # What a set-up that was ended at any moment may have left.
-_OURS = {
-    "setup.log",
-    "setup.lock",
-    "lorimer-setup.json",
-    "tmp",
-    "bin",
-    "include",
-    "lib",
-    "lib64",
-    "Scripts",
-    "Include",
-    "Lib",
-    "share",
-}
+_OURS = {"setup.log", "setup.lock", "lorimer-setup.json", "tmp", "share"}
+_OURS |= {"bin", "include", "lib", "lib64", "Scripts", "Include", "Lib"}
 
 
 def is_foreign(venv: Path) -> bool:

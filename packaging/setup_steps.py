@@ -6,6 +6,7 @@ Standard library only.
 import os
 import shutil
 import sys
+from typing import IO
 
 import setup_env
 import setup_system
@@ -38,10 +39,13 @@ def set_up(places: Places, *, dev: bool, window: bool, progress: Progress) -> bo
     """
     if setup_env.is_ready(places, dev=dev):
         return False
+    steps = _SetUp(places, dev=dev, window=window, progress=progress)
     try:
-        _SetUp(places, dev=dev, window=window, progress=progress).run()
+        steps.run()
     except OSError as error:
         raise explain(str(error), 1) from error
+    finally:
+        steps.release()
     return True
 
 
@@ -57,6 +61,7 @@ class _SetUp:
         self.environment = setup_env.clean_environment(os.environ)
         self.builds = setup_torch.choose(setup_system.system(), setup_system.machine(), setup_system.find_gpu())
         self.build = self.builds[0]
+        self.held: IO[bytes] | None = None
 
     def run(self) -> None:
         check_python()
@@ -74,6 +79,11 @@ class _SetUp:
         shutil.rmtree(self.places.venv / "tmp", ignore_errors=True)
         setup_env.write_stamp(self.places, dev=self.dev)
         self.progress.end()
+
+    def release(self) -> None:
+        """Let another set-up in."""
+        if self.held is not None:
+            self.held.close()
 
     # ------------------------------------------------------------------------------------ before pip can start
     def announce(self) -> None:
@@ -109,9 +119,8 @@ class _SetUp:
                 ),
             )
         venv.mkdir(exist_ok=True)
-        # Kept open, and so held, until this process ends.
-        self.lock = self.places.lock.open("ab")
-        if not setup_system.lock(self.lock):
+        self.held = self.places.lock.open("ab")
+        if not setup_system.lock(self.held):
             raise SetUpError(
                 "already_running",
                 say(

@@ -39,8 +39,8 @@ class Build:
         return [self.requirement, *(["--extra-index-url", self.index] if self.index else [])]
 
 
-# Measured on Linux x86_64 with Python 3.11: GB to download, and GB of disk while pip works, when wheels lie in its cache
-# and beside it. Afterwards the environment takes 2.0 GB (CPU) or 6.1 GB (CUDA).
+# Measured on Linux x86_64 with Python 3.11: GB to download, and GB of disk while pip works, when wheels lie in its
+# cache and beside it. Afterwards the environment takes 2.0 GB (CPU) or 6.1 GB (CUDA).
 CPU_SIZE = (0.5, 3.0)
 CUDA_SIZE = (3.1, 11.0)
 
