@@ -7,11 +7,12 @@ practice. `advise` only looks figures up here and tries them; whoever wants to c
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from engine.protocol.text import Text, say
 
 V = TypeVar("V")
+Optimizer = Literal["adamw", "paged_adamw", "adamw_8bit", "paged_adamw_8bit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ class Squeeze:
 
     four_bit: bool = False
     checkpointing: bool = False
-    optimizer: str = "adamw"
+    optimizer: Optimizer = "adamw"
     rank: int = 0
     whole: str = "longest"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -47,6 +48,7 @@ def versions() -> dict[str, str | None]:
     return {package: installed(package) for package in PACKAGES}
 
 
+@cache
 def torch_build() -> TorchBuild | None:
     """The installed torch by its ``version.py`` (a text file; torch itself is not imported), None when it is
     missing."""

@@ -173,7 +173,7 @@ def info(hub_id: str, *, revision: str = "", cache: Path | None = None) -> HubIn
     commit = str(answer.sha)
     where = cache or cache_folder()
     here = where / f"models--{hub_id.replace('/', '--')}" / "snapshots" / commit
-    card = answer.card_data.to_dict() if answer.card_data else {}
+    card: Any = answer.card_data
     config = answer.config or {}
     return HubInfo(
         id=answer.id,
@@ -182,7 +182,7 @@ def info(hub_id: str, *, revision: str = "", cache: Path | None = None) -> HubIn
         files=len(wanted),
         missing_bytes=sum(size for name, size in wanted.items() if not (here / name).exists()),
         parameters=int(answer.safetensors.total) if answer.safetensors else None,
-        licence=str(card.get("license_name") or card.get("license") or ""),
+        licence=str(getattr(card, "license_name", None) or getattr(card, "license", None) or ""),
         gated=bool(answer.gated),
         family=str(config.get("model_type", "")),
         disk_free_gib=disk_free_gib(where),

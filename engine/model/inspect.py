@@ -316,7 +316,7 @@ def _compare(folder: Path, dims: ModelDims, headers: Mapping[str, Header], probl
         Problem(
             "model.mismatch",
             say(
-                "config.json and the weights do not fit each other: the first has {layers} layers and {vocab} × {hidden} "
+                "config.json and the weights do not match: the first has {layers} layers and {vocab} × {hidden} "
                 "embeddings, the weights have {found} layers and {shape}.",
                 "config.json 与权重不匹配：前者写明 {layers} 层、嵌入 {vocab} × {hidden}，权重有 {found} 层、{shape}。",
                 layers=dims.layers,
