@@ -249,7 +249,7 @@ class DataView:
         Returns:
             what `page` tells of it, unclipped; ``messages`` (``role``, ``content``), ``chosen``, ``rejected``;
             ``pieces`` in order, whose ``text`` joined is the rendered text, each with ``learned``, ``special``, ``cut``
-            (beyond the longest length) and ``ids``; ``rejected_pieces`` likewise (None where the row holds no preference);
+            (beyond the longest length) and ``ids``; ``rejected_pieces`` likewise (None without a preference);
             ``length`` (uncut), ``learned_tokens``, ``limit``, ``cut``, ``estimate``. A row that cannot be read has no
             pieces.
 
@@ -308,6 +308,18 @@ class DataView:
         return token_pieces(rendered.text, encoding, learned, tokenizer.special_ids, self.limit)
 
     # ------------------------------------------------------------------------------------------------------- lengths
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Tokens of each row measured so far, before cutting."""
+        return tuple(measure.length for measure in self._measures.values())
+
+    @property
+    def learned_share(self) -> float:
+        """Share of the measured rows' tokens that the loss counts, 0 to 1."""
+        measures = self._measures.values()
+        kept = sum(min(measure.length, self.limit) for measure in measures)
+        return min(1.0, sum(measure.learned for measure in measures) / kept) if kept else 1.0
+
     def histogram(self, bins: int = 24) -> dict[str, Any]:
         """How long the rows measured so far are; `measure` measures them all.
 

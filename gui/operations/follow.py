@@ -28,6 +28,11 @@ class Follower(QObject):
         for signal in (context.data.changed, context.models.changed, context.machine.detected, context.project.opened):
             signal.connect(self._plan.start)
 
+    def catch_up(self) -> None:
+        """Do at once what the draft asks for as it stands: the project was opened before anybody followed it."""
+        self._open_data()
+        self._plan.start()
+
     def _timer(self, name: str, delay: int, action: object) -> QTimer:
         timer = QTimer(self)
         timer.setObjectName(name)

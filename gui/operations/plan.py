@@ -83,7 +83,7 @@ def _dims(context: AppContext) -> ModelDims:
     from engine.machine.dims import ModelDims
     from engine.project.atomic import disk_error
 
-    plan, folder = context.plan, Path(context.models.chosen["folder"])
+    plan, folder = context.plan, Path(context.models.chosen["path"])
     if plan.dims is None or plan.dims_of != str(folder):
         try:
             config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
