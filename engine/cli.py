@@ -154,17 +154,31 @@ def _doctor(options: argparse.Namespace, terminal: Terminal) -> int:
 
 
 def _data_check(options: argparse.Namespace, terminal: Terminal) -> int:
-    from engine.data.check import check
+    from engine.data.check import CheckFailed, check
     from engine.model.locate import locate
     from engine.recipe.recipe import DataSettings
 
     folder = locate(options.model) if options.model else None
-    report = check(options.file, model_folder=folder, settings=DataSettings(max_length=options.max_length))
-    failure = report.failure
-    if failure is not None:
-        return terminal.failure(failure, report.document)
-    terminal.result(report.document, *report.lines)
+    settings = DataSettings(max_length=options.max_length)
+    try:
+        report = check(options.file.expanduser(), model_folder=folder, settings=settings)
+    except CheckFailed as error:
+        return terminal.failure(Failure.of(error), error.report)
+    terminal.result(report, *_check_lines(report))
     return 0
+
+
+def _check_lines(report: dict[str, Any]) -> list[Any]:
+    lines = [
+        say(
+            "{format}, {encoding}, shape {shape}: {trainable} of {rows} rows train",
+            "{format}，{encoding}，格式 {shape}：{rows} 行中可训练 {trainable} 行",
+            **{name: report[name] for name in ("format", "encoding", "shape", "trainable", "rows")},
+        )
+    ]
+    lines += [f"  set aside, {reason}: {count}" for reason, count in report["set_aside"].items()]
+    lines += [f"  {p['where']}: {p['message']} {p['hint']}" for p in report["problems"][:20]]
+    return lines
 
 
 def _plan(options: argparse.Namespace, terminal: Terminal) -> int:

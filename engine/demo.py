@@ -62,7 +62,11 @@ def _steps(run: RunFolder, document: dict[str, Any], terminal: Terminal) -> Fail
     for name, kind, more in (
         ("adapter", "export", {"to": "adapter", "quantize": "", "out": str(run.exports / "adapter")}),
         ("merged", "merge", {"out": str(run.exports / "merged")}),
-        ("gguf", "export", {"to": "gguf", "quantize": QUANTISE, "out": str(run.exports / f"starter-orders-{QUANTISE}.gguf")}),
+        (
+            "gguf",
+            "export",
+            {"to": "gguf", "quantize": QUANTISE, "out": str(run.exports / f"starter-orders-{QUANTISE}.gguf")},
+        ),
     ):
         outcome = _step(new_job(run, kind), kind, {**arguments, **more}, terminal)
         if outcome.failure is not None:
@@ -97,8 +101,16 @@ def demo_lines(document: dict[str, Any]) -> list[Text]:
         "merged": say("merged weights", "合并权重"),
         "gguf": say("GGUF", "GGUF"),
     }
-    lines += [say("{name}: {path}", "{name}：{path}", name=names[key], path=path) for key, path in document["exports"].items()]
-    lines.append(say("Ask both: lorimer chat {run} --prompt \"…\"", "同时提问：lorimer chat {run} --prompt “……”", run=document["run"]))
+    lines += [
+        say("{name}: {path}", "{name}：{path}", name=names[key], path=path) for key, path in document["exports"].items()
+    ]
+    lines.append(
+        say(
+            'Ask both: lorimer chat {run} --prompt "…"',
+            "同时提问：lorimer chat {run} --prompt “……”",
+            run=document["run"],
+        )
+    )
     return lines
 
 

@@ -191,7 +191,12 @@ class _Bar:
 
     def _line(self, event: Note | HeldOut) -> None:
         if isinstance(event, HeldOut):
-            text = say("held-out loss {loss:.3f} at step {step}", "第 {step} 步留出损失 {loss:.3f}", loss=event.loss, step=event.step)
+            text = say(
+                "held-out loss {loss:.3f} at step {step}",
+                "第 {step} 步留出损失 {loss:.3f}",
+                loss=event.loss,
+                step=event.step,
+            )
         else:
             text = event.text
         with tqdm.external_write_mode(file=sys.stderr):

@@ -12,19 +12,27 @@ _SIGNS: tuple[tuple[str, str, Text, Text], ...] = (
         r"CUDA out of memory|OutOfMemoryError|CUBLAS_STATUS_ALLOC_FAILED",
         "memory.gpu",
         say("The GPU ran out of memory.", "GPU 显存不足。"),
-        say("Use fewer rows at once or shorter rows, or close other programs on the GPU.", "请减少每批行数或最大长度，或关闭占用 GPU 的其他程序。"),
+        say(
+            "Use fewer rows at once or shorter rows, or close other programs on the GPU.",
+            "请减少每批行数或最大长度，或关闭占用 GPU 的其他程序。",
+        ),
     ),
     (
         r"MemoryError|Cannot allocate memory|DefaultCPUAllocator: can't allocate|bad_alloc",
         "memory.ram",
         say("The computer ran out of memory.", "内存不足。"),
-        say("Close other programs, or use a smaller model or shorter rows.", "请关闭其他程序，或使用更小的模型、更短的行。"),
+        say(
+            "Close other programs, or use a smaller model or shorter rows.",
+            "请关闭其他程序，或使用更小的模型、更短的行。",
+        ),
     ),
     (
         r"No space left on device|Errno 28|disk quota",
         "disk.full",
         say("The disk is full.", "磁盘已满。"),
-        say("Free some space and continue the run; its last checkpoint is kept.", "请腾出空间后继续；最后的检查点仍在。"),
+        say(
+            "Free some space and continue the run; its last checkpoint is kept.", "请腾出空间后继续；最后的检查点仍在。"
+        ),
     ),
     (
         r"ModuleNotFoundError|ImportError",
@@ -36,7 +44,10 @@ _SIGNS: tuple[tuple[str, str, Text, Text], ...] = (
         r"CUDA error|CUDA driver|device-side assert|an illegal memory access",
         "gpu.error",
         say("The GPU or its driver failed.", "GPU 或其驱动出错。"),
-        say("Continue the run; if it happens again, restart the computer or update the driver.", "请继续训练；若再次发生，请重启电脑或更新驱动。"),
+        say(
+            "Continue the run; if it happens again, restart the computer or update the driver.",
+            "请继续训练；若再次发生，请重启电脑或更新驱动。",
+        ),
     ),
 )
 

@@ -85,7 +85,7 @@ def replay(folder: JobFolder) -> JobState:
 
 
 def last_status(folder: JobFolder) -> str:
-    """"starting", "working", "waiting" or a terminal status; cheap, for lists: reads the end of the file only."""
+    """ "starting", "working", "waiting" or a terminal status; cheap, for lists: reads the end of the file only."""
     try:
         with folder.events.open("rb") as file:
             size = file.seek(0, 2)
@@ -98,7 +98,11 @@ def last_status(folder: JobFolder) -> str:
         if isinstance(event, Finished):
             return event.status if event.status in TERMINAL else "failed"
         if event.type in ("waiting", "launched"):
-            return replay(folder).status if not is_alive(folder) else {"waiting": "waiting", "launched": "starting"}[event.type]
+            return (
+                replay(folder).status
+                if not is_alive(folder)
+                else {"waiting": "waiting", "launched": "starting"}[event.type]
+            )
         if event.type in ("step", "continued", "stage", "job_started", "progress"):
             return "working" if is_alive(folder) else replay(folder).status
     return replay(folder).status

@@ -78,7 +78,10 @@ def _start(arguments: list[str], stdin: Any, stdout: Any, stderr: Any, *, detach
         raise UserError(
             "job.cannot_start",
             say("The worker process cannot be started.", "无法启动工作进程。"),
-            say("Is the installation complete? Run packaging/run.py --set-up-only.", "安装是否完整？请运行 packaging/run.py --set-up-only。"),
+            say(
+                "Is the installation complete? Run packaging/run.py --set-up-only.",
+                "安装是否完整？请运行 packaging/run.py --set-up-only。",
+            ),
             exit_code=EXIT_MACHINE,
             details=str(error),
         ) from error

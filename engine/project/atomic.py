@@ -92,7 +92,9 @@ def disk_error(error: OSError, path: Path) -> UserError:
         return UserError(
             "disk.full",
             say("The disk that holds {path} is full.", "{path} 所在磁盘已满。", path=path.parent),
-            say("Free some space and try again; nothing that was there is lost.", "请腾出空间后重试；已有内容没有丢失。"),
+            say(
+                "Free some space and try again; nothing that was there is lost.", "请腾出空间后重试；已有内容没有丢失。"
+            ),
             where=str(path),
             exit_code=EXIT_MACHINE,
             details=str(error),
@@ -108,7 +110,9 @@ def disk_error(error: OSError, path: Path) -> UserError:
         )
     return UserError(
         "disk.error",
-        say("{path} cannot be used: {reason}.", "无法使用 {path}：{reason}。", path=path, reason=error.strerror or error),
+        say(
+            "{path} cannot be used: {reason}.", "无法使用 {path}：{reason}。", path=path, reason=error.strerror or error
+        ),
         where=str(path),
         exit_code=EXIT_MACHINE,
         details=str(error),

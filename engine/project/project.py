@@ -57,7 +57,11 @@ class Project:
             if project.path.exists() and any(project.path.iterdir()):
                 raise UserError(
                     "project.not_one",
-                    say("{path} is not empty and not a Lorimer project.", "{path} 不是空文件夹，也不是 Lorimer 项目。", path=path),
+                    say(
+                        "{path} is not empty and not a Lorimer project.",
+                        "{path} 不是空文件夹，也不是 Lorimer 项目。",
+                        path=path,
+                    ),
                     say("Choose an empty or a new folder.", "请选择空文件夹或新建文件夹。"),
                     where=str(path),
                 )
@@ -137,7 +141,10 @@ def open_run(path: Path) -> RunFolder:
         raise UserError(
             "run.missing",
             say("{path} is not a run of Lorimer.", "{path} 不是 Lorimer 的训练记录。", path=path),
-            say("Give a folder such as lorimer-project/runs/0001-….", "请给出形如 lorimer-project/runs/0001-… 的文件夹。"),
+            say(
+                "Give a folder such as lorimer-project/runs/0001-….",
+                "请给出形如 lorimer-project/runs/0001-… 的文件夹。",
+            ),
             where=str(path),
         )
     run.read_facts()

@@ -270,5 +270,3 @@ class Request:
     request: int
     name: str
     arguments: dict[str, Any] = field(default_factory=dict)
-
-

@@ -88,7 +88,9 @@ def _declared(part: str, plain: Any, kinds: Mapping[str, type[Section]], default
     if isinstance(plain, Section):
         return plain, []
     if not isinstance(plain, dict):
-        return None, [Problem("recipe.type", say("[{part}] must be a table.", "[{part}] 必须是表。", part=part), where=part)]
+        return None, [
+            Problem("recipe.type", say("[{part}] must be a table.", "[{part}] 必须是表。", part=part), where=part)
+        ]
     name = plain.get("name", default)
     if not isinstance(name, str) or name not in kinds:
         message = say('There is no {part} "{name}".', "没有名为“{name}”的 {part}。", part=part, name=name)

@@ -108,7 +108,9 @@ class DataSettings(Section):
         label=say("Longest row", "最大长度"),
         term="sequence length",
         unit=say("tokens", "词元"),
-        help=say("Longer rows are cut or set aside. Longer needs more memory.", "更长的行会被截断或搁置。越长越占显存。"),
+        help=say(
+            "Longer rows are cut or set aside. Longer needs more memory.", "更长的行会被截断或搁置。越长越占显存。"
+        ),
         ge=16,
         le=1_048_576,
         basic=True,
@@ -152,7 +154,10 @@ class TrainSettings(Section):
         3.0,
         label=say("Passes over the data", "训练轮数"),
         term="epochs",
-        help=say("More passes learn more and forget more; watch the held-out loss.", "轮数越多学得越多，也忘得越多；请看留出损失。"),
+        help=say(
+            "More passes learn more and forget more; watch the held-out loss.",
+            "轮数越多学得越多，也忘得越多；请看留出损失。",
+        ),
         gt=0,
         le=1000,
         basic=True,
@@ -275,7 +280,9 @@ class TrainSettings(Section):
         label=say("Measure every", "评估间隔"),
         term="eval steps",
         unit=say("steps", "步"),
-        help=say("Held-out loss during training; 0 chooses about ten times a run.", "训练中的留出损失；0 表示全程约十次。"),
+        help=say(
+            "Held-out loss during training; 0 chooses about ten times a run.", "训练中的留出损失；0 表示全程约十次。"
+        ),
         ge=0,
     )
     save_every: int = setting(

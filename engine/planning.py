@@ -1,0 +1,93 @@
+"""A recipe for a model, some data and this machine: what ``lorimer plan`` prints and the Plan page shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from engine.catalogue import CATALOGUE
+from engine.data.preview import DataView
+from engine.machine.advise import ModelFacts
+from engine.machine.forecast import DataFacts, Lengths
+from engine.machine.plan import plan
+from engine.model.inspect import inspect
+from engine.model.locate import locate
+from engine.protocol.text import Text, say
+from engine.recipe.file import from_plain
+from engine.recipe.recipe import DataSettings
+
+
+def plan_for(
+    model: str,
+    files: tuple[Path, ...],
+    *,
+    gpu_memory_gib: float | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """The document of ``lorimer plan``.
+
+    Args:
+        model: "starter", a folder, or a hub id in the cache.
+        files: data files.
+        gpu_memory_gib: plan for a GPU with so many GiB; 0 for the CPU; None for this machine.
+
+    Raises:
+        UserError: model or data cannot be used.
+    """
+    info = inspect(locate(model))
+    paths = tuple(str(path.expanduser().resolve()) for path in files)
+    view = DataView(DataSettings(files=paths, max_length=info.context), info.path)
+    view.measure(progress=progress)
+    facts = view.facts()
+    source = model if model == "starter" or info.path != Path(model).expanduser().resolve() else str(info.path)
+    return plan(
+        info.dims,
+        ModelFacts(source, info.parameters, info.has_template),
+        DataFacts(
+            rows=facts["trainable"],
+            lengths=Lengths.of(view.lengths),
+            preference=facts["preference"],
+            learned=view.learned_share,
+            files=paths,
+        ),
+        gpu_memory_gib=gpu_memory_gib,
+    )
+
+
+def plan_lines(document: dict[str, Any]) -> list[Text]:
+    """The plan for people."""
+    recipe = from_plain(document["recipe"], CATALOGUE)
+    memory = document["memory_gib"]
+    device = document["device"]
+    parts = ", ".join(f"{name} {value:.2f}" for name, value in memory.items() if name != "total" and value >= 0.005)
+    fits = say("fits", "放得下") if document["fits"] else say("does not fit", "放不下")
+    lines = [
+        say(
+            "{method}, {epochs:g} passes, {batch} rows a step, rows of at most {length} tokens",
+            "{method}，{epochs:g} 轮，每步 {batch} 行，每行最多 {length} 词元",
+            method=document["recipe"]["method"]["name"],
+            epochs=recipe.train.epochs,
+            batch=recipe.effective_batch,
+            length=recipe.data.max_length,
+        ),
+        say(
+            "Memory: {total:.2f} GiB of {free:.1f} GiB free on {device}, {fits} ({parts})",
+            "内存：{device} 可用 {free:.1f} GiB，需要 {total:.2f} GiB，{fits}（{parts}）",
+            total=memory["total"],
+            free=device["free_gib"],
+            device=device["name"],
+            fits=fits,
+            parts=parts,
+        ),
+        say(
+            "Time: about {minutes:.1f} min for {steps} steps",
+            "时间：{steps} 步约 {minutes:.1f} 分钟",
+            minutes=document["seconds"] / 60,
+            steps=document["steps"],
+        ),
+    ]
+    lines += [Text(f"- {reason}", f"- {reason}") for reason in document["reasons"]]
+    if document["nearest"]:
+        lines.append(Text(document["nearest"], document["nearest"]))
+    return lines
