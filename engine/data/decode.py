@@ -31,8 +31,9 @@ _MAGIC = (
     (b"SQLite format 3", say("an SQLite database", "SQLite 数据库")),
     (b"GGUF", say("a GGUF model", "GGUF 模型")),
 )
-# Legacy encodings that datasets really come in. A free choice among a hundred finds exotic ones in short texts.
-_CANDIDATES = ["gb18030", "big5", "shift_jis", "euc_jp", "cp949", "cp1251", "koi8_r", "cp1250", "cp1252"]
+# Legacy encodings that datasets really come in. A free choice among a hundred finds exotic ones in short texts, and one
+# between the Latin alphabets of West and East is a guess: the Western one is taken, the other can be chosen by hand.
+_CANDIDATES = ["gb18030", "big5", "shift_jis", "euc_jp", "cp949", "cp1251", "koi8_r", "cp1252"]
 _HEAD = 1 << 16
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -218,4 +219,6 @@ def _is_gb2312(raw: bytes) -> bool:
     """
     pairs = _PAIR.findall(raw[: 1 << 20])
     common = sum(1 for pair in pairs if _COMMON_PAIR.fullmatch(pair))
-    return len(pairs) > 0 and common >= 0.9 * len(pairs)
+    # Korean syllables use the same places, but end at C8; of Chinese the commonest (的 aside) lie beyond.
+    korean = len(pairs) >= 10 and not any(pair[0] > 0xC8 for pair in pairs)
+    return len(pairs) > 0 and common >= 0.9 * len(pairs) and not korean

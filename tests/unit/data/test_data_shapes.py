@@ -1,0 +1,257 @@
+"""Shapes: detection, mapping by hand, conversion, and polite refusals."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.data.read import open_source
+from engine.data.registry import SHAPES
+from engine.data.rows import ASSISTANT, SYSTEM, TOOL, USER, Message, Row, SetAside
+from engine.protocol.errors import UserError
+
+Write = Callable[[str, str | bytes], Path]
+
+
+@pytest.fixture
+def one(write: Write) -> Callable[..., Row | SetAside]:
+    """The first row of a file that holds this record."""
+
+    def first(record: dict[str, Any], **options: Any) -> Row | SetAside:
+        return next(iter(open_source(write("a.json", json.dumps([record])), **options).rows()))
+
+    return first
+
+
+def roles(row: Row | SetAside) -> list[tuple[str, str]]:
+    assert isinstance(row, Row), row
+    return [(m.role, m.content) for m in row.messages]
+
+
+USER_TURN = {"role": "user", "content": "Q"}
+ANSWER_TURN = {"role": "assistant", "content": "A"}
+
+
+@pytest.mark.parametrize(
+    ("record", "shape", "mapping"),
+    [
+        ({"instruction": "Q", "output": "A"}, "alpaca", {"instruction": "instruction", "output": "output"}),
+        ({"指令": "Q", "输入": "", "输出": "A"}, "alpaca", {"instruction": "指令", "input": "输入", "output": "输出"}),
+        ({"messages": [USER_TURN, ANSWER_TURN]}, "messages", {"messages": "messages"}),
+        ({"conversations": [USER_TURN, ANSWER_TURN]}, "messages", {"messages": "conversations"}),
+        (
+            {"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]},
+            "sharegpt",
+            {"messages": "conversations"},
+        ),
+        ({"prompt": "Q", "completion": "A"}, "prompt_completion", {"prompt": "prompt", "completion": "completion"}),
+        ({"Question": "Q", "Answer": "A"}, "prompt_completion", {"prompt": "Question", "completion": "Answer"}),
+        ({"query": "Q", "response": "A"}, "prompt_completion", {"prompt": "query", "completion": "response"}),
+        ({"input": "Q", "output": "A"}, "prompt_completion", {"prompt": "input", "completion": "output"}),
+        (
+            {"instruction": "Q", "context": "C", "response": "A", "category": "qa"},
+            "prompt_completion",
+            {"prompt": "instruction", "context": "context", "completion": "response"},
+        ),
+        (
+            {"prompt": [USER_TURN], "completion": [ANSWER_TURN]},
+            "prompt_completion",
+            {"prompt": "prompt", "completion": "completion"},
+        ),
+        (
+            {"prompt": "Q", "chosen": "A", "rejected": "B"},
+            "preference",
+            {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected"},
+        ),
+    ],
+)
+def test_detection(write: Write, record: dict[str, Any], shape: str, mapping: dict[str, str]) -> None:
+    source = open_source(write("a.json", json.dumps([record])))
+    assert (source.shape.name, source.mapping) == (shape, mapping)
+    assert 0.9 <= source.confidence <= 1.0
+    row = next(iter(source.rows()))
+    assert isinstance(row, Row)
+    assert row.answer == "A"
+
+
+def test_every_shape_is_declared_whole() -> None:
+    for name, shape in SHAPES.items():
+        assert shape.name == name
+        assert shape.source
+        assert len({role.name for role in shape.roles}) == len(shape.roles)
+        for text in (shape.label, shape.summary, *(role.label for role in shape.roles)):
+            assert text.en
+            assert text.zh
+
+
+def test_alpaca_with_input_system_and_history(one: Callable[..., Row | SetAside]) -> None:
+    record = {"instruction": "Add.", "input": "1 2", "output": "3", "system": "S", "history": [["Q0", "A0"]]}
+    assert roles(one(record)) == [(SYSTEM, "S"), (USER, "Q0"), (ASSISTANT, "A0"), (USER, "Add.\n1 2"), (ASSISTANT, "3")]
+
+
+def test_dolly_puts_the_context_to_the_question(one: Callable[..., Row | SetAside]) -> None:
+    row = one({"instruction": "When?", "context": "In 2000.", "response": "2000"})
+    assert roles(row) == [(USER, "When?\nIn 2000."), (ASSISTANT, "2000")]
+
+
+def test_content_in_parts_weights_and_reasoning(one: Callable[..., Row | SetAside]) -> None:
+    turns = [
+        {"role": "user", "content": [{"type": "text", "text": "Q"}, {"type": "text", "value": "?"}]},
+        {"role": "assistant", "content": "draft", "weight": 0},
+        {"role": "user", "content": "again", "loss_weight": 0.0},
+        {"role": "assistant", "content": "A", "reasoning_content": "because"},
+    ]
+    row = one({"messages": turns})
+    assert roles(row)[0] == (USER, "Q?")
+    assert isinstance(row, Row)
+    assert [m.learned for m in row.messages] == [True, False, True, True]
+    assert row.answer == "<think>\nbecause\n</think>\n\nA"
+
+
+def test_tools_are_kept_as_text(one: Callable[..., Row | SetAside]) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
+    turns = [
+        {"role": "user", "content": "Q"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": "3", "tool_call_id": "1"},
+        {"role": "assistant", "content": "It is 3."},
+    ]
+    row = one({"messages": turns, "tools": [{"name": "add"}]})
+    assert roles(row) == [
+        (SYSTEM, 'You may call these tools:\n[{"name": "add"}]'),
+        (USER, "Q"),
+        (ASSISTANT, '{"name": "add", "arguments": {"a": 1}}'),
+        (TOOL, "3"),
+        (ASSISTANT, "It is 3."),
+    ]
+
+
+def test_sharegpt_function_calls_are_answers(one: Callable[..., Row | SetAside]) -> None:
+    turns = [("human", "Q"), ("function_call", "{}"), ("observation", "3"), ("gpt", "A"), ("human", "thanks")]
+    row = one({"conversations": [{"from": who, "value": what} for who, what in turns], "tools": "[]"})
+    # What follows the last answer has nothing to teach.
+    assert roles(row) == [(USER, "Q"), (ASSISTANT, "{}"), (TOOL, "3"), (ASSISTANT, "A")]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"prompt": "Q", "chosen": "A", "rejected": "B"},
+        {"instruction": "Q", "input": "", "chosen": "A", "rejected": "B"},
+        {
+            "conversations": [{"from": "human", "value": "Q"}],
+            "chosen": {"from": "gpt", "value": "A"},
+            "rejected": {"from": "gpt", "value": "B"},
+        },
+        {"prompt": [USER_TURN], "chosen": [ANSWER_TURN], "rejected": [{"role": "assistant", "content": "B"}]},
+        {"chosen": [USER_TURN, ANSWER_TURN], "rejected": [USER_TURN, {"role": "assistant", "content": "B"}]},
+    ],
+)
+def test_preferences_in_all_their_forms(one: Callable[..., Row | SetAside], record: dict[str, Any]) -> None:
+    row = one(record)
+    assert isinstance(row, Row)
+    assert (row.messages, row.chosen, row.rejected) == ((Message(USER, "Q"),), "A", "B")
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ({"instruction": "Q", "output": "  "}, "empty_answer"),
+        ({"instruction": "Q", "output": None}, "empty_answer"),
+        ({"instruction": "", "input": "", "output": "A"}, "empty_question"),
+        ({"messages": [USER_TURN]}, "no_answer"),
+        ({"messages": [ANSWER_TURN]}, "empty_question"),
+        ({"prompt": "Q", "chosen": "A", "rejected": "A "}, "same_answers"),
+        ({"prompt": "Q", "chosen": "", "rejected": "B"}, "empty_answer"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url", "value": "x"}]}, ANSWER_TURN]}, "multimodal"),
+        ({"instruction": "Q", "output": "A", "images": ["x.png"]}, "multimodal"),
+    ],
+)
+def test_rows_that_cannot_be_used(one: Callable[..., Row | SetAside], record: dict[str, Any], reason: str) -> None:
+    item = one(record)
+    assert isinstance(item, SetAside)
+    assert (item.reason, item.where) == (reason, "a.json:1")
+    assert item.text.en
+    assert item.text.zh
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"messages": [{"role": "wizard", "content": "Q"}, ANSWER_TURN]},
+        {"messages": "no list"},
+        {"messages": [{"role": "user"}, ANSWER_TURN]},
+        {"messages": [{"role": "user", "content": {"a": 1}}, ANSWER_TURN]},
+        {"messages": [USER_TURN, {"role": "assistant", "tool_calls": "x"}]},
+    ],
+)
+def test_a_bad_row_among_good_ones(write: Write, bad: dict[str, Any]) -> None:
+    good = {"messages": [USER_TURN, ANSWER_TURN]}
+    source = open_source(write("a.json", json.dumps([good, bad, good])))
+    found = list(source.rows())
+    assert [type(item) for item in found] == [Row, SetAside, Row]
+    assert isinstance(found[1], SetAside)
+    assert found[1].reason == "bad_row"
+    assert source.confidence == pytest.approx(2 / 3, abs=0.01)
+
+
+# ------------------------------------------------------------------------------------------------------- by hand
+def test_mapping_by_hand_overrides(write: Write) -> None:
+    path = write("a.csv", "frage,antwort,note\nQ,A,N\n")
+    with pytest.raises(UserError) as caught:
+        open_source(path)
+    assert caught.value.problem.code == "data.shape_unknown"
+    assert "frage" in caught.value.problem.message.en
+    source = open_source(path, mapping={"prompt": "frage", "completion": "antwort"})
+    assert source.shape.name == "prompt_completion"
+    row = next(iter(source.rows()))
+    assert isinstance(row, Row)
+    assert (row.question, row.answer) == ("Q", "A")
+
+
+def test_a_wrong_mapping_or_shape_is_told(write: Write) -> None:
+    path = write("a.json", json.dumps([{"instruction": "Q", "output": "A"}]))
+    cases: list[tuple[dict[str, Any], str, str]] = [
+        ({"mapping": {"output": "answr"}}, "data.mapping", "instruction, output"),
+        ({"mapping": {"instructon": "instruction"}}, "data.mapping", "Did you mean instruction?"),
+        ({"shape": "alpacca"}, "data.shape", 'Did you mean "alpaca"?'),
+        ({"shape": "messages"}, "data.shape_unknown", "messages"),
+    ]
+    for options, code, hint in cases:
+        with pytest.raises(UserError) as caught:
+            open_source(path, **options)
+        assert caught.value.problem.code == code
+        assert hint in caught.value.problem.hint.en
+
+
+# ---------------------------------------------------------------------------------------------- politely not yet
+@pytest.mark.parametrize(
+    ("records", "words"),
+    [
+        ([{"text": "Once upon a time."}], "plain text"),
+        ([{"text": f"This is number {i}.", "label": "ham" if i % 2 else "spam"} for i in range(30)], "classification"),
+        ([{"messages": [USER_TURN, ANSWER_TURN], "label": True}], "KTO"),
+        ([{"prompt": "Q", "completion": "A", "label": False}], "KTO"),
+    ],
+)
+def test_shapes_that_are_not_taught_yet(write: Write, records: list[dict[str, Any]], words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        open_source(write("a.json", json.dumps(records)))
+    assert caught.value.problem.code == "data.unsupported_shape"
+    assert words in caught.value.problem.message.en
+    assert caught.value.problem.hint
+
+
+def test_kto_rows_can_be_learned_when_asked_for(write: Write) -> None:
+    path = write("a.json", json.dumps([{"messages": [USER_TURN, ANSWER_TURN], "label": True}]))
+    assert open_source(path, shape="messages").count == 1
+
+
+def test_a_text_file_is_told_politely(write: Write) -> None:
+    with pytest.raises(UserError) as caught:
+        open_source(write("a.txt", "Once upon a time.\n"))
+    assert caught.value.problem.code == "data.unsupported_shape"
