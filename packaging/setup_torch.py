@@ -89,9 +89,12 @@ def _for_gpu(system: str, gpu: Gpu) -> list[Build]:
 def _for_cpu(system: str, machine: str) -> list[Build]:
     if system == LINUX and machine in ("x86_64", "arm64"):
         larger = say(
-            "PyTorch's own index cannot be reached, so the larger build with CUDA is taken from PyPI; "
-            "it works without a GPU too.",
-            "无法访问 PyTorch 自己的软件源，改从 PyPI 安装带 CUDA 的较大版本；没有显卡也能使用。",
+            "PyTorch's own index cannot be reached, so the larger build with CUDA is taken from PyPI: "
+            "about {download:.1f} GB to download and {disk:.1f} GB of disk. It works without a GPU too.",
+            "无法访问 PyTorch 自己的软件源，改从 PyPI 安装带 CUDA 的较大版本："
+            "需下载约 {download:.1f} GB，磁盘空间约 {disk:.1f} GB。没有显卡也能使用。",
+            download=CUDA_SIZE[0],
+            disk=CUDA_SIZE[1],
         )
         return [
             # A wheel that the user's own index or folder holds is found first, without asking the network for more.
