@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PySide6.QtCore import QEvent, QTimer, Signal
+from PySide6.QtCore import QEvent, Qt, QTimer, Signal
 from PySide6.QtGui import QCloseEvent, QKeySequence, QPaintEvent, QShortcut
 from PySide6.QtWidgets import QApplication, QFileDialog, QHBoxLayout, QMainWindow, QStackedWidget, QVBoxLayout, QWidget
 
@@ -57,12 +57,16 @@ class MainWindow(QMainWindow):
             speak_qt(app, speak(values.language))
             apply(app, values.theme)
         self._pages = {}
-        self.setCentralWidget(self._content())
+        content = self._content()
+        self.setCentralWidget(content)
+        # Nothing is marked until the user presses Tab, which then goes to the sidebar first.
+        content.setFocus()
         self._show_current()
         self._name_window()
 
     def _content(self) -> QWidget:
         content = QWidget()
+        content.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
         layout = QHBoxLayout(content)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from engine.protocol.errors import Failure
+from engine.protocol.errors import Failure, UserError
 from engine.protocol.text import NOTHING, say
 from gui.context import AppContext
 from gui.operations.operation import Operation, attempt
@@ -130,3 +130,23 @@ def _hub_failed(context: AppContext, failure: Failure) -> None:
     else:
         context.models.hub_status.fail(failure)
     context.models.changed.emit()
+
+
+def fit(context: AppContext, model: dict[str, Any], method: str) -> str:
+    """Whether a model can be trained here by a method: "fits", "tight", "no", or "" while that is unknown.
+
+    The data's lengths count where they are known, else rows as long as the draft allows.
+    """
+    from engine.machine.forecast import DataFacts, Lengths, forecast
+    from gui.operations.plan import data_facts, dims_of, with_method
+
+    where = context.plan.room
+    if where is None or model.get("problem") or not model.get("path"):
+        return ""
+    longest = context.draft.recipe.data.max_length
+    known = data_facts(context) or DataFacts(1000, Lengths(longest, longest, longest, longest, longest, longest))
+    try:
+        needs = forecast(with_method(context.draft.recipe, method), dims_of(context, str(model["path"])), known, where)
+    except UserError:
+        return ""
+    return ("tight" if needs.tight else "fits") if needs.fits else "no"

@@ -16,7 +16,7 @@ from gui.state.phase import Phase
 
 if TYPE_CHECKING:
     from engine.machine.dims import ModelDims
-    from engine.machine.forecast import DataFacts
+    from engine.machine.forecast import DataFacts, Room
     from engine.recipe.recipe import MethodSettings, Recipe
 
 
@@ -24,11 +24,12 @@ def compute(context: AppContext) -> None:
     """Forecast the draft and each method, and ask the advisor. A few milliseconds; no process is asked."""
     plan = context.plan
     data = data_facts(context)
-    if data is None or context.machine.machine is None or not context.models.chosen:
+    plan.room = _room(context)
+    if data is None or plan.room is None or not context.models.chosen:
         plan.clear()
         return
     try:
-        dims = _dims(context)
+        dims = plan.dims = dims_of(context, str(context.models.chosen["path"]))
         _forecast(context, dims, data)
     except UserError as error:
         plan.clear(Failure.of(error))
@@ -51,11 +52,22 @@ def _forecast(context: AppContext, dims: ModelDims, data: DataFacts) -> None:
     )
     wish = Wish(objective=recipe.objective.name)
     plan.advice = advice_for(dims, model, data, wish=wish, machine=context.machine.machine)
-    where = plan.advice.forecast.room
+    where = plan.room = plan.advice.forecast.room
     plan.forecast = forecast(recipe, dims, data, where)
     plan.methods = {name: forecast(with_method(recipe, name), dims, data, where) for name in METHODS}
     plan.disk_free = _disk_free(context.project.path)
     plan.failure = None
+
+
+def _room(context: AppContext) -> Room | None:
+    """The device that a run goes to; None until the machine is known."""
+    from engine.machine.forecast import room
+    from engine.machine.versions import torch_build
+
+    if context.machine.machine is None:
+        return None
+    build = torch_build()
+    return room(context.machine.machine, torch_cuda=build is not None and build.cuda is not None)
 
 
 def data_facts(context: AppContext) -> DataFacts | None:
@@ -78,19 +90,20 @@ def data_facts(context: AppContext) -> DataFacts | None:
     )
 
 
-def _dims(context: AppContext) -> ModelDims:
-    """Widths of the chosen model, read once per model. Raises `UserError`."""
+def dims_of(context: AppContext, folder: str) -> ModelDims:
+    """Widths of the model in a folder, read once per model. Raises `UserError`."""
     from engine.machine.dims import ModelDims
     from engine.project.atomic import disk_error
 
-    plan, folder = context.plan, Path(context.models.chosen["path"])
-    if plan.dims is None or plan.dims_of != str(folder):
+    known = context.plan.known_dims
+    if folder not in known:
+        path = Path(folder) / "config.json"
         try:
-            config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
-            raise disk_error(error, folder / "config.json") from error
-        plan.dims, plan.dims_of = ModelDims.from_config(config), str(folder)
-    return plan.dims
+            raise disk_error(error, path) from error
+        known[folder] = ModelDims.from_config(config)
+    return known[folder]
 
 
 def _disk_free(path: Path) -> int:

@@ -63,18 +63,19 @@ class RowsCard(Card):
         split.setChildrenCollapsible(False)
         split.addWidget(self.table)
         split.addWidget(below)
-        split.setStretchFactor(0, 3)
-        split.setStretchFactor(1, 2)
+        split.setStretchFactor(0, 5)
+        split.setStretchFactor(1, 3)
+        split.setSizes([340, 170])
         self.body.addWidget(split, 1)
 
     def _columns(self) -> tuple[Column, ...]:
         return (
-            Column("#", lambda r: count(r.get("index", 0) + 1), 46, muted=True, tip=lambda r: str(r.get("where", ""))),
+            Column("#", lambda r: count(r.get("index", 0) + 1), 50, muted=True, tip=lambda r: str(r.get("where", ""))),
             Column(say("Question", "提问"), lambda r: str(r.get("question", ""))),
             Column(say("Answer", "回答"), lambda r: str(r.get("answer", ""))),
             Column(say("Tokens", "词元"), _tokens, 66, right=True),
             Column(
-                say("Stands", "状态"), self._stands, 128, tone=lambda r: STATUS[r.get("status", "ready")][1], tip=_why
+                say("Stands", "状态"), self._stands, 122, tone=lambda r: STATUS[r.get("status", "ready")][1], tip=_why
             ),
         )
 

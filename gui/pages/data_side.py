@@ -38,8 +38,10 @@ class SideCard(Card):
         self._context, self._show_only = context, show_only
         self.setFixedWidth(WIDTH)
         self.histogram = Histogram()
-        self.histogram.setFixedHeight(130)
+        self.histogram.setFixedHeight(150)
+        self._lengths = Facts(spacing=4)
         self.body.addWidget(self.histogram)
+        self.body.addWidget(self._lengths)
         self.body.addLayout(self._over_long())
         self.body.addWidget(rule())
         self.body.addWidget(label(say("Checks", "检查"), "card"))
@@ -47,11 +49,14 @@ class SideCard(Card):
         self._checks.setSpacing(4)
         self._checks.setContentsMargins(0, 0, 8, 0)
         self._template = Facts()
+        self._reason = label("", "facts", wrap=True)
         inner = QVBoxLayout()
         inner.setContentsMargins(0, 0, 0, 0)
         inner.setSpacing(8)
         inner.addLayout(self._checks)
+        inner.addWidget(rule())
         inner.addWidget(self._template)
+        inner.addWidget(self._reason)
         inner.addStretch(1)
         scroll = QScrollArea()
         scroll.setWidgetResizable(True)
@@ -81,6 +86,13 @@ class SideCard(Card):
         over = int(facts.get("cut", 0)) + int(dict(facts.get("set_aside", {})).get("too_long", 0))
         words = say("{n} over {limit}", "{n} 行超过 {limit}", n=count(over), limit=count(limit))
         self.note.setText(tr(words if over else say("none over {limit}", "均未超过 {limit}", limit=count(limit))))
+        self._lengths.put(
+            [
+                (say("Half of the rows at most", "半数行不超过"), _tokens(lengths.get("p50", 0))),
+                (say("95 of 100 rows at most", "95% 的行不超过"), _tokens(lengths.get("p95", 0))),
+                (say("Longest", "最长"), _tokens(lengths.get("longest", 0))),
+            ]
+        )
         self._choice.put(self._context.draft.recipe.data.over_long)
         self._fill_checks(facts)
         self._fill_template(facts)
@@ -94,10 +106,16 @@ class SideCard(Card):
             self._check(say("cut at the end", "结尾被截断"), int(facts["cut"]), "cut")
         for problem in facts.get("problems", []):
             self._remark(problem, aside)
-        if self._checks.count() == 0:
-            self._checks.addWidget(
-                label(say("✓ Nothing found that needs a look.", "✓ 没有发现需要查看的问题。"), "good")
-            )
+        if facts.get("held_out"):
+            self._fine(say("held-out rows also in training", "同时用于训练的留出行"))
+        for reason in ("duplicate", "empty_answer"):
+            if reason not in aside:
+                self._fine(reason_label(reason))
+
+    def _fine(self, words: Text) -> None:
+        """A check that found nothing."""
+        name = tr(words)
+        self._checks.addLayout(row(label(name[:1].upper() + name[1:], "muted"), None, label("✓ 0", "good")))
 
     def _check(self, words: Text, rows: int, status: str) -> None:
         """One line with how many rows it is about; pressing it shows them."""
@@ -120,8 +138,13 @@ class SideCard(Card):
         template = facts.get("template")
         if not template:
             self._template.put([])
+            self._reason.setText("")
             return
         name = str(template["name"])
         own = say("the model's own", "模型自带")
         self._template.put([(say("Chat template", "对话模板"), own if name == "model" else name)])
-        self._template.setToolTip(tr(as_text(template.get("reason", ""))))
+        self._reason.setText(tr(as_text(template.get("reason", ""))))
+
+
+def _tokens(number: float) -> Text:
+    return say("{n} tokens", "{n} 词元", n=count(number))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from PySide6.QtWidgets import QFileDialog, QLineEdit, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
+from engine.methods.registry import METHODS
 from engine.protocol.text import Text, as_text, say
 from gui.context import AppContext
 from gui.i18n.language import tr
@@ -20,7 +22,7 @@ from gui.state.phase import Phase
 from gui.widgets.banner import progress_words, show_progress
 from gui.widgets.basic import button, clear, column, copy, holder, label, row, rule
 from gui.widgets.card import Card
-from gui.widgets.chip import BAD, GOOD, Chip
+from gui.widgets.chip import BAD, GOOD, PLAIN, WARN, Chip
 from gui.widgets.facts import Fact, Facts
 from gui.widgets.footer import Footer
 from gui.widgets.table import Column, Table
@@ -41,6 +43,14 @@ PROMISE = say(
 )
 
 
+MORE = say(
+    "Models that other tools fetched from the hub appear here by themselves. For another one, paste its hub id above, "
+    "or open a folder with config.json, tokenizer.json and safetensors.",
+    "其他工具从 hub 下载的模型会自动出现在这里。要使用别的模型，请在上方粘贴 hub 标识，"
+    "或打开含 config.json、tokenizer.json 与 safetensors 的文件夹。",
+)
+
+
 class ModelPage(Page):
     """Renders `ModelState`: the list on the left, the chosen model or what the hub says on the right."""
 
@@ -53,6 +63,7 @@ class ModelPage(Page):
         self._listed: list[dict[str, Any]] = []
         context.models.changed.connect(self.refresh)
         context.draft.changed.connect(self.refresh)
+        context.plan.changed.connect(self._fits_changed)
 
     # --------------------------------------------------------------------------------------------------- four states
     def refresh(self) -> None:
@@ -98,15 +109,33 @@ class ModelPage(Page):
             Column(say("Size", "规模"), lambda m: _number(m, "parameters", parameters), 74, right=True),
             Column(say("Licence", "许可"), lambda m: str(m.get("licence") or NONE), 110, muted=True),
             Column(say("Context", "上下文"), lambda m: _number(m, "context", length), 76, right=True),
-            Column(say("On disk", "磁盘"), lambda m: _number(m, "bytes", size), 84, right=True),
-            Column(say("Where", "位置"), lambda m: tr(WHERE.get(str(m.get("where")), say("", ""))), 92, muted=True),
-            Column("", _state, 112, tone=lambda m: BAD if m.get("problem") else GOOD, tip=_problem),
+            Column(say("4-bit", "4 位"), partial(self._fit_words, "qlora"), 104, tone=partial(self._fit_tone, "qlora")),
+            Column(say("16-bit", "16 位"), partial(self._fit_words, "lora"), 104, tone=partial(self._fit_tone, "lora")),
+            Column(say("On disk", "磁盘"), lambda m: _number(m, "bytes", size), 82, right=True, tip=_problem),
         )
         self.table = Table(columns, say("Models on this machine", "本机的模型"))
         self.table.chosen.connect(self._choose)
-        card = Card(say("Models on this machine", "本机的模型"), " ", self.table)
+        more = label(MORE, "muted", wrap=True)
+        card = Card(say("Models on this machine", "本机的模型"), " ", self.table, more)
+        card.body.setStretch(0, 1)
         self._count = card.note
         return card
+
+    def _fit_words(self, method: str, model: dict[str, Any]) -> str:
+        if model.get("problem"):
+            return tr(say("has a problem", "有问题")) if method == "qlora" else ""
+        label_ = METHODS[method].label.en.split(",")[0]
+        words = {
+            "fits": say("{m} fits", "{m} 放得下", m=label_),
+            "tight": say("{m} tight", "{m} 勉强", m=label_),
+            "no": say("too big", "放不下"),
+        }
+        return tr(words.get(operations.fit(self.context, model, method), ""))
+
+    def _fit_tone(self, method: str, model: dict[str, Any]) -> str:
+        if model.get("problem"):
+            return BAD
+        return {"fits": GOOD, "tight": WARN, "no": PLAIN}.get(operations.fit(self.context, model, method), PLAIN)
 
     def _side_card(self) -> Card:
         self._side = QVBoxLayout()
@@ -118,17 +147,24 @@ class ModelPage(Page):
         card.body.addStretch(1)
         return card
 
+    def _fits_changed(self) -> None:
+        if self.is_built:
+            self.table.viewport().update()
+
     # ---------------------------------------------------------------------------------------------------------- fill
     def _fill(self) -> None:
-        words = self.search.text().strip().lower()
+        sought = self.search.text().strip().lower()
         listed = [
-            m for m in self.context.models.models if words in f"{m.get('name', '')} {m.get('source', '')}".lower()
+            m for m in self.context.models.models if sought in f"{m.get('name', '')} {m.get('source', '')}".lower()
         ]
         if listed != self._listed:
             self._listed = listed
             self.table.paged.put_all(listed)
-        self._count.setText(tr(say("{n} models", "{n} 个模型", n=count(len(listed)))))
-        self._ask.setEnabled(bool(words))
+        words = (
+            say("1 model", "1 个模型") if len(listed) == 1 else say("{n} models", "{n} 个模型", n=count(len(listed)))
+        )
+        self._count.setText(tr(words))
+        self._ask.setEnabled(bool(sought))
         self._mark_chosen()
         self._fill_side()
         self._next.setEnabled(bool(self.context.models.chosen))
@@ -253,10 +289,6 @@ def _number(model: dict[str, Any], name: str, write: Callable[[float], str]) -> 
     return write(float(value)) if value else NONE
 
 
-def _state(model: dict[str, Any]) -> str:
-    return tr(say("has a problem", "有问题") if model.get("problem") else say("ready", "可用"))
-
-
 def _problem(model: dict[str, Any]) -> str:
     problem = model.get("problem")
     return tr(as_text(problem)) if problem else ""
@@ -277,6 +309,7 @@ def model_facts(model: dict[str, Any]) -> list[Fact]:
         else say("none: one is chosen", "无：自动选择")
     )
     facts: list[Fact] = [
+        (say("Where", "位置"), WHERE.get(str(model.get("where")), as_text(NONE))),
         (say("Family", "系列"), str(model.get("family_label") or model.get("family") or NONE)),
         (say("Shape", "结构"), shape),
         (say("Weights", "权重"), weights),
@@ -311,10 +344,12 @@ def advice_words(model: dict[str, Any]) -> Text:
     """A sentence on what this kind of model is good for."""
     if model.get("template") or model.get("has_template"):
         return say(
-            "Already answers chat. For a new domain with few rows start here; for a new style of text start from a base model.",
+            "Already answers chat. For a new domain with few rows start here; for a new style of text start from a base "
+            "model.",
             "已会对话。数据较少的新领域适合从这里开始；要学新的文风则从基础模型开始。",
         )
     return say(
-        "A base model: it continues text and has no chat template, so Lorimer chooses one and says which on the Data page.",
+        "A base model: it continues text and has no chat template, so Lorimer chooses one and says which on the Data "
+        "page.",
         "基础模型：只会续写文本，没有对话模板；Lorimer 会选择一个，并在“数据”页说明。",
     )

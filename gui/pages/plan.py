@@ -22,7 +22,7 @@ from gui.state.wizard import NO_DATA, NO_MODEL
 from gui.widgets.bars import Part, StackedBar
 from gui.widgets.basic import button, column, holder, label, row, rule, tool
 from gui.widgets.card import Card
-from gui.widgets.chip import ACCENT, BAD, GOOD, PLAIN, WARN, Chip
+from gui.widgets.chip import BAD, GOOD, PLAIN, WARN, Chip
 from gui.widgets.choice_card import ChoiceCard, ChoiceList
 from gui.widgets.editors import ChoiceEditor
 from gui.widgets.facts import Facts
@@ -120,7 +120,7 @@ class PlanPage(Page):
             row(label(say("What is learned", "学习目标"), "muted"), self._objective, margins=(0, 4, 0, 0))
         )
         self._why = column(spacing=5)
-        return Card(
+        card = Card(
             say("Method", "方法"),
             "",
             self._methods,
@@ -129,6 +129,8 @@ class PlanPage(Page):
             label(say("Why this plan", "为何如此计划"), "card"),
             self._why_area(),
         )
+        card.body.setStretch(card.body.count() - 1, 1)
+        return card
 
     def _why_area(self) -> QWidget:
         from gui.widgets.scroll import scrolled
@@ -179,7 +181,7 @@ class PlanPage(Page):
             settings = self.context.draft.recipe.method if own else operations.settings_for(self.context, name)
             chip, tone = ("", PLAIN) if needs.fits else (say("does not fit", "放不下"), BAD)
             if plan.advice is not None and plan.advice.recipe.method.name == name and needs.fits:
-                chip, tone = say("recommended", "推荐"), ACCENT
+                chip, tone = say("recommended", "推荐"), PLAIN
             costs = f"{gib(needs.memory.total)} · {duration(needs.seconds)}"
             card.put(METHODS[name].describe(settings), METHODS[name].summary, costs, chip, tone)
         self._methods.choose(chosen)

@@ -11,7 +11,7 @@ from engine.protocol.errors import Failure
 if TYPE_CHECKING:
     from engine.machine.advise import Advice
     from engine.machine.dims import ModelDims
-    from engine.machine.forecast import Forecast
+    from engine.machine.forecast import Forecast, Room
 
 
 class PlanState(QObject):
@@ -21,8 +21,9 @@ class PlanState(QObject):
         forecast: None while data, model or machine are unknown.
         methods: method name → forecast of the draft with that method.
         advice: what the advisor would do with this data, model and machine; None while unknown.
+        room: the device that a run goes to; None until the machine is known.
         dims: widths of the chosen model; None while unknown.
-        dims_of: the source that `dims` belongs to.
+        known_dims: folder → widths, of models that were looked at.
         disk_free: bytes free where the run will be written.
         advised: what the advisor decided when its recipe was last taken; None when it never was.
         advised_for: files, model and objective for which the advice was offered as the draft.
@@ -40,7 +41,8 @@ class PlanState(QObject):
         self.methods: dict[str, Forecast] = {}
         self.advice: Advice | None = None
         self.dims: ModelDims | None = None
-        self.dims_of = ""
+        self.room: Room | None = None
+        self.known_dims: dict[str, ModelDims] = {}
         self.disk_free = 0
         self.advised: tuple[Any, ...] | None = None
         self.advised_for: tuple[Any, ...] = ()

@@ -89,13 +89,16 @@ class IntegerEditor(Editor):
         self._spin.setStepType(
             QSpinBox.StepType.AdaptiveDecimalStepType if (high or _MOST) > 5000 else QSpinBox.StepType.DefaultStepType
         )
-        self._spin.valueChanged.connect(self.edited)
+        self._spin.valueChanged.connect(self._tell)
 
     def put(self, value: Any) -> None:
         """Show a value."""
         self._spin.blockSignals(True)
         self._spin.setValue(int(value))
         self._spin.blockSignals(False)
+
+    def _tell(self, value: int) -> None:
+        self.edited.emit(value)
 
 
 class NumberEditor(Editor):
@@ -167,11 +170,14 @@ class SwitchEditor(Editor):
     def __init__(self) -> None:
         self._box = QCheckBox(tr(say("on", "开启")))
         super().__init__(self._box)
-        self._box.clicked.connect(self.edited)
+        self._box.clicked.connect(self._tell)
 
     def put(self, value: Any) -> None:
         """Show a value."""
         self._box.setChecked(bool(value))
+
+    def _tell(self, on: bool) -> None:
+        self.edited.emit(on)
 
 
 def editor_for(section: type[Section], name: str, about: Setting) -> Editor | None:

@@ -82,6 +82,9 @@ class FieldRow(QWidget):
         grid.addWidget(editor, 0, 1)
         self._back = tool("↺", self._reset)
         self._back.setFixedWidth(28)
+        keep = self._back.sizePolicy()
+        keep.setRetainSizeWhenHidden(True)
+        self._back.setSizePolicy(keep)
         grid.addWidget(self._back, 0, 2)
         self._trouble = label("", "bad", wrap=True)
         grid.addWidget(self._trouble, 1, 1, 1, 2)
@@ -240,7 +243,8 @@ class RecipeForm(QWidget):
         for made in self.rows.values():
             made.setVisible(made.item.matches(words))
         for i in range(self._layout.count()):
-            widget = self._layout.itemAt(i).widget()
+            item = self._layout.itemAt(i)
+            widget = item.widget() if item is not None else None
             if isinstance(widget, QLabel):
                 widget.setVisible(not words)
 

@@ -45,13 +45,14 @@ class MachineBox(QFrame):
 
 
 def gauge_words(gauge: Gauge, *, has_gpu: bool) -> str:
-    """A gauge in words: "17.1 of 24.0 GiB · 68 °C · 97% busy"; a CPU's memory is called so."""
+    """A gauge in two lines: "17.1 of 24.0 GiB", "68 °C · 97% busy"; a CPU's memory is called so."""
     used, whole = gauge.memory_gib or 0.0, gauge.memory_total_gib or 0.0
     memory = say("{used:.1f} of {whole:.1f} GiB", "{used:.1f} / {whole:.1f} GiB", used=used, whole=whole)
-    words = [tr(memory) if has_gpu else tr(say("{memory} RAM", "内存 {memory}", memory=memory))]
+    first = tr(memory) if has_gpu else tr(say("{memory} RAM", "内存 {memory}", memory=memory))
+    words = []
     if gauge.temperature_c is not None:
         words.append(f"{gauge.temperature_c:.0f} °C")
     if gauge.busy is not None:
         busy = percent(gauge.busy)
         words.append(tr(say("idle", "空闲") if gauge.busy < 0.02 else say("{n} busy", "占用 {n}", n=busy)))
-    return " · ".join(words)
+    return f"{first}\n{' · '.join(words)}" if words else first

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from PySide6.QtGui import QFont, QTextCharFormat, QTextCursor
+from PySide6.QtGui import QFont, QTextBlockFormat, QTextCharFormat, QTextCursor
 from PySide6.QtWidgets import QTextEdit
 
 from engine.protocol.text import say
 from gui.i18n.language import tr
 from gui.theme.apply import colour, mono_font, text_font
 
+LINE_HEIGHT = 145.0
 MOST = 6000
 """Tokens drawn at most; a longer row ends in a note with how many more there are."""
 
@@ -42,6 +43,8 @@ class TokenView(QTextEdit):
         if rejected is not None:
             cursor.insertText("\n\n" + tr(say("Worse answer", "较差的回答")) + "\n", _heading())
             _insert(cursor, rejected)
+        cursor.select(QTextCursor.SelectionType.Document)
+        cursor.mergeBlockFormat(_spacing())
         cursor.endEditBlock()
         self.moveCursor(QTextCursor.MoveOperation.Start)
 
@@ -52,6 +55,12 @@ def _insert(cursor: QTextCursor, tokens: Sequence[dict[str, Any]]) -> None:
     if len(tokens) > MOST:
         more = tr(say(" … and {n} more tokens", " … 另有 {n} 个词元", n=len(tokens) - MOST))
         cursor.insertText(more, _format(Kind(False, False, False)))
+
+
+def _spacing() -> QTextBlockFormat:
+    made = QTextBlockFormat()
+    made.setLineHeight(LINE_HEIGHT, QTextBlockFormat.LineHeightTypes.ProportionalHeight.value)
+    return made
 
 
 def _heading() -> QTextCharFormat:
