@@ -64,10 +64,13 @@ class DataService:
     def _open_data(
         self, emit: Emit, *, data: dict[str, Any], model: str, preference: bool | None = None
     ) -> dict[str, Any]:
-        """Read the files and measure every row; without a usable model lengths are estimated."""
+        """Read the files and measure every row; without a usable model lengths are estimated.
+
+        ``preference`` None takes the rows for what they are.
+        """
         settings = DataSettings.model_validate(data)
         self._view = None
-        view = DataView(settings, _folder_of(model))
+        view = DataView(settings, _folder_of(model), preference=preference)
         view.measure(progress=self._teller(emit, "rows"))
         self._view = view
         facts = view.facts()

@@ -65,7 +65,8 @@ def open_data(context: AppContext) -> Operation | None:
         "open_data",
         data=to_plain(recipe)["data"],
         model=recipe.model.source,
-        preference=OBJECTIVES[recipe.objective.name].preference,
+        # New files are taken for what they are, and choose the objective; later the objective says how to read them.
+        preference=None if context.data.is_new else OBJECTIVES[recipe.objective.name].preference,
     )
 
     def told(event: Any) -> None:

@@ -113,7 +113,6 @@ class DataPage(Page):
         change = button(say("Change columns…", "更改各列…"), self._toggle_panel, "link", shortcut="Ctrl+K")
         first = row(self._file, self._chips, None, self._counts)
         second = row(self._mapping, change, None, self._aside, spacing=10)
-        second.setStretch(0, 1)
         return Card("", "", first, second, spacing=7)
 
     def _fill(self) -> None:

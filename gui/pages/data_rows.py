@@ -15,7 +15,7 @@ from gui.i18n.numbers import count
 from gui.operations import data as operations
 from gui.operations.operation import Operation
 from gui.pages.words import reason_label
-from gui.widgets.basic import column, holder, label, row, tool
+from gui.widgets.basic import ElidedLabel, column, holder, label, row, tool
 from gui.widgets.card import Card
 from gui.widgets.chip import BAD, GOOD, PLAIN, WARN
 from gui.widgets.table import PAGE, Column, Table
@@ -54,7 +54,7 @@ class RowsCard(Card):
         self.table.chosen.connect(self._choose)
         self.tokens = TokenView()
         self._which = label("", "card")
-        self._length = label("", "facts")
+        self._length = ElidedLabel("", "facts")
         legend = label(
             say("grey is context, green and underlined is learned", "灰色为上下文，绿色带下划线为学习内容"), "facts"
         )
@@ -70,12 +70,12 @@ class RowsCard(Card):
 
     def _columns(self) -> tuple[Column, ...]:
         return (
-            Column("#", lambda r: count(r.get("index", 0) + 1), 50, muted=True, tip=lambda r: str(r.get("where", ""))),
+            Column("#", lambda r: count(r.get("index", 0) + 1), 46, muted=True, tip=lambda r: str(r.get("where", ""))),
             Column(say("Question", "提问"), lambda r: str(r.get("question", ""))),
             Column(say("Answer", "回答"), lambda r: str(r.get("answer", ""))),
-            Column(say("Tokens", "词元"), _tokens, 66, right=True),
+            Column(say("Tokens", "词元"), _tokens, 62, right=True),
             Column(
-                say("Stands", "状态"), self._stands, 122, tone=lambda r: STATUS[r.get("status", "ready")][1], tip=_why
+                say("Stands", "状态"), self._stands, 112, tone=lambda r: STATUS[r.get("status", "ready")][1], tip=_why
             ),
         )
 

@@ -23,7 +23,7 @@ from gui.widgets.editors import ChoiceEditor
 from gui.widgets.facts import Facts
 from gui.widgets.histogram import Histogram
 
-WIDTH = 330
+WIDTH = 312
 
 
 class SideCard(Card):
@@ -38,7 +38,8 @@ class SideCard(Card):
         self._context, self._show_only = context, show_only
         self.setFixedWidth(WIDTH)
         self.histogram = Histogram()
-        self.histogram.setFixedHeight(150)
+        self.histogram.setMinimumHeight(90)
+        self.histogram.setMaximumHeight(160)
         self._lengths = Facts(spacing=4)
         self.body.addWidget(self.histogram)
         self.body.addWidget(self._lengths)
@@ -128,7 +129,7 @@ class SideCard(Card):
     def _remark(self, problem: dict[str, Any], aside: dict[str, int]) -> None:
         """What the checks say of the data as a whole; rows set aside are counted above."""
         code = str(problem.get("code", "")).removeprefix("data.")
-        if code in aside:
+        if code in aside or code == "cut":
             return
         text = label(as_text(problem.get("message", "")), "", wrap=True)
         text.setToolTip(tr(as_text(problem.get("hint", ""))))

@@ -27,7 +27,7 @@ from gui.widgets.facts import Fact, Facts
 from gui.widgets.footer import Footer
 from gui.widgets.table import Column, Table
 
-SIDE = 340
+SIDE = 312
 WHERE: dict[str, Text] = {
     "starter": say("built in", "内置"),
     "cache": say("hub cache", "hub 缓存"),
@@ -105,13 +105,13 @@ class ModelPage(Page):
 
     def _list_card(self) -> Card:
         columns = (
-            Column(say("Model", "模型"), lambda m: str(m.get("name", "")), tip=lambda m: str(m.get("path", ""))),
-            Column(say("Size", "规模"), lambda m: _number(m, "parameters", parameters), 74, right=True),
-            Column(say("Licence", "许可"), lambda m: str(m.get("licence") or NONE), 110, muted=True),
-            Column(say("Context", "上下文"), lambda m: _number(m, "context", length), 76, right=True),
-            Column(say("4-bit", "4 位"), partial(self._fit_words, "qlora"), 104, tone=partial(self._fit_tone, "qlora")),
-            Column(say("16-bit", "16 位"), partial(self._fit_words, "lora"), 104, tone=partial(self._fit_tone, "lora")),
-            Column(say("On disk", "磁盘"), lambda m: _number(m, "bytes", size), 82, right=True, tip=_problem),
+            Column(say("Model", "模型"), model_name, tip=lambda m: str(m.get("path", ""))),
+            Column(say("Size", "规模"), lambda m: _number(m, "parameters", parameters), 64, right=True),
+            Column(say("Licence", "许可"), lambda m: str(m.get("licence") or NONE), 96, muted=True, spare=True),
+            Column(say("Context", "上下文"), lambda m: _number(m, "context", length), 70, right=True, spare=True),
+            Column(say("4-bit", "4 位"), partial(self._fit_words, "qlora"), 98, tone=partial(self._fit_tone, "qlora")),
+            Column(say("16-bit", "16 位"), partial(self._fit_words, "lora"), 98, tone=partial(self._fit_tone, "lora")),
+            Column(say("On disk", "磁盘"), lambda m: _number(m, "bytes", size), 76, right=True, tip=_problem),
         )
         self.table = Table(columns, say("Models on this machine", "本机的模型"))
         self.table.chosen.connect(self._choose)
@@ -193,7 +193,7 @@ class ModelPage(Page):
             self._name.setText(tr(models.chosen_status.doing))
 
     def _chosen_side(self, model: dict[str, Any]) -> None:
-        self._name.setText(str(model.get("name", "")))
+        self._name.setText(model_name(model))
         facts = Facts()
         facts.put(model_facts(model))
         self._side.addWidget(facts)
@@ -284,6 +284,12 @@ class ModelPage(Page):
         self.context.wizard.go("plan")
 
 
+def model_name(model: dict[str, Any]) -> str:
+    """What people call a model."""
+    starter = say("Lorimer starter", "Lorimer 入门模型")
+    return tr(starter) if model.get("where") == "starter" else str(model.get("name", ""))
+
+
 def _number(model: dict[str, Any], name: str, write: Callable[[float], str]) -> str:
     value = model.get(name)
     return write(float(value)) if value else NONE
@@ -344,8 +350,8 @@ def advice_words(model: dict[str, Any]) -> Text:
     """A sentence on what this kind of model is good for."""
     if model.get("template") or model.get("has_template"):
         return say(
-            "Already answers chat. For a new domain with few rows start here; for a new style of text start from a base "
-            "model.",
+            "Already answers chat. For a new domain with few rows start here; for a new style of text start from "
+            "a base model.",
             "已会对话。数据较少的新领域适合从这里开始；要学新的文风则从基础模型开始。",
         )
     return say(

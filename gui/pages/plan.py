@@ -144,7 +144,7 @@ class PlanPage(Page):
         self._all.setShortcut("Ctrl+F")
         card = Card(say("Settings", "设置"), "", self._form, rule())
         card.corner(self._all)
-        self._summary = Facts(spacing=5)
+        self._summary = Facts(spacing=5, columns=2)
         card.body.addWidget(self._summary)
         card.body.setStretch(0, 1)
         return card

@@ -16,15 +16,22 @@ Fact = tuple[Text | str, Text | str] | tuple[Text | str, Text | str, str]
 
 
 class Facts(QWidget):
-    """A list of facts; values wrap where they need two lines."""
+    """A list of facts; values wrap where they need two lines.
 
-    def __init__(self, *, spacing: int = 7) -> None:
+    Args:
+        spacing: pixels between the lines.
+        columns: facts side by side.
+    """
+
+    def __init__(self, *, spacing: int = 7, columns: int = 1) -> None:
         super().__init__()
+        self._columns = columns
         self._grid = QGridLayout(self)
         self._grid.setContentsMargins(0, 0, 0, 0)
         self._grid.setHorizontalSpacing(14)
         self._grid.setVerticalSpacing(spacing)
-        self._grid.setColumnStretch(1, 1)
+        for number in range(columns):
+            self._grid.setColumnStretch(2 * number + 1, 1)
         self._values: dict[str, QLabel] = {}
 
     def put(self, facts: Sequence[Fact]) -> None:
@@ -55,6 +62,7 @@ class Facts(QWidget):
             value.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignTop)
             value.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Minimum)
             value.setAccessibleName(name)
-            self._grid.addWidget(key, line, 0)
-            self._grid.addWidget(value, line, 1)
+            at, side = divmod(line, self._columns)
+            self._grid.addWidget(key, at, 2 * side)
+            self._grid.addWidget(value, at, 2 * side + 1)
             self._values[name] = value

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QGridLayout, QLabel, QLineEdit, QScrollArea, QVBoxLayout, QWidget
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QGridLayout, QLabel, QLineEdit, QVBoxLayout, QWidget
 
 from engine.protocol.errors import UserError
 from engine.protocol.text import Text, say
@@ -19,6 +19,7 @@ from gui.i18n.language import tr
 from gui.state.draft import DraftRecipe
 from gui.widgets.basic import clear, label, set_property, tool
 from gui.widgets.editors import Editor, editor_for
+from gui.widgets.scroll import scrolled
 
 SECTIONS: tuple[tuple[str, Text], ...] = (
     ("method", say("Method", "方法")),
@@ -158,14 +159,11 @@ class RecipeForm(QWidget):
         self.search.textChanged.connect(self._filter)
         self.search.hide()
         self._layout = QVBoxLayout()
-        self._layout.setSpacing(8)
+        self._layout.setSpacing(5)
         inner = QWidget()
         inner.setLayout(self._layout)
         self._layout.setContentsMargins(0, 0, 8, 0)
-        self._scroll = QScrollArea()
-        self._scroll.setWidgetResizable(True)
-        self._scroll.setWidget(inner)
-        self._scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self._scroll = scrolled(inner)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(self.search)

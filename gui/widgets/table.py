@@ -24,6 +24,8 @@ from gui.widgets.chip import PLAIN, paint_chip
 
 PAGE = 100
 ROW_HEIGHT = 28
+LEAST = 120
+"""Pixels that a column of text should have."""
 Index = QModelIndex | QPersistentModelIndex
 TONE = Qt.ItemDataRole.UserRole + 1
 
@@ -39,6 +41,7 @@ class Column:
         right: numbers stand at the right.
         tone: row → tone of a chip; None for plain text.
         muted: grey letters.
+        spare: left out where the others would have too little room.
         tip: row → tip of the cell.
     """
 
@@ -48,6 +51,7 @@ class Column:
     right: bool = False
     tone: Callable[[dict[str, Any]], str] | None = None
     muted: bool = False
+    spare: bool = False
     tip: Callable[[dict[str, Any]], str] | None = None
 
 
@@ -226,9 +230,18 @@ class Table(QTableView):
         self.share_width()
 
     def share_width(self) -> None:
-        """Give every column its width."""
+        """Give every column its width; spare ones go where the shared ones would be narrow."""
         columns = self.paged.columns
-        free = self.viewport().width() - sum(column.width for column in columns)
-        shares = sum(1 for column in columns if not column.width)
+        shown = list(columns)
+        while _share(shown, self.viewport().width()) < LEAST and any(column.spare for column in shown):
+            shown.remove([column for column in shown if column.spare][-1])
+        share = max(60, _share(shown, self.viewport().width()))
         for number, column in enumerate(columns):
-            self.setColumnWidth(number, column.width or max(60, free // max(1, shares)))
+            self.setColumnHidden(number, column not in shown)
+            self.setColumnWidth(number, column.width or share)
+
+
+def _share(columns: list[Column], width: int) -> int:
+    """Pixels for each column without a width of its own."""
+    sharing = sum(1 for column in columns if not column.width)
+    return (width - sum(column.width for column in columns)) // max(1, sharing)
