@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers.utils import logging as library_log
 
 from engine.evaluate import figures
 from engine.evaluate.answers import GreedyAnswer, answers
@@ -49,7 +48,6 @@ def evaluate(run: RunFolder, channel: Channel, *, rows: int | None = None) -> di
         UserError: the run has no adapter or no held-out row, its base model is gone, memory or disk ran out.
         Stopped: the user asked; an earlier evaluation stays as it was.
     """
-    library_log.set_verbosity_error()
     began = time.monotonic()
     held_out = read_rows(run)
     watch = Watch(channel)

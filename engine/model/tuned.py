@@ -16,6 +16,7 @@ import psutil
 import torch
 from peft import PeftModel
 from transformers import GenerationConfig, PreTrainedModel
+from transformers.utils import logging as library_log
 
 from engine.catalogue import CATALOGUE
 from engine.data.template import ChatTemplate, choose_template
@@ -97,6 +98,8 @@ def load_tuned(run: RunFolder) -> TunedModel:
     Raises:
         UserError: the run has no adapter yet, its base model is gone or unreadable, or memory does not suffice.
     """
+    # Expanding is told as a warning; it is what is wanted here.
+    library_log.set_verbosity_error()
     folder = _base_folder(run)
     recipe = load(run.recipe_as_run, CATALOGUE)
     method = METHODS[recipe.method.name]

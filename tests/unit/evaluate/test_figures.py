@@ -1,0 +1,72 @@
+"""Figures and reasons from losses and answers, without a model."""
+
+import math
+
+import pytest
+
+from engine.data.rows import ASSISTANT, USER, Message, Row
+from engine.evaluate import figures
+from engine.evaluate.answers import GreedyAnswer
+from engine.evaluate.figures import SideLosses
+from engine.evaluate.questions import Question
+from engine.evaluate.score import TextLoss
+
+
+def _question(reference: str) -> Question:
+    row = Row(0, "a.jsonl:1", (Message(USER, "Q?"), Message(ASSISTANT, reference)))
+    return Question(row, (), [1], 3)
+
+
+def _answer(text: str) -> GreedyAnswer:
+    return GreedyAnswer(text, 3, False)
+
+
+def test_each_metric_from_its_rows() -> None:
+    questions = [_question("red"), _question("two blue")]
+    losses = {
+        "base": SideLosses([TextLoss(6.0, 2, 0), TextLoss(6.0, 2, 1)], []),
+        "tuned": SideLosses([TextLoss(1.0, 2, 2), TextLoss(3.0, 2, 1)], []),
+    }
+    asked = {"base": [_answer("blue"), _answer("blue")], "tuned": [_answer("red"), _answer("blue")]}
+    measured = figures.rows(questions, losses, asked)
+    base, tuned, notes = figures.scores(measured, losses)
+    assert notes == {}
+    assert (base.loss, tuned.loss) == (3.0, 1.0)
+    assert tuned.perplexity == pytest.approx(math.e)
+    assert (base.token_accuracy, tuned.token_accuracy) == (0.25, 0.75)
+    assert (base.exact_match, tuned.exact_match) == (0.0, 0.5)
+    # "blue" against "two blue": precision 1, recall 1/2, F1 2/3.
+    assert tuned.rouge_l == pytest.approx((1 + 2 / 3) / 2)
+    verdict = figures.verdict(measured)
+    assert (verdict.answers.better, verdict.answers.worse, verdict.answers.same) == (1, 0, 1)
+    assert verdict.losses.better == 2
+    assert verdict.changed == 0.5
+
+
+def test_a_loss_beyond_measure_is_null_with_a_reason() -> None:
+    losses = {"base": SideLosses([TextLoss(4000.0, 4, 0)], []), "tuned": SideLosses([TextLoss(math.nan, 4, 0)], [])}
+    asked = {"base": [_answer("x")], "tuned": [_answer("red")]}
+    measured = figures.rows([_question("red")], losses, asked)
+    base, tuned, notes = figures.scores(measured, losses)
+    assert base.loss == 1000.0
+    assert base.perplexity is None
+    assert tuned.loss is None
+    assert measured[0].tuned.loss is None
+    assert "(tuned model)" in notes["loss"].en
+    assert "(both models)" in notes["perplexity"].en
+    assert figures.verdict(measured).losses.p_value is None
+
+
+def test_rows_that_cannot_be_asked_are_left_out_and_counted() -> None:
+    questions = [_question("red"), _question("red")]
+    losses = {side: SideLosses([TextLoss(2.0, 2, 1)] * 2, []) for side in ("base", "tuned")}
+    asked = {"base": [None, _answer("x")], "tuned": [None, _answer("red")]}
+    measured = figures.rows(questions, losses, asked)
+    _, tuned, notes = figures.scores(measured, losses)
+    assert tuned.exact_match == 1.0
+    assert notes["exact_match"].en.startswith("1 of 2 rows")
+    assert figures.verdict(measured).changed == 1.0
+    none = {side: [None, None] for side in ("base", "tuned")}
+    _, tuned, notes = figures.scores(figures.rows(questions, losses, none), losses)
+    assert tuned.exact_match is None
+    assert set(notes) == {"exact_match", "rouge_l"}
