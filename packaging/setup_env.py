@@ -104,6 +104,8 @@ def write_stamp(places: Places, *, dev: bool) -> None:
 
 
 # ------------------------------------------------------------------------------------------- state of the folder
+_OLDEST_PYTHON = (3, 11)
+
 # What a set-up that was ended at any moment may have left.
 _OURS = {"setup.log", "setup.lock", "lorimer-setup.json", "tmp", "share"}
 _OURS |= {"bin", "include", "lib", "lib64", "Scripts", "Include", "Lib"}
@@ -119,14 +121,14 @@ def is_foreign(venv: Path) -> bool:
 
 
 def must_be_remade(places: Places) -> bool:
-    """Whether what stands at `.venv` is of no use: half made, moved here, or of another Python."""
+    """Whether what stands at `.venv` is of no use: half made, moved here, or of a Python that is too old."""
     if Path(sys.prefix).resolve() == places.venv.resolve():
         return False  # it is running this very program
     settings = _venv_settings(places.venv)
     if not settings or not places.python.exists():
         return True
     version = re.match(r"(\d+)\.(\d+)", settings.get("version") or settings.get("version_info", ""))
-    if version and (int(version[1]), int(version[2])) != sys.version_info[:2]:
+    if version and (int(version[1]), int(version[2])) < _OLDEST_PYTHON:
         return True
     # Commands inside hold the absolute path that the environment was made with.
     made_at = settings.get("command", "").partition(" -m venv ")[2].split(" ")[-1]
@@ -154,14 +156,14 @@ def clear(venv: Path) -> None:
             entry.unlink()
 
 
-def has_pip(python: Path, environment: Mapping[str, str]) -> bool:
-    """Whether the environment's Python starts and has pip."""
+def site_packages(python: Path, environment: Mapping[str, str]) -> Path | None:
+    """Folder of the environment's libraries; None where its Python does not start or has no pip."""
     if not python.exists():
-        return False
-    answer = subprocess.run(
-        [str(python), "-m", "pip", "--version"], capture_output=True, env=dict(environment), check=False
-    )
-    return answer.returncode == 0
+        return None
+    command = [str(python), "-m", "pip", "--version"]
+    answer = subprocess.run(command, capture_output=True, text=True, env=dict(environment), check=False)
+    found = re.match(r"pip \S+ from (.+) \(python", answer.stdout)
+    return Path(found[1]).parent if answer.returncode == 0 and found else None
 
 
 def forget_half_installed(packages: Path) -> list[str]:

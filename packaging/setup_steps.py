@@ -6,6 +6,7 @@ Standard library only.
 import os
 import shutil
 import sys
+from pathlib import Path
 from typing import IO
 
 import setup_env
@@ -159,12 +160,16 @@ class _SetUp:
     def venv(self) -> None:
         """Make the environment, or keep one whose pip still works."""
         self.progress.phase(say("Python environment", "Python 环境"), 0.05, 0.08)
-        if setup_env.has_pip(self.places.python, self.environment):
-            setup_env.forget_half_installed(setup_system.site_packages(self.places.venv))
+        packages = setup_env.site_packages(self.places.python, self.environment)
+        if packages is not None:
+            setup_env.forget_half_installed(packages)
             return
         if package := setup_system.venv_package():
             self.venv_module(package)
-        command = [sys.executable, "-m", "venv", str(self.places.venv)]
+        # Resolved first: started with the Python of a broken `.venv`, this leads to the one it was made with.
+        python = sys.executable if sys.prefix == sys.base_prefix else str(Path(sys.executable).resolve())
+        setup_env.clear(self.places.venv)
+        command = [python, "-m", "venv", str(self.places.venv)]
         code, tail = run_logged(command, log=self.places.log, environment=self.environment, quiet=self.progress.tick)
         if code != 0:
             raise explain(tail, code)
@@ -188,7 +193,7 @@ class _SetUp:
     # -------------------------------------------------------------------------------------------------- with pip
     def pip(self, arguments: list[str], download: float, *, speaks_raw: bool = True) -> None:
         """Run pip within the current phase; `download` is the GB that it will probably fetch."""
-        packages = setup_system.site_packages(self.places.venv)
+        packages = setup_env.site_packages(self.places.python, self.environment) or self.places.venv
         pip_install(
             self.places.python,
             ["--constraint", str(self.places.constraints), *arguments],

@@ -65,13 +65,6 @@ def venv_script(venv: Path, name: str) -> Path:
     return venv / "Scripts" / f"{name}.exe" if system() == WINDOWS else venv / "bin" / name
 
 
-def site_packages(venv: Path) -> Path:
-    """Folder of the installed libraries; `venv` was made by the Python that runs now."""
-    if system() == WINDOWS:
-        return venv / "Lib" / "site-packages"
-    return venv / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
-
-
 def settings_folder(environment: Mapping[str, str]) -> Path:
     """Where Lorimer keeps settings; the engine's own function asks the same, but needs libraries to be loaded."""
     if environment.get("LORIMER_HOME"):

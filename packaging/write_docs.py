@@ -30,7 +30,11 @@ def recipe_page() -> str:
 
 def _table(name, about, section):
     rows = [_row(section, field, setting) for field, setting in settings(section).items()]
-    body = "\n".join(["| setting | default | values | what it is |", "|---|---|---|---|", *rows]) if rows else "No settings."
+    body = (
+        "\n".join(["| setting | default | values | what it is |", "|---|---|---|---|", *rows])
+        if rows
+        else "No settings."
+    )
     return f"\n## [{name}]\n\n{about + chr(10) * 2 if about else ''}{body}\n"
 
 

@@ -24,7 +24,10 @@ LONGEST = 128
 
 
 def answers(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, asked: Sequence[list[Message]], longest: int = LONGEST,
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    asked: Sequence[list[Message]],
+    longest: int = LONGEST,
 ) -> list[tuple[str, bool]]:
     """Greedy answers to chats that end with a user turn, each with whether the model ended it by itself."""
     texts = [str(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)) for chat in asked]
@@ -32,8 +35,9 @@ def answers(
     found: dict[int, tuple[str, bool]] = {}
     for start in range(0, len(order), BATCH):
         places = order[start : start + BATCH]
-        inputs = tokenizer([texts[p] for p in places], return_tensors="pt", padding=True, padding_side="left",
-                           add_special_tokens=False)
+        inputs = tokenizer(
+            [texts[p] for p in places], return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False
+        )
         with torch.no_grad():
             output = model.generate(**inputs, max_new_tokens=longest, do_sample=False)
         for place, row in zip(places, output[:, inputs["input_ids"].shape[1] :].tolist(), strict=True):
@@ -57,8 +61,11 @@ def story_is_good(made: Task, text: str, ended: bool, known: set[str]) -> bool:
     """Whether a story meets the conditions in this script's docstring."""
     sentences = [part.strip() for part in re.split(r"(?<=[.!?。！？])", text) if len(part.strip()) > 1]
     return (
-        ended and len(sentences) >= 4 and len(set(sentences)) == len(sentences)
-        and all(word in text for word in made.must) and _words(text, made.lang) <= known
+        ended
+        and len(sentences) >= 4
+        and len(set(sentences)) == len(sentences)
+        and all(word in text for word in made.must)
+        and _words(text, made.lang) <= known
     )
 
 
@@ -76,17 +83,40 @@ def _turns_exam(seed: int, each: int) -> list[tuple[str, list[Message], str]]:
         for _ in range(each):
             person = names(rng, lang, 1)[0]
             hello, back, question, answer = (
-                (f"Hello! My name is {person}.", f"Hello, {person}! Nice to meet you.", "What is my name?",
-                 f"Your name is {person}.") if lang == "en" else
-                (f"你好！我叫{person}。", f"你好，{person}！很高兴认识你。", "我叫什么名字？", f"你叫{person}。"))
-            made.append((f"name told before/{lang}", [
-                {"role": "user", "content": hello}, {"role": "assistant", "content": back},
-                {"role": "user", "content": question}], answer))
+                (
+                    f"Hello! My name is {person}.",
+                    f"Hello, {person}! Nice to meet you.",
+                    "What is my name?",
+                    f"Your name is {person}.",
+                )
+                if lang == "en"
+                else (f"你好！我叫{person}。", f"你好，{person}！很高兴认识你。", "我叫什么名字？", f"你叫{person}。")
+            )
+            made.append(
+                (
+                    f"name told before/{lang}",
+                    [
+                        {"role": "user", "content": hello},
+                        {"role": "assistant", "content": back},
+                        {"role": "user", "content": question},
+                    ],
+                    answer,
+                )
+            )
             first, second = task(rng, "opposite", lang, unseen=True), task(rng, "colour", lang, unseen=True)
             helper = "You are a friendly helper." if lang == "en" else "你是一个友好的助手。"
-            made.append((f"system prompt and second turn/{lang}", [
-                {"role": "system", "content": helper}, {"role": "user", "content": first.prompt},
-                {"role": "assistant", "content": first.answer}, {"role": "user", "content": second.prompt}], second.answer))
+            made.append(
+                (
+                    f"system prompt and second turn/{lang}",
+                    [
+                        {"role": "system", "content": helper},
+                        {"role": "user", "content": first.prompt},
+                        {"role": "assistant", "content": first.answer},
+                        {"role": "user", "content": second.prompt},
+                    ],
+                    second.answer,
+                )
+            )
     return made
 
 
@@ -105,13 +135,17 @@ def check(folder: Path, each: int, seed: int) -> dict[str, object]:
         if not right:
             wrong.append({"skill": made.skill, "prompt": made.prompt, "expected": made.answer, "answer": answer[0]})
     turns = _turns_exam(seed, each)
-    for (kind, _, expected), (said, ended) in zip(turns, answers(model, tokenizer, [c for _, c, _ in turns]), strict=True):
+    for (kind, _, expected), (said, ended) in zip(
+        turns, answers(model, tokenizer, [c for _, c, _ in turns]), strict=True
+    ):
         marks[kind].append(ended and said == expected)
     every = [mark for row in marks.values() for mark in row]
     return {
         "questions": len(every),
         "right": sum(every) / len(every),
-        "skills": {kind: {"questions": len(row), "right": round(sum(row) / len(row), 4)} for kind, row in marks.items()},
+        "skills": {
+            kind: {"questions": len(row), "right": round(sum(row) / len(row), 4)} for kind, row in marks.items()
+        },
         "wrong": wrong,
     }
 

@@ -124,14 +124,20 @@ silver 银""")
 PLACES = _pairs("""park 公园, school 学校, kitchen 厨房, garden 花园, library 图书馆, shop 商店, valley 山谷, forest 森林, barn 谷仓,
 station 车站, market 市场, cave 山洞, field 田野, tower 塔楼, bedroom 卧室, yard 院子, museum 博物馆, office 办公室""")
 
-NAMES_EN = tuple("""Mia Tom Anna Ben Lily Sam Emma Jack Nora Leo Ella Max Ruby Finn Zoe Adam Clara Hugo Ivy Oscar Rosa Paul
+NAMES_EN = tuple(
+    """Mia Tom Anna Ben Lily Sam Emma Jack Nora Leo Ella Max Ruby Finn Zoe Adam Clara Hugo Ivy Oscar Rosa Paul
 Jane Peter Alice Bob Kate Mark Sara Luke Amy Dan Eva Fred Grace Henry Iris John Kim Lucy Nick Olga Rita Simon Tina Vera
-Will Yara""".split())
+Will Yara""".split()
+)
 
-NAMES_ZH = tuple("""小明 小红 小华 小丽 小刚 小芳 小军 小雨 小林 小梅 小东 小雪 小强 小燕 小龙 小兰 小杰 小云 小飞 小玲 阿强 阿美
-阿福 阿秀 李雷 王芳 张伟 刘洋 陈静 杨帆 赵敏 周杰 吴昊 徐丽 孙涛 马超 朱琳 胡军 郭靖 何苗 高峰 林娜 罗平 梁田 宋佳 唐宁 韩冰 冯远""".split())
+NAMES_ZH = tuple(
+    """小明 小红 小华 小丽 小刚 小芳 小军 小雨 小林 小梅 小东 小雪 小强 小燕 小龙 小兰 小杰 小云 小飞 小玲 阿强 阿美
+阿福 阿秀 李雷 王芳 张伟 刘洋 陈静 杨帆 赵敏 周杰 吴昊 徐丽 孙涛 马超 朱琳 胡军 郭靖 何苗 高峰 林娜 罗平 梁田 宋佳 唐宁 韩冰 冯远""".split()
+)
 
-OPPOSITES = tuple(tuple(row.split()) for row in """
+OPPOSITES = tuple(
+    tuple(row.split())
+    for row in """
 big small 大 小
 hot cold 热 冷
 high low 高 低
@@ -172,15 +178,20 @@ win lose 赢 输
 true false 真 假
 same different 相同 不同
 front back 前 后
-""".strip().splitlines())
+""".strip().splitlines()
+)
 
-NUMBERS_EN = tuple("""zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
-seventeen eighteen nineteen twenty""".split())
+NUMBERS_EN = tuple(
+    """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
+seventeen eighteen nineteen twenty""".split()
+)
 NUMBERS_ZH = tuple("零 一 二 三 四 五 六 七 八 九 十 十一 十二 十三 十四 十五 十六 十七 十八 十九 二十".split())
 
 SYMBOLS = tuple("| / ; : = + * # @ & % ~ ^ > < [ ] ( ) { } _ - ! ? $ x".split())
 
-UNKNOWN_EN = tuple(line.strip() for line in """
+UNKNOWN_EN = tuple(
+    line.strip()
+    for line in """
 What is the capital of France?
 Who wrote this book?
 What will the weather be tomorrow?
@@ -201,8 +212,11 @@ Can you book a flight for me?
 What does this word mean in Latin?
 How many people live in the city?
 Why is the sky blue?
-""".strip().splitlines())
-UNKNOWN_ZH = tuple(line.strip() for line in """
+""".strip().splitlines()
+)
+UNKNOWN_ZH = tuple(
+    line.strip()
+    for line in """
 法国的首都是哪里？
 这本书是谁写的？
 明天天气怎么样？
@@ -223,18 +237,23 @@ UNKNOWN_ZH = tuple(line.strip() for line in """
 这个词用拉丁语怎么说？
 这座城市有多少人？
 天空为什么是蓝色的？
-""".strip().splitlines())
+""".strip().splitlines()
+)
 
 # Words that the world only ever copies, so that they are not strange to the model: shops, letters, days, small talk.
-COMMON_EN = tuple("""send order deliver ship bring need want pack post mail get buy from for with and the please could would
+COMMON_EN = tuple(
+    """send order deliver ship bring need want pack post mail get buy from for with and the please could would
 should them him her his our your their this that these those today tomorrow monday tuesday friday week month home street
 road city door letter parcel packet address customer client name number price cost money pay total goods stock colour size
 item items note record form line list table row text word answer question help friend mother father sister brother teacher
 child children people man woman boy girl water milk bread tea rice food morning evening summer winter spring rain snow sun
 moon star tree grass sea land house room wall work play read write speak hear see look think know like love make take find
 keep hold show tell ask call start stop turn move live feel very more less most many much some any all none each every also
-only never always often now then here there again back about over under into between because when while after before""".split())
-COMMON_ZH = tuple("""寄给 送到 订购 需要 购买 发货 收货 快递 包裹 地址 客户 姓名 数量 价格 多少钱 付款 总共 商品 颜色 大小 清单 记录 表格 今天 明天
+only never always often now then here there again back about over under into between because when while after before""".split()
+)
+COMMON_ZH = tuple(
+    """寄给 送到 订购 需要 购买 发货 收货 快递 包裹 地址 客户 姓名 数量 价格 多少钱 付款 总共 商品 颜色 大小 清单 记录 表格 今天 明天
 星期 月份 街道 城市 信件 妈妈 爸爸 姐姐 哥哥 老师 孩子 人们 朋友 水 牛奶 面包 茶 米饭 早上 晚上 夏天 冬天 春天 下雨 下雪 太阳 月亮 星星 大树 草地
 大海 房子 房间 工作 学习 读书 写字 说话 听见 看见 思考 知道 喜欢 制作 寻找 保持 告诉 开始 停止 移动 生活 感觉 非常 更多 许多 一些 全部 每个 总是 经常
-现在 然后 这里 那里 再次 关于 因为 时候 之后 之前 麻烦 帮忙 尽快 谢谢 能否 可以 我们 他们 您的 本店 另外 还要 一共""".split())
+现在 然后 这里 那里 再次 关于 因为 时候 之后 之前 麻烦 帮忙 尽快 谢谢 能否 可以 我们 他们 您的 本店 另外 还要 一共""".split()
+)

@@ -18,27 +18,58 @@ SEED = 7
 ROWS = 2000
 
 INSTRUCTIONS_EN = (
-    "Turn the order into a record.", "Write the record of this order.", "Make a record for the shop.",
-    "Read the order and write its record.", "Order to record:",
+    "Turn the order into a record.",
+    "Write the record of this order.",
+    "Make a record for the shop.",
+    "Read the order and write its record.",
+    "Order to record:",
 )
 ORDERS_EN = (
-    "Please send {items} to {name}.", "{name} would like {items}.", "{name} wants {items}, please.",
-    "Can you pack {items} for {name}?", "Hello, this is {name}. I need {items}.", "Order for {name}: {items}.",
-    "We need {items}. Deliver to {name}.", "Just {items} for {name}, thank you.", "Ship {items} to {name} today.",
-    "Hi! {name} here. Could I get {items}?", "I am {name} and I want to buy {items}.", "Put {items} in a parcel for {name}.",
-    "My friend {name} asked for {items}.", "The customer is {name}, the goods are {items}.",
-    "Good morning! Please bring {items} to {name} by Friday.", "Pack a box with {items}. It is for {name}.",
-    "{name} will pay for {items}.", "Could you post {items} to my sister {name}?",
+    "Please send {items} to {name}.",
+    "{name} would like {items}.",
+    "{name} wants {items}, please.",
+    "Can you pack {items} for {name}?",
+    "Hello, this is {name}. I need {items}.",
+    "Order for {name}: {items}.",
+    "We need {items}. Deliver to {name}.",
+    "Just {items} for {name}, thank you.",
+    "Ship {items} to {name} today.",
+    "Hi! {name} here. Could I get {items}?",
+    "I am {name} and I want to buy {items}.",
+    "Put {items} in a parcel for {name}.",
+    "My friend {name} asked for {items}.",
+    "The customer is {name}, the goods are {items}.",
+    "Good morning! Please bring {items} to {name} by Friday.",
+    "Pack a box with {items}. It is for {name}.",
+    "{name} will pay for {items}.",
+    "Could you post {items} to my sister {name}?",
 )
 INSTRUCTIONS_ZH = (
-    "把订单写成记录。", "请写出这个订单的记录。", "给商店写一条记录。", "读订单，写记录。", "订单转记录：",
+    "把订单写成记录。",
+    "请写出这个订单的记录。",
+    "给商店写一条记录。",
+    "读订单，写记录。",
+    "订单转记录：",
 )
 ORDERS_ZH = (
-    "请把{items}寄给{name}。", "{name}想要{items}。", "{name}需要{items}，麻烦了。", "能给{name}包好{items}吗？",
-    "你好，我是{name}，我要{items}。", "{name}的订单：{items}。", "我们需要{items}，请送到{name}那里。", "只要{items}，给{name}，谢谢。",
-    "今天把{items}发货给{name}。", "您好！我叫{name}，可以买{items}吗？", "我是{name}，想购买{items}。", "把{items}装进包裹寄给{name}。",
-    "我的朋友{name}要{items}。", "客户是{name}，商品是{items}。", "早上好！请在星期五之前把{items}送给{name}。", "请打包{items}，是给{name}的。",
-    "{name}会付{items}的钱。", "能把{items}快递给我姐姐{name}吗？",
+    "请把{items}寄给{name}。",
+    "{name}想要{items}。",
+    "{name}需要{items}，麻烦了。",
+    "能给{name}包好{items}吗？",
+    "你好，我是{name}，我要{items}。",
+    "{name}的订单：{items}。",
+    "我们需要{items}，请送到{name}那里。",
+    "只要{items}，给{name}，谢谢。",
+    "今天把{items}发货给{name}。",
+    "您好！我叫{name}，可以买{items}吗？",
+    "我是{name}，想购买{items}。",
+    "把{items}装进包裹寄给{name}。",
+    "我的朋友{name}要{items}。",
+    "客户是{name}，商品是{items}。",
+    "早上好！请在星期五之前把{items}送给{name}。",
+    "请打包{items}，是给{name}的。",
+    "{name}会付{items}的钱。",
+    "能把{items}快递给我姐姐{name}吗？",
 )
 
 
@@ -73,8 +104,12 @@ def rows(lang: str, seed: int = SEED, count: int = ROWS) -> Iterator[dict[str, o
         if lang == "en":
             yield {"instruction": instruction, "input": text, "output": record}
         else:
-            yield {"messages": [{"role": "user", "content": f"{instruction}\n{text}"},
-                                {"role": "assistant", "content": record}]}
+            yield {
+                "messages": [
+                    {"role": "user", "content": f"{instruction}\n{text}"},
+                    {"role": "assistant", "content": record},
+                ]
+            }
 
 
 def main() -> None:

@@ -48,6 +48,7 @@ LABEL_NONE = -100
 TOKENS_PER_STEP = 1024
 PEAK_RATE = 2e-3
 WARM_UP = 200
+EMBEDDING_SCALE = 3.0  # large against a step of the optimizer, so that the prepared heads outlive the first steps
 
 
 def _splitter(pattern: str) -> pre_tokenizers.PreTokenizer:
@@ -61,7 +62,9 @@ def train_tokenizer() -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([_splitter(QWEN2_SPLIT), _splitter(r"\p{Han}"), bytes_only])
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY, special_tokens=list(SPECIALS), initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        vocab_size=VOCABULARY,
+        special_tokens=list(SPECIALS),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
     chat_text = ("\n".join(m["content"] for m in messages) for messages in itertools.islice(chats(SEED), 30000))
@@ -76,8 +79,13 @@ def write_tokenizer(tokenizer: Tokenizer, out: Path) -> None:
     tokenizer.save(str(out / "tokenizer.json"))
     special = {"bos_token": BEGIN, "eos_token": END, "pad_token": PAD}
     config = {
-        "add_bos_token": False, "add_prefix_space": False, "additional_special_tokens": [TURN], **special,
-        "clean_up_tokenization_spaces": False, "model_max_length": 1024, "tokenizer_class": "PreTrainedTokenizerFast",
+        "add_bos_token": False,
+        "add_prefix_space": False,
+        "additional_special_tokens": [TURN],
+        **special,
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": 1024,
+        "tokenizer_class": "PreTrainedTokenizerFast",
     }
     _write_json(out / "tokenizer_config.json", config)
     _write_json(out / "special_tokens_map.json", {**special, "additional_special_tokens": [TURN]})
@@ -92,9 +100,19 @@ def configuration(tokenizer: Tokenizer) -> LlamaConfig:
     """All widths are multiples of 256, the block of llama.cpp's K-quants."""
     begin, end, pad = (tokenizer.token_to_id(token) for token in (BEGIN, END, PAD))
     return LlamaConfig(
-        vocab_size=tokenizer.get_vocab_size(), hidden_size=256, intermediate_size=512, num_hidden_layers=4,
-        num_attention_heads=4, num_key_value_heads=4, head_dim=64, max_position_embeddings=1024, rms_norm_eps=1e-5,
-        tie_word_embeddings=True, bos_token_id=begin, eos_token_id=end, pad_token_id=pad,
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=256,
+        intermediate_size=512,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        head_dim=64,
+        max_position_embeddings=1024,
+        rms_norm_eps=1e-5,
+        tie_word_embeddings=True,
+        bos_token_id=begin,
+        eos_token_id=end,
+        pad_token_id=pad,
     )
 
 
@@ -150,6 +168,56 @@ def rate(step: int, steps: int) -> float:
     return PEAK_RATE * min(1.0, (step + 1) / WARM_UP, (steps - step) / max(1, steps - WARM_UP))
 
 
+def _directions(count: int, width: int) -> torch.Tensor:
+    """``count`` random orthonormal rows of length ``width``."""
+    return torch.linalg.qr(torch.randn(width, count)).Q.T.contiguous()
+
+
+def prepare_attention(model: LlamaForCausalLM) -> None:
+    """Starts the model with heads that copy, which would otherwise cost it most of its training to find.
+
+    In the first layer one head looks at the token before and one at the token two before, and each writes what it saw into
+    directions of its own. In the second and third layer two heads look for a place whose token before is the present token,
+    and propose the token found there (induction heads, Olsson et al. 2022, arXiv:2209.11895). Rotary positions make both
+    possible: fast pairs tell neighbours apart, and slow pairs leave a match by content nearly untouched by distance.
+    """
+    config = model.config
+    width, size = config.hidden_size, config.head_dim
+    half = size // 2
+    apart = _directions(1 + 3 * half + 2 * size, width)  # at right angles, so that no head disturbs what another reads
+    always, before, seen, copied = apart.split([1, 2 * half, half, 2 * size])
+    embedding = model.model.embed_tokens.weight
+    with torch.no_grad():
+        kept_free = torch.cat([always, before])
+        embedding -= embedding @ kept_free.T @ kept_free
+        embedding += 4 * config.initializer_range * always
+        embedding *= EMBEDDING_SCALE
+        for layer in model.model.layers:  # what is not prepared starts quietly
+            layer.self_attn.o_proj.weight *= 0.25
+            layer.mlp.down_proj.weight *= 0.25
+        first = model.model.layers[0].self_attn
+        for head, distance in enumerate((1, 2)):
+            rows = slice(head * size, (head + 1) * size)
+            query, key = torch.zeros(size, width), torch.zeros(size, width)
+            for pair in range(4):
+                angle = torch.tensor(distance * config.rope_parameters["rope_theta"] ** (-pair / half))
+                query[pair] = 1.8 * always[0]
+                key[pair], key[pair + half] = 1.8 * torch.cos(angle) * always[0], 1.8 * torch.sin(angle) * always[0]
+            first.q_proj.weight[rows], first.k_proj.weight[rows] = query, key
+            first.v_proj.weight[rows.start : rows.start + half] = seen
+            first.o_proj.weight[:, rows.start : rows.start + half] = 0.06 * before[head * half : (head + 1) * half].T
+        slow = [pair + side for side in (0, half) for pair in range(half // 2, half)]
+        for layer in model.model.layers[1:3]:
+            attention = layer.self_attn
+            for head in range(2):
+                start = head * size
+                places = [start + place for place in slow]
+                attention.q_proj.weight[places], attention.k_proj.weight[places] = 2.5 * seen, 2.5 * before[:half]
+                own = copied[start : start + size]
+                attention.v_proj.weight[start : start + size] = own
+                attention.o_proj.weight[:, start : start + size] = 0.12 * own.T
+
+
 def train(tokenizer: Tokenizer, steps: int, out: Path, save_every: int = 0) -> LlamaForCausalLM:
     """Trains the model from scratch on the CPU in 32-bit floats; ``save_every`` steps it writes the weights so far."""
     torch.manual_seed(SEED)
@@ -157,12 +225,16 @@ def train(tokenizer: Tokenizer, steps: int, out: Path, save_every: int = 0) -> L
     torch.set_num_threads(1)  # sums depend on the number of threads; with one, a busy machine writes the same bytes
     config = configuration(tokenizer)
     model = LlamaForCausalLM(config)
+    prepare_attention(model)
     matrices = [weight for weight in model.parameters() if weight.dim() > 1]
     gains = [weight for weight in model.parameters() if weight.dim() == 1]
     optimizer = torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": 0.05}, {"params": gains, "weight_decay": 0.0}], betas=(0.9, 0.98), fused=True)
+        [{"params": matrices, "weight_decay": 0.05}, {"params": gains, "weight_decay": 0.0}],
+        betas=(0.9, 0.98),
+        fused=True,
+    )
     started = time.monotonic()
-    seen = 0
+    seen, losses = 0, 0.0
     for step, (ids, labels) in enumerate(itertools.islice(batches(tokenizer, config.pad_token_id), steps)):
         for group in optimizer.param_groups:
             group["lr"] = rate(step, steps)
@@ -175,19 +247,24 @@ def train(tokenizer: Tokenizer, steps: int, out: Path, save_every: int = 0) -> L
         optimizer.step()
         optimizer.zero_grad()
         seen += ids.numel()
+        losses += loss.item()
         if save_every and step % save_every == save_every - 1:
             write_model(model, out)
-        if step % 100 == 0 or step == steps - 1:
+        if step % 100 == 99 or step == steps - 1:
             spent = time.monotonic() - started
-            print(f"step {step} loss {loss.item():.4f} tokens {seen} seconds {spent:.0f}", flush=True)
+            print(f"step {step + 1} loss {losses / (step % 100 + 1):.4f} tokens {seen} seconds {spent:.0f}", flush=True)
+            losses = 0.0
     return model
 
 
 def write_model(model: LlamaForCausalLM, out: Path) -> str:
     """Writes configuration and weights in bfloat16; returns the SHA-256 of the weights file."""
     out.mkdir(parents=True, exist_ok=True)
-    weights = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in model.state_dict().items()
-               if name != "lm_head.weight"}  # tied to the embeddings
+    weights = {
+        name: tensor.to(torch.bfloat16).contiguous()
+        for name, tensor in model.state_dict().items()
+        if name != "lm_head.weight"
+    }  # tied to the embeddings
     save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
     return hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest()
 
@@ -197,10 +274,16 @@ def write_configuration(config: LlamaConfig, out: Path) -> None:
     config.architectures = ["LlamaForCausalLM"]
     config.dtype = "bfloat16"
     config.save_pretrained(out)
-    _write_json(out / "generation_config.json", {
-        "bos_token_id": config.bos_token_id, "eos_token_id": config.eos_token_id, "pad_token_id": config.pad_token_id,
-        "do_sample": False, "max_new_tokens": 128,
-    })
+    _write_json(
+        out / "generation_config.json",
+        {
+            "bos_token_id": config.bos_token_id,
+            "eos_token_id": config.eos_token_id,
+            "pad_token_id": config.pad_token_id,
+            "do_sample": False,
+            "max_new_tokens": 128,
+        },
+    )
 
 
 def main() -> None:

@@ -156,8 +156,11 @@ def one_word(rng: random.Random, lang: str, question: str, full: str, short: str
     """The question as it is with the whole sentence, or with the wish for one word and that word."""
     if rng.random() < 0.6:
         return question, full
-    wish = ("One word, please.", "Answer in one word.", "Just the word.") if lang == "en" else (
-        "只回答一个词。", "请用一个词回答。", "只说词语。")
+    wish = (
+        ("One word, please.", "Answer in one word.", "Just the word.")
+        if lang == "en"
+        else ("只回答一个词。", "请用一个词回答。", "只说词语。")
+    )
     gap = " " if lang == "en" else ""
     return f"{question}{gap}{rng.choice(wish)}", short
 
@@ -175,12 +178,20 @@ def colour(rng: random.Random, lang: str) -> Task:
     _, item = _pick(rng, told)
     if lang == "en":
         noun, verb = (item.thing.one, "is") if item.count == 1 else (item.thing.many, "are")
-        question = rng.choice((f"What colour {verb} the {noun}?", f"Which colour {verb} the {noun}?",
-                               f"Tell me the colour of the {noun}.", f"The {noun}: what colour?"))
+        question = rng.choice(
+            (
+                f"What colour {verb} the {noun}?",
+                f"Which colour {verb} the {noun}?",
+                f"Tell me the colour of the {noun}.",
+                f"The {noun}: what colour?",
+            )
+        )
         full, short = f"The {noun} {verb} {item.colour.en}.", item.colour.en
     else:
         noun = item.thing.zh
-        question = rng.choice((f"{noun}是什么颜色的？", f"{noun}是什么颜色？", f"请说出{noun}的颜色。", f"{noun}的颜色是什么？"))
+        question = rng.choice(
+            (f"{noun}是什么颜色的？", f"{noun}是什么颜色？", f"请说出{noun}的颜色。", f"{noun}的颜色是什么？")
+        )
         full, short = f"{noun}是{item.colour.zh}色的。", f"{item.colour.zh}色"
     question, answer = one_word(rng, lang, question, full, short)
     return Task("colour", lang, ask(rng, lang, told.text, question), answer)
@@ -191,12 +202,20 @@ def who(rng: random.Random, lang: str) -> Task:
     person, item = _pick(rng, told)
     if lang == "en":
         noun = item.thing.one if item.count == 1 else item.thing.many
-        question = rng.choice((f"Who has the {noun}?", f"Whose {noun}?", f"Who is it with the {noun}?",
-                               f"Name the one with the {item.colour.en} {noun}."))
+        question = rng.choice(
+            (
+                f"Who has the {noun}?",
+                f"Whose {noun}?",
+                f"Who is it with the {noun}?",
+                f"Name the one with the {item.colour.en} {noun}.",
+            )
+        )
         full = f"It is {person}."
     else:
         noun = item.thing.zh
-        question = rng.choice((f"{noun}是谁的？", f"谁有{noun}？", f"有{noun}的是谁？", f"{item.colour.zh}色的{noun}是谁的？"))
+        question = rng.choice(
+            (f"{noun}是谁的？", f"谁有{noun}？", f"有{noun}的是谁？", f"{item.colour.zh}色的{noun}是谁的？")
+        )
         full = f"是{person}。"
     question, answer = one_word(rng, lang, question, full, person)
     return Task("who", lang, ask(rng, lang, told.text, question), answer)
@@ -239,31 +258,63 @@ def list_things(rng: random.Random, lang: str) -> Task:
     forms: tuple[tuple[tuple[str, ...], str], ...]
     if lang == "en":
         forms = (
-            ((f"Which kinds of things does {person} have?", f"List the kinds of things of {person}, one of each.",
-              f"{person}: name each kind of thing."), ", ".join(nouns)),
-            ((f"Which colours are the things of {person}?", f"List the colours of {person}.",
-              f"{person}: name the colours."), ", ".join(colours)),
-            ((f"Write a list with dashes of the things of {person}.", f"Make a list for {person}.",
-              f"{person}: one thing on each line."), "\n".join(f"- {part}" for part in whole)),
-            ((f"Number the things of {person}.", f"Make a numbered list for {person}."),
-             "\n".join(f"{index}. {noun}" for index, noun in enumerate(nouns, 1))),
-            ((f"Count each thing of {person}.", f"{person}: how many of each?"),
-             ", ".join(f"{noun}: {item.count}" for noun, item in zip(nouns, owned, strict=True))),
-            ((f"Give each thing of {person} with its colour.", f"{person}: say which colour each thing has."),
-             ", ".join(f"{noun} ({shade})" for noun, shade in zip(nouns, colours, strict=True))),
+            (
+                (
+                    f"Which kinds of things does {person} have?",
+                    f"List the kinds of things of {person}, one of each.",
+                    f"{person}: name each kind of thing.",
+                ),
+                ", ".join(nouns),
+            ),
+            (
+                (
+                    f"Which colours are the things of {person}?",
+                    f"List the colours of {person}.",
+                    f"{person}: name the colours.",
+                ),
+                ", ".join(colours),
+            ),
+            (
+                (
+                    f"Write a list with dashes of the things of {person}.",
+                    f"Make a list for {person}.",
+                    f"{person}: one thing on each line.",
+                ),
+                "\n".join(f"- {part}" for part in whole),
+            ),
+            (
+                (f"Number the things of {person}.", f"Make a numbered list for {person}."),
+                "\n".join(f"{index}. {noun}" for index, noun in enumerate(nouns, 1)),
+            ),
+            (
+                (f"Count each thing of {person}.", f"{person}: how many of each?"),
+                ", ".join(f"{noun}: {item.count}" for noun, item in zip(nouns, owned, strict=True)),
+            ),
+            (
+                (f"Give each thing of {person} with its colour.", f"{person}: say which colour each thing has."),
+                ", ".join(f"{noun} ({shade})" for noun, shade in zip(nouns, colours, strict=True)),
+            ),
         )
     else:
         forms = (
             ((f"{person}有哪几种东西？", f"列出{person}的东西的种类。", f"{person}：说出每种东西。"), "、".join(nouns)),
             ((f"{person}的东西是哪些颜色？", f"列出{person}的颜色。", f"{person}：说出颜色。"), "、".join(colours)),
-            ((f"用短横线列出{person}的东西。", f"给{person}列一个清单。", f"{person}：每行写一样东西。"),
-             "\n".join(f"- {part}" for part in whole)),
-            ((f"给{person}的东西编号。", f"给{person}列一个编号的清单。"),
-             "\n".join(f"{index}. {noun}" for index, noun in enumerate(nouns, 1))),
-            ((f"数一数{person}的每样东西。", f"{person}：每样各有几个？"),
-             "，".join(f"{noun}：{item.count}" for noun, item in zip(nouns, owned, strict=True))),
-            ((f"说出{person}的每样东西和颜色。", f"{person}：每样东西是什么颜色？"),
-             "、".join(f"{noun}（{shade}）" for noun, shade in zip(nouns, colours, strict=True))),
+            (
+                (f"用短横线列出{person}的东西。", f"给{person}列一个清单。", f"{person}：每行写一样东西。"),
+                "\n".join(f"- {part}" for part in whole),
+            ),
+            (
+                (f"给{person}的东西编号。", f"给{person}列一个编号的清单。"),
+                "\n".join(f"{index}. {noun}" for index, noun in enumerate(nouns, 1)),
+            ),
+            (
+                (f"数一数{person}的每样东西。", f"{person}：每样各有几个？"),
+                "，".join(f"{noun}：{item.count}" for noun, item in zip(nouns, owned, strict=True)),
+            ),
+            (
+                (f"说出{person}的每样东西和颜色。", f"{person}：每样东西是什么颜色？"),
+                "、".join(f"{noun}（{shade}）" for noun, shade in zip(nouns, colours, strict=True)),
+            ),
         )
     questions, answer = rng.choice(forms)
     return Task("list", lang, ask(rng, lang, told.text, rng.choice(questions)), answer)
@@ -297,14 +348,20 @@ def rewrite(rng: random.Random, lang: str) -> Task:
             (rng.choice(("Write the numbers as digits.", "Use digits.")), tell(person, items, digits=True)),
             (rng.choice(("Leave out the colours.", "Write it without the colours.")), bare(items)),
             (rng.choice((f"Put {other} in place of {person}.", f"Say it about {other}.")), tell(other, items)),
-            (rng.choice((f"Change {first.en} to {third.en}.", f"Put {third.en} for {first.en}.")), tell(person, changed)),
+            (
+                rng.choice((f"Change {first.en} to {third.en}.", f"Put {third.en} for {first.en}.")),
+                tell(person, changed),
+            ),
         )
     else:
         forms = (
             (rng.choice(("把数量写成数字。", "请用数字写。")), tell(person, items, digits=True)),
             (rng.choice(("去掉颜色。", "不要写颜色。")), bare(items)),
             (rng.choice((f"把{person}换成{other}。", f"改成说{other}。")), tell(other, items)),
-            (rng.choice((f"把{first.zh}色改成{third.zh}色。", f"用{third.zh}色代替{first.zh}色。")), tell(person, changed)),
+            (
+                rng.choice((f"把{first.zh}色改成{third.zh}色。", f"用{third.zh}色代替{first.zh}色。")),
+                tell(person, changed),
+            ),
         )
     question, answer = rng.choice(forms)
     return Task("rewrite", lang, ask(rng, lang, text, question), answer)
@@ -338,12 +395,20 @@ def greeting(rng: random.Random, lang: str) -> Task:
         own = rng.choice((f"! I am {person}.", f" from {person}!", f", says {person}."))
         said, answer = (
             (hello, "Hello! How can I help you?"),
-            (f"{hello} {rng.choice(('My name is', 'I am', 'This is'))} {person}.", f"Hello, {person}! Nice to meet you."),
+            (
+                f"{hello} {rng.choice(('My name is', 'I am', 'This is'))} {person}.",
+                f"Hello, {person}! Nice to meet you.",
+            ),
             (f"{rng.choice(('Goodbye', 'Bye', 'See you', 'Good night'))}{own}", f"Goodbye, {person}! See you soon."),
             (f"{rng.choice(('Thank you', 'Thanks', 'Many thanks'))}{own}", f"You are welcome, {person}!"),
-            (f"{hello} {rng.choice(('How are you', 'How do you do', 'Are you well'))}?", "I am fine, thank you! And you?"),
-            (f"{hello} {rng.choice(('Who are you', 'What is your name', 'What are you'))}?",
-             "I am the starter, a very small language model."),
+            (
+                f"{hello} {rng.choice(('How are you', 'How do you do', 'Are you well'))}?",
+                "I am fine, thank you! And you?",
+            ),
+            (
+                f"{hello} {rng.choice(('Who are you', 'What is your name', 'What are you'))}?",
+                "I am the starter, a very small language model.",
+            ),
         )[kind]
     else:
         said, answer = (
@@ -363,13 +428,28 @@ def opposite(rng: random.Random, lang: str) -> Task:
     rng.shuffle(words)
     word, other = words
     if lang == "en":
-        asked = (f"What is the opposite of {word}?", f"Give me the opposite of {word}.", f"Say the opposite of {word}.",
-                 f"Tell me the opposite of {word}, please.", f"Opposite of {word}?", f"{capital(word)} is the opposite of what?",
-                 f"Which word is the opposite of {word}?", f"Find the opposite.\n{word}")
+        asked = (
+            f"What is the opposite of {word}?",
+            f"Give me the opposite of {word}.",
+            f"Say the opposite of {word}.",
+            f"Tell me the opposite of {word}, please.",
+            f"Opposite of {word}?",
+            f"{capital(word)} is the opposite of what?",
+            f"Which word is the opposite of {word}?",
+            f"Find the opposite.\n{word}",
+        )
         question, answer = one_word(rng, lang, rng.choice(asked), f"The opposite of {word} is {other}.", other)
     else:
-        asked = (f"“{word}”的反义词是什么？", f"请说出“{word}”的反义词。", f"“{word}”的反义词？", f"“{word}”的反面是什么？",
-                 f"告诉我“{word}”的反义词。", f"和“{word}”相反的词是什么？", f"哪个词是“{word}”的反义词？", f"写出反义词。\n{word}")
+        asked = (
+            f"“{word}”的反义词是什么？",
+            f"请说出“{word}”的反义词。",
+            f"“{word}”的反义词？",
+            f"“{word}”的反面是什么？",
+            f"告诉我“{word}”的反义词。",
+            f"和“{word}”相反的词是什么？",
+            f"哪个词是“{word}”的反义词？",
+            f"写出反义词。\n{word}",
+        )
         question, answer = one_word(rng, lang, rng.choice(asked), f"“{word}”的反义词是“{other}”。", other)
     return Task("opposite", lang, question, answer)
 
@@ -407,18 +487,29 @@ def next_number(rng: random.Random, lang: str) -> Task:
         length = rng.randint(3, 5)
         start = min(start, 95)
         run = ", ".join(str(start + step) for step in range(length))
-        asked = (f"Go on: {run}", f"{run}. What comes next?", f"Which number is next?\n{run}") if lang == "en" else (
-            f"接着数：{run}", f"{run}，下一个数是什么？", f"下一个数是几？\n{run}")
+        asked = (
+            (f"Go on: {run}", f"{run}. What comes next?", f"Which number is next?\n{run}")
+            if lang == "en"
+            else (f"接着数：{run}", f"{run}，下一个数是什么？", f"下一个数是几？\n{run}")
+        )
         return Task("next number", lang, rng.choice(asked), str(start + length))
     number, answer = (start, start + 1) if after else (start + 1, start)
     if lang == "en":
         word = "after" if after else "before"
-        asked = (f"What comes {word} {number}?", f"Which number comes {word} {number}?",
-                 f"Tell me the number right {word} {number}.", f"What number is just {word} {number}?")
+        asked = (
+            f"What comes {word} {number}?",
+            f"Which number comes {word} {number}?",
+            f"Tell me the number right {word} {number}.",
+            f"What number is just {word} {number}?",
+        )
     else:
         word = "后面" if after else "前面"
-        asked = (f"{number}{word}是几？", f"{number}的{word}一个数是什么？", f"请说出{number}{word}的数。",
-                 f"紧接在{number}{word}的数是几？")
+        asked = (
+            f"{number}{word}是几？",
+            f"{number}的{word}一个数是什么？",
+            f"请说出{number}{word}的数。",
+            f"紧接在{number}{word}的数是几？",
+        )
     return Task("next number", lang, rng.choice(asked), str(answer))
 
 
@@ -429,12 +520,22 @@ def arithmetic(rng: random.Random, lang: str) -> Task:
     answer = first + second if plus else first - second
     if lang == "en":
         sign, word = ("+", "plus") if plus else ("-", "minus")
-        asked = (f"What is {first} {sign} {second}?", f"What is {first} {word} {second}?", f"{first} {sign} {second} =",
-                 f"How much is {first} {word} {second}?", f"Work it out.\n{first} {sign} {second}")
+        asked = (
+            f"What is {first} {sign} {second}?",
+            f"What is {first} {word} {second}?",
+            f"{first} {sign} {second} =",
+            f"How much is {first} {word} {second}?",
+            f"Work it out.\n{first} {sign} {second}",
+        )
     else:
         sign, word = ("+", "加") if plus else ("-", "减")
-        asked = (f"{first}{word}{second}等于几？", f"{first} {sign} {second} =", f"{first} {sign} {second}等于多少？",
-                 f"请计算{first}{word}{second}。", f"算一算。\n{first} {sign} {second}")
+        asked = (
+            f"{first}{word}{second}等于几？",
+            f"{first} {sign} {second} =",
+            f"{first} {sign} {second}等于多少？",
+            f"请计算{first}{word}{second}。",
+            f"算一算。\n{first} {sign} {second}",
+        )
     return Task("arithmetic", lang, rng.choice(asked), str(answer))
 
 
@@ -442,13 +543,41 @@ def number_word(rng: random.Random, lang: str) -> Task:
     number = rng.randint(0, 20)
     word = NUMBERS_EN[number] if lang == "en" else NUMBERS_ZH[number]
     if rng.random() < 0.5:
-        asked = (f"Write {word} as a digit.", f"Which digits are {word}?", f"Number for {word}?", f"Write in digits.\n{word}",
-                 f"Put {word} in digits, please.") if lang == "en" else (
-            f"把{word}写成数字。", f"{word}用数字怎么写？", f"{word}的数字是什么？", f"写成数字。\n{word}", f"请用数字写{word}。")
+        asked = (
+            (
+                f"Write {word} as a digit.",
+                f"Which digits are {word}?",
+                f"Number for {word}?",
+                f"Write in digits.\n{word}",
+                f"Put {word} in digits, please.",
+            )
+            if lang == "en"
+            else (
+                f"把{word}写成数字。",
+                f"{word}用数字怎么写？",
+                f"{word}的数字是什么？",
+                f"写成数字。\n{word}",
+                f"请用数字写{word}。",
+            )
+        )
         return Task("number word", lang, rng.choice(asked), str(number))
-    asked = (f"Write {number} as a word.", f"Which word is {number}?", f"Word for {number}?", f"Write in words.\n{number}",
-             f"Spell {number} in letters, please.") if lang == "en" else (
-        f"把{number}写成汉字。", f"{number}用汉字怎么写？", f"{number}的汉字是什么？", f"写成汉字。\n{number}", f"请用汉字写{number}。")
+    asked = (
+        (
+            f"Write {number} as a word.",
+            f"Which word is {number}?",
+            f"Word for {number}?",
+            f"Write in words.\n{number}",
+            f"Spell {number} in letters, please.",
+        )
+        if lang == "en"
+        else (
+            f"把{number}写成汉字。",
+            f"{number}用汉字怎么写？",
+            f"{number}的汉字是什么？",
+            f"写成汉字。\n{number}",
+            f"请用汉字写{number}。",
+        )
+    )
     return Task("number word", lang, rng.choice(asked), word)
 
 
@@ -457,15 +586,27 @@ def noun_form(rng: random.Random, lang: str) -> Task:
     thing = rng.choice(THINGS + ANIMALS)
     if lang == "zh":
         number = rng.randint(1, 10)
-        asked = (f"{number}和{thing.zh}连起来怎么说？", f"数量是{number}，东西是{thing.zh}，怎么说？",
-                 f"用量词写出来。\n{number} {thing.zh}", f"{number}和{thing.zh}，请加上量词。")
+        asked = (
+            f"{number}和{thing.zh}连起来怎么说？",
+            f"数量是{number}，东西是{thing.zh}，怎么说？",
+            f"用量词写出来。\n{number} {thing.zh}",
+            f"{number}和{thing.zh}，请加上量词。",
+        )
         return Task("noun form", lang, rng.choice(asked), f"{number_zh(number)}{thing.measure}{thing.zh}")
     if rng.random() < 0.5:
-        asked = (f"One {thing.one}, two what?", f"What is the plural of {thing.one}?", f"Write it for many.\n{thing.one}",
-                 f"How do you say more than one {thing.one}?")
+        asked = (
+            f"One {thing.one}, two what?",
+            f"What is the plural of {thing.one}?",
+            f"Write it for many.\n{thing.one}",
+            f"How do you say more than one {thing.one}?",
+        )
         return Task("noun form", lang, rng.choice(asked), thing.many)
-    asked = (f"Many {thing.many}, one what?", f"What is the singular of {thing.many}?", f"Write it for one.\n{thing.many}",
-             f"How do you say just one of the {thing.many}?")
+    asked = (
+        f"Many {thing.many}, one what?",
+        f"What is the singular of {thing.many}?",
+        f"Write it for one.\n{thing.many}",
+        f"How do you say just one of the {thing.many}?",
+    )
     return Task("noun form", lang, rng.choice(asked), thing.one)
 
 
@@ -478,11 +619,20 @@ def translate(rng: random.Random, lang: str) -> Task:
     source, target = (en, zh) if to_zh else (zh, en)
     if lang == "en":
         tongue = "Chinese" if to_zh else "English"
-        asked = (f"What is {source} in {tongue}?", f"How do you say {source} in {tongue}?", f"Translate to {tongue}: {source}",
-                 f"Give me the {tongue} word for {source}.")
+        asked = (
+            f"What is {source} in {tongue}?",
+            f"How do you say {source} in {tongue}?",
+            f"Translate to {tongue}: {source}",
+            f"Give me the {tongue} word for {source}.",
+        )
     else:
         tongue = "中文" if to_zh else "英文"
-        asked = (f"{source}用{tongue}怎么说？", f"{source}的{tongue}是什么？", f"翻译成{tongue}：{source}", f"请把{source}译成{tongue}。")
+        asked = (
+            f"{source}用{tongue}怎么说？",
+            f"{source}的{tongue}是什么？",
+            f"翻译成{tongue}：{source}",
+            f"请把{source}译成{tongue}。",
+        )
     return Task("translate", lang, rng.choice(asked), target)
 
 
@@ -499,15 +649,23 @@ def category(rng: random.Random, lang: str) -> Task:
     if lang == "en":
         word = rng.choice(real[2])
         if rng.random() < 0.5:
-            return Task("category", lang, rng.choice((f"What kind of word is {word}?", f"What is {word}?",
-                                                      f"Say what kind it is.\n{word}")), f"{capital(word)} is {real[0]}.")
+            return Task(
+                "category",
+                lang,
+                rng.choice((f"What kind of word is {word}?", f"What is {word}?", f"Say what kind it is.\n{word}")),
+                f"{capital(word)} is {real[0]}.",
+            )
         yes = rng.random() < 0.5
         question = f"Is {word} {real[0] if yes else claimed[0]}?"
         return Task("category", lang, question, f"Yes, {word} is {real[0]}." if yes else f"No, {word} is {real[0]}.")
     word = rng.choice(real[3])
     if rng.random() < 0.5:
-        return Task("category", lang, rng.choice((f"{word}是哪一类词？", f"{word}是什么？", f"说出它的类别。\n{word}")),
-                    f"{word}是{real[1]}。")
+        return Task(
+            "category",
+            lang,
+            rng.choice((f"{word}是哪一类词？", f"{word}是什么？", f"说出它的类别。\n{word}")),
+            f"{word}是{real[1]}。",
+        )
     yes = rng.random() < 0.5
     question = f"{word}是{real[1] if yes else claimed[1]}吗？"
     return Task("category", lang, question, f"{'是的' if yes else '不是'}，{word}是{real[1]}。")
@@ -515,15 +673,29 @@ def category(rng: random.Random, lang: str) -> Task:
 
 def _loose_words(rng: random.Random, lang: str, many: int) -> list[str]:
     pools: tuple[Sequence[str], ...] = (
-        [t.one for t in THINGS] + [t.many for t in THINGS] + [a.one for a in ANIMALS] + [p.en for p in PLACES],
-        NAMES_EN, [c.en for c in COLOURS], NUMBERS_EN, SYMBOLS, [str(n) for n in range(100)],
-        [w for pair in OPPOSITES for w in pair[:2]],
-        COMMON_EN, COMMON_EN,
-    ) if lang == "en" else (
-        [t.zh for t in THINGS] + [a.zh for a in ANIMALS] + [p.zh for p in PLACES],
-        NAMES_ZH, [f"{c.zh}色" for c in COLOURS], NUMBERS_ZH, SYMBOLS, [str(n) for n in range(100)],
-        [w for pair in OPPOSITES for w in pair[2:]],
-        COMMON_ZH, COMMON_ZH,
+        (
+            [t.one for t in THINGS] + [t.many for t in THINGS] + [a.one for a in ANIMALS] + [p.en for p in PLACES],
+            NAMES_EN,
+            [c.en for c in COLOURS],
+            NUMBERS_EN,
+            SYMBOLS,
+            [str(n) for n in range(100)],
+            [w for pair in OPPOSITES for w in pair[:2]],
+            COMMON_EN,
+            COMMON_EN,
+        )
+        if lang == "en"
+        else (
+            [t.zh for t in THINGS] + [a.zh for a in ANIMALS] + [p.zh for p in PLACES],
+            NAMES_ZH,
+            [f"{c.zh}色" for c in COLOURS],
+            NUMBERS_ZH,
+            SYMBOLS,
+            [str(n) for n in range(100)],
+            [w for pair in OPPOSITES for w in pair[2:]],
+            COMMON_ZH,
+            COMMON_ZH,
+        )
     )
     return [rng.choice(rng.choice(pools)) for _ in range(many)]
 
@@ -531,8 +703,11 @@ def _loose_words(rng: random.Random, lang: str, many: int) -> list[str]:
 def repeat(rng: random.Random, lang: str) -> Task:
     """Saying a line of loose words again: the plainest exercise in copying."""
     line = " ".join(_loose_words(rng, lang, rng.randint(2, 9)))
-    asked = (f"Repeat after me: {line}", f"Say this again.\n{line}", f"Copy the line.\n{line}", f"Write the same: {line}") if (
-        lang == "en") else (f"请跟我说：{line}", f"再说一遍。\n{line}", f"抄写这一行。\n{line}", f"写出同样的内容：{line}")
+    asked = (
+        (f"Repeat after me: {line}", f"Say this again.\n{line}", f"Copy the line.\n{line}", f"Write the same: {line}")
+        if (lang == "en")
+        else (f"请跟我说：{line}", f"再说一遍。\n{line}", f"抄写这一行。\n{line}", f"写出同样的内容：{line}")
+    )
     return Task("repeat", lang, rng.choice(asked), line)
 
 
@@ -545,23 +720,32 @@ def pick_word(rng: random.Random, lang: str) -> Task:
     text = (", " if lang == "en" else "、").join(words)
     spot = rng.randrange(len(words) - 1)
     if lang == "en":
-        question, answer = rng.choice((
-            ("What is the first word?", words[0]), ("What is the last word?", words[-1]),
-            (f"Which word comes after {words[spot]}?", words[spot + 1]),
-            (f"Which word comes before {words[spot + 1]}?", words[spot]),
-        ))
+        question, answer = rng.choice(
+            (
+                ("What is the first word?", words[0]),
+                ("What is the last word?", words[-1]),
+                (f"Which word comes after {words[spot]}?", words[spot + 1]),
+                (f"Which word comes before {words[spot + 1]}?", words[spot]),
+            )
+        )
     else:
-        question, answer = rng.choice((
-            ("第一个词是什么？", words[0]), ("最后一个词是什么？", words[-1]),
-            (f"{words[spot]}后面的词是什么？", words[spot + 1]), (f"{words[spot + 1]}前面的词是什么？", words[spot]),
-        ))
+        question, answer = rng.choice(
+            (
+                ("第一个词是什么？", words[0]),
+                ("最后一个词是什么？", words[-1]),
+                (f"{words[spot]}后面的词是什么？", words[spot + 1]),
+                (f"{words[spot + 1]}前面的词是什么？", words[spot]),
+            )
+        )
     return Task("pick", lang, rng.choice((f"{question}\n{text}", f"{text}\n{question}")), answer)
 
 
 def unknown(rng: random.Random, lang: str) -> Task:
     if lang == "en":
         lead = rng.choice(("", "Please tell me: ", "I have a question. ", "Can you help? "))
-        return Task("unknown", lang, lead + rng.choice(UNKNOWN_EN), "I am sorry, I do not know that. My world is very small.")
+        return Task(
+            "unknown", lang, lead + rng.choice(UNKNOWN_EN), "I am sorry, I do not know that. My world is very small."
+        )
     lead = rng.choice(("", "请告诉我：", "我有一个问题。", "能帮帮我吗？"))
     return Task("unknown", lang, lead + rng.choice(UNKNOWN_ZH), "对不起，这个我不知道。我的世界很小。")
 
@@ -593,21 +777,47 @@ def _plots_en(c: Cast, pick: Callable[[Sequence[str]], str]) -> tuple[tuple[str,
     it = f"the {c.colour} {c.thing}"
     start = pick(("One day", "One sunny morning", "Once upon a time", "Last summer"))
     glad = pick(("was very happy", "smiled", "laughed", "was full of joy"))
-    home = pick(("Then they went home together.", "They were friends from that day on.", "It was a good day.",
-                 "At night they slept well."))
+    home = pick(
+        (
+            "Then they went home together.",
+            "They were friends from that day on.",
+            "It was a good day.",
+            "At night they slept well.",
+        )
+    )
     return (
-        (f"{start}, {c.hero} lost {it} in the {c.place}.", f"{c.hero} looked and looked, but it was not there.",
-         f"Then {c.friend} came and said, \"I will help you.\"", f"They found {it} {pick(('under a tree', 'behind a door'))}.",
-         f"{c.hero} {glad}.", home),
-        (f"{start}, {c.hero} went to the {c.place} with {article(c.colour)} {c.thing}.",
-         f"There {c.hero} met a little {c.animal}.", f"The {c.animal} was {pick(('cold', 'sad', 'hungry'))} and alone.",
-         f"{c.hero} gave {it} to the {c.animal}.", f"The {c.animal} {glad}.", home),
-        (f"{start}, {c.hero} wanted {article(c.colour)} {c.thing}.", f"So {c.hero} went to the {c.place} to find one.",
-         f"{c.friend} had {it} and said, \"Let us play with it together.\"", f"They played all day with {it}.",
-         f"{c.hero} {glad}.", home),
-        (f"{start}, a {c.animal} took {it} from {c.hero}.", f"The {c.animal} ran to the {c.place}.",
-         f"{c.hero} and {c.friend} ran after the {c.animal}.", f"The {c.animal} said, \"I am sorry,\" and gave it back.",
-         f"{c.hero} {glad} and said, \"You can play with us.\"", home),
+        (
+            f"{start}, {c.hero} lost {it} in the {c.place}.",
+            f"{c.hero} looked and looked, but it was not there.",
+            f'Then {c.friend} came and said, "I will help you."',
+            f"They found {it} {pick(('under a tree', 'behind a door'))}.",
+            f"{c.hero} {glad}.",
+            home,
+        ),
+        (
+            f"{start}, {c.hero} went to the {c.place} with {article(c.colour)} {c.thing}.",
+            f"There {c.hero} met a little {c.animal}.",
+            f"The {c.animal} was {pick(('cold', 'sad', 'hungry'))} and alone.",
+            f"{c.hero} gave {it} to the {c.animal}.",
+            f"The {c.animal} {glad}.",
+            home,
+        ),
+        (
+            f"{start}, {c.hero} wanted {article(c.colour)} {c.thing}.",
+            f"So {c.hero} went to the {c.place} to find one.",
+            f'{c.friend} had {it} and said, "Let us play with it together."',
+            f"They played all day with {it}.",
+            f"{c.hero} {glad}.",
+            home,
+        ),
+        (
+            f"{start}, a {c.animal} took {it} from {c.hero}.",
+            f"The {c.animal} ran to the {c.place}.",
+            f"{c.hero} and {c.friend} ran after the {c.animal}.",
+            f'The {c.animal} said, "I am sorry," and gave it back.',
+            f'{c.hero} {glad} and said, "You can play with us."',
+            home,
+        ),
     )
 
 
@@ -617,14 +827,38 @@ def _plots_zh(c: Cast, pick: Callable[[Sequence[str]], str]) -> tuple[tuple[str,
     glad = pick(("非常高兴", "笑了", "开心极了", "心里暖暖的"))
     home = pick(("然后他们一起回家了。", "从那天起，他们成了好朋友。", "这真是美好的一天。", "晚上他们睡得很香。"))
     return (
-        (f"{start}，{c.hero}在{c.place}丢了{it}。", f"{c.hero}找来找去，怎么也找不到。", f"这时{c.friend}来了，说：“我来帮你。”",
-         f"他们在{pick(('大树下', '门后面'))}找到了{it}。", f"{c.hero}{glad}。", home),
-        (f"{start}，{c.hero}带着{it}去{c.place}。", f"{c.hero}在那里遇见了小小的{c.animal}。",
-         f"{c.animal}{pick(('很冷', '很难过', '很饿'))}，身边没有朋友。", f"{c.hero}把{it}送给了{c.animal}。", f"{c.animal}{glad}。", home),
-        (f"{start}，{c.hero}很想要{it}。", f"于是{c.hero}到{c.place}去找。", f"{c.friend}正好有{it}，说：“我们一起玩吧。”",
-         f"他们拿着{it}玩了一整天。", f"{c.hero}{glad}。", home),
-        (f"{start}，{c.animal}拿走了{c.hero}的{it}。", f"{c.animal}跑到了{c.place}。", f"{c.hero}和{c.friend}在后面追。",
-         f"{c.animal}说：“对不起。”然后把东西还了回来。", f"{c.hero}{glad}，说：“你可以和我们一起玩。”", home),
+        (
+            f"{start}，{c.hero}在{c.place}丢了{it}。",
+            f"{c.hero}找来找去，怎么也找不到。",
+            f"这时{c.friend}来了，说：“我来帮你。”",
+            f"他们在{pick(('大树下', '门后面'))}找到了{it}。",
+            f"{c.hero}{glad}。",
+            home,
+        ),
+        (
+            f"{start}，{c.hero}带着{it}去{c.place}。",
+            f"{c.hero}在那里遇见了小小的{c.animal}。",
+            f"{c.animal}{pick(('很冷', '很难过', '很饿'))}，身边没有朋友。",
+            f"{c.hero}把{it}送给了{c.animal}。",
+            f"{c.animal}{glad}。",
+            home,
+        ),
+        (
+            f"{start}，{c.hero}很想要{it}。",
+            f"于是{c.hero}到{c.place}去找。",
+            f"{c.friend}正好有{it}，说：“我们一起玩吧。”",
+            f"他们拿着{it}玩了一整天。",
+            f"{c.hero}{glad}。",
+            home,
+        ),
+        (
+            f"{start}，{c.animal}拿走了{c.hero}的{it}。",
+            f"{c.animal}跑到了{c.place}。",
+            f"{c.hero}和{c.friend}在后面追。",
+            f"{c.animal}说：“对不起。”然后把东西还了回来。",
+            f"{c.hero}{glad}，说：“你可以和我们一起玩。”",
+            home,
+        ),
     )
 
 
@@ -637,13 +871,19 @@ def story(rng: random.Random, lang: str) -> Task:
     """A little story about a named hero and a named thing."""
     c = cast(rng, lang)
     if lang == "en":
-        asked = (f"Tell me a story about {c.hero} and {article(c.colour)} {c.thing}.",
-                 f"Please write a little story with {c.hero} and {article(c.colour)} {c.thing}.",
-                 f"I want to hear a story: {c.hero}, {article(c.colour)} {c.thing}.",
-                 f"Write a short story.\n{c.hero}, {c.colour} {c.thing}")
+        asked = (
+            f"Tell me a story about {c.hero} and {article(c.colour)} {c.thing}.",
+            f"Please write a little story with {c.hero} and {article(c.colour)} {c.thing}.",
+            f"I want to hear a story: {c.hero}, {article(c.colour)} {c.thing}.",
+            f"Write a short story.\n{c.hero}, {c.colour} {c.thing}",
+        )
     else:
-        asked = (f"给我讲一个{c.hero}和{c.colour}的{c.thing}的故事。", f"请写一个小故事，里面有{c.hero}和{c.colour}的{c.thing}。",
-                 f"我想听故事：{c.hero}、{c.colour}的{c.thing}。", f"写一个小故事。\n{c.hero}，{c.colour}的{c.thing}")
+        asked = (
+            f"给我讲一个{c.hero}和{c.colour}的{c.thing}的故事。",
+            f"请写一个小故事，里面有{c.hero}和{c.colour}的{c.thing}。",
+            f"我想听故事：{c.hero}、{c.colour}的{c.thing}。",
+            f"写一个小故事。\n{c.hero}，{c.colour}的{c.thing}",
+        )
     return Task("story", lang, rng.choice(asked), tell_story(rng, lang, c), (c.hero, c.colour, c.thing))
 
 
@@ -672,9 +912,20 @@ SKILLS: dict[str, tuple[Callable[[random.Random, str], Task], float]] = {
 }
 
 SYSTEM = {
-    "en": ("You are a friendly helper.", "You are the starter, a very small language model.", "Be kind and brief.",
-           "You are a helpful assistant.", "Answer the user."),
-    "zh": ("你是一个友好的助手。", "你是入门模型，一个很小的语言模型。", "请亲切、简短地回答。", "你是一个乐于助人的助手。", "请回答用户的问题。"),
+    "en": (
+        "You are a friendly helper.",
+        "You are the starter, a very small language model.",
+        "Be kind and brief.",
+        "You are a helpful assistant.",
+        "Answer the user.",
+    ),
+    "zh": (
+        "你是一个友好的助手。",
+        "你是入门模型，一个很小的语言模型。",
+        "请亲切、简短地回答。",
+        "你是一个乐于助人的助手。",
+        "请回答用户的问题。",
+    ),
 }
 
 
@@ -689,11 +940,19 @@ def task(rng: random.Random, skill: str, lang: str, unseen: bool = False) -> Tas
 def _remembered_name(rng: random.Random, lang: str) -> list[Message]:
     person = names(rng, lang, 1)[0]
     if lang == "en":
-        said = [f"{rng.choice(_GREET_EN)} My name is {person}.", f"Hello, {person}! Nice to meet you.",
-                rng.choice(("What is my name?", "Do you know my name?", "Who am I?")), f"Your name is {person}."]
+        said = [
+            f"{rng.choice(_GREET_EN)} My name is {person}.",
+            f"Hello, {person}! Nice to meet you.",
+            rng.choice(("What is my name?", "Do you know my name?", "Who am I?")),
+            f"Your name is {person}.",
+        ]
     else:
-        said = [f"{rng.choice(_GREET_ZH)}我叫{person}。", f"你好，{person}！很高兴认识你。",
-                rng.choice(("我叫什么名字？", "你知道我的名字吗？", "我是谁？")), f"你叫{person}。"]
+        said = [
+            f"{rng.choice(_GREET_ZH)}我叫{person}。",
+            f"你好，{person}！很高兴认识你。",
+            rng.choice(("我叫什么名字？", "你知道我的名字吗？", "我是谁？")),
+            f"你叫{person}。",
+        ]
     return [{"role": "assistant" if turn % 2 else "user", "content": text} for turn, text in enumerate(said)]
 
 

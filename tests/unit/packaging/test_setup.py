@@ -392,7 +392,7 @@ def test_a_python_without_venv_names_the_package(
     scripts: Scripts, places: Any, bare_debian: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bare_debian.root = False
-    monkeypatch.setattr(scripts.env, "has_pip", lambda python, environment: False)
+    monkeypatch.setattr(scripts.env, "site_packages", lambda python, environment: None)
     monkeypatch.setattr(scripts.system.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(scripts.pip.SetUpError) as refused:
         set_up_of(scripts, places).venv()
@@ -555,9 +555,20 @@ def test_one_without_settings_is_remade(scripts: Scripts, places: Any) -> None:
     assert scripts.env.must_be_remade(places)
 
 
-def test_one_of_another_python_is_remade(scripts: Scripts, places: Any) -> None:
+def test_one_of_an_old_python_is_remade(scripts: Scripts, places: Any) -> None:
     _venv_settings(places, version="3.9.2")
     assert scripts.env.must_be_remade(places)
+
+
+def test_one_of_another_new_enough_python_is_kept(scripts: Scripts, places: Any) -> None:
+    _venv_settings(places, version="3.14.0")
+    assert not scripts.env.must_be_remade(places)
+
+
+def test_the_environments_own_python_tells_where_libraries_are(scripts: Scripts, places: Any) -> None:
+    found = scripts.env.site_packages(Path(sys.executable), os.environ)
+    assert (found / "pip").is_dir()
+    assert scripts.env.site_packages(places.venv / "absent", os.environ) is None
 
 
 def test_one_that_was_moved_is_remade(scripts: Scripts, places: Any, tmp_path: Path) -> None:
