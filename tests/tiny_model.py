@@ -76,6 +76,7 @@ def write_preferences(path: Path, rows: int = 24) -> Path:
     with path.open("w", encoding="utf-8") as file:
         for n in range(rows):
             words = [WORDS[(n * 5 + i * 3) % len(WORDS)] for i in range(2 + n % 5)]
-            row = {"prompt": f"Turn round {n}: {' '.join(words)}", "chosen": " ".join(reversed(words)), "rejected": words[0]}
+            question, answer = f"Turn round {n}: {' '.join(words)}", " ".join(reversed(words))
+            row = {"prompt": question, "chosen": answer, "rejected": words[0]}
             file.write(json.dumps(row) + "\n")
     return path

@@ -21,22 +21,22 @@ def save_weights(model: Any, folder: Path) -> None:
 
 
 def save_adapter(
-    place: Path, model: Any, tokenizer: PreTrainedTokenizerBase, template: ChatTemplate, best: Checkpoint | None
+    place: Path, model: Any, tokenizer: PreTrainedTokenizerBase, template: ChatTemplate, source: Checkpoint | None
 ) -> None:
     """Write the adapter folder, replacing one that is there only when the new one is complete.
 
     Args:
-        best: where the weights are taken from; None for those that the model has now.
+        source: where the weights are taken from; None for those that the model has now.
 
     Raises:
         UserError: the disk does not take it.
     """
     with new_folder(place) as folder:
-        if best is None:
+        if source is None:
             save_weights(model, folder)
         else:
             for name in PEFT_FILES:
-                shutil.copyfile(best.path / name, folder / name)
+                shutil.copyfile(source.path / name, folder / name)
         tokenizer.save_pretrained(str(folder))
         generation(model, tokenizer, template).save_pretrained(str(folder))
 

@@ -43,7 +43,7 @@ class Schedule:
 
     def evaluations_after(self, step: int) -> int:
         """How many measurements are still to come."""
-        if not self.evaluate_every:
+        if not self.evaluate_every or step >= self.steps:
             return 0
         return math.ceil(self.steps / self.evaluate_every) - step // self.evaluate_every
 

@@ -120,14 +120,15 @@ def train(run: RunFolder, channel: Channel, *, resume: bool = False) -> dict[str
             )
             trainer = importlib.import_module(objective.work).build_trainer(parts)
             channel.emit(_planned(recipe, prepared, plan, adapted, folder, on))
-            if checkpoint is None or checkpoint.step < plan.steps:
+            to_do = checkpoint is None or checkpoint.step < plan.steps
+            if to_do:
                 trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
 
         # The adapter: the best that was measured, else the last.
         channel.emit(Stage(name="save", text=say("Saving the adapter", "保存适配器")))
-        steps = trainer.state.global_step or (checkpoint.step if checkpoint else 0)
+        steps = trainer.state.global_step if to_do or not checkpoint else checkpoint.step
         best = _best(run, supervisor.progress, steps, channel)
-        save_adapter(run.adapter, adapted, tokenizer, prepared.template, best)
+        save_adapter(run.adapter, adapted, tokenizer, prepared.template, best or (None if to_do else checkpoint))
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if (failure := ran_out_of_memory(error)) is None:
             raise
@@ -137,7 +138,7 @@ def train(run: RunFolder, channel: Channel, *, resume: bool = False) -> dict[str
 
 # ---------------------------------------------------------------------------------------------------------- before
 def _checkpoint(run: RunFolder, channel: Channel) -> Checkpoint | None:
-    """Where to go on from; damaged ones that are passed over are told."""
+    """Where to go on from. Damaged ones that are passed over are told and removed: none may count as one to keep."""
     found = checkpoints.latest(run)
     for bad in checkpoints.damaged(run):
         text = say(
@@ -147,6 +148,7 @@ def _checkpoint(run: RunFolder, channel: Channel) -> Checkpoint | None:
             found=say("step {n}", "第 {n} 步", n=found.step) if found else say("the beginning", "头"),
         )
         channel.emit(Note(code="train.checkpoint_damaged", level="recovery", text=text))
+        checkpoints.remove(bad.path)
     return found
 
 

@@ -3,7 +3,7 @@
     python tests/bench/bench_train_speed.py --pairs 5 --seconds 60
 
 Each side runs in a fresh process; sides alternate, and every other pair begins with the other side. The bare side is
-what TRL's documentation shows: SFTTrainer, LoRA, rows tokenised beforehand, grouped by length. Both get the same tokens.
+what TRL's documentation shows: SFTTrainer, LoRA, rows tokenised beforehand, grouped by length. Both get equal tokens.
 The result goes to tests/bench/results/train_speed.json; with a spread above 5% it says that it is void.
 """
 
@@ -140,14 +140,17 @@ def bare(method: str, seconds: float) -> float:
         [
             {
                 "input_ids": row.input_ids,
-                "labels": [token if learned else -100 for token, learned in zip(row.input_ids, row.learned, strict=True)],
+                "labels": [i if learned else -100 for i, learned in zip(row.input_ids, row.learned, strict=True)],
                 "length": len(row.input_ids),
             }
             for row in prepared.train
         ]
     )
     quantisation = BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.float32
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.float32,
     )
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, quantization_config=quantisation if method == "qlora" else None

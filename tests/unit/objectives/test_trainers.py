@@ -4,6 +4,7 @@ The stored losses are of this code at the time of writing; a change of them must
 machines by rounding only.
 """
 
+import itertools
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -117,23 +118,24 @@ def ten_losses(wanted: Recipe, folder: Path) -> list[float]:
 
 
 # ------------------------------------------------------------------------------------------------- stored losses
+RATES = {("lora", "sft"): 5e-3, ("qlora", "sft"): 5e-3, ("ia3", "sft"): 0.1, ("lora", "dpo"): 2e-4}
 STORED = {
     ("lora", "sft"): [5.8863, 5.8105, 5.6814, 5.6908, 5.6579, 5.6352, 5.8690, 5.5879, 5.5599, 5.5420],
     ("qlora", "sft"): [5.8906, 5.8150, 5.6845, 5.6953, 5.6592, 5.6404, 5.8797, 5.5856, 5.5600, 5.5462],
-    ("ia3", "sft"): [5.8863, 5.9405, 5.9048, 5.9345, 5.9158, 5.9405, 5.8886, 5.8961, 5.9102, 5.9438],
-    ("lora", "dpo"): [0.6931, 0.6532, 0.6704, 0.6668, 0.6333, 0.6001, 0.6132, 0.6309, 0.5839, 0.5973],
+    ("ia3", "sft"): [5.8863, 5.9325, 5.8848, 5.9070, 5.8801, 5.8980, 5.8306, 5.8510, 5.8535, 5.8869],
+    ("lora", "dpo"): [0.6931, 0.6892, 0.6898, 0.6904, 0.6821, 0.6724, 0.6799, 0.6859, 0.6754, 0.6811],
 }
 STORED_STORIES = {
     ("qlora", "sft"): [5.3299, 3.2852, 3.2453, 4.7042, 3.3104, 3.4130, 2.9462, 3.5803, 3.0725, 3.0313],
-    ("ia3", "sft"): [5.4599, 3.3300, 3.4274, 5.1754, 3.5100, 3.6647, 3.1273, 3.9276, 3.0073, 3.1605],
-    ("lora", "dpo"): [0.6931, 0.6218, 0.3333, 0.5106, 0.6691, 1.1540, 1.9767, 1.2583, 0.3745, 0.1486],
+    ("ia3", "sft"): [5.4599, 3.2973, 3.3581, 4.9968, 3.3472, 3.5307, 2.9516, 3.7123, 2.9366, 2.9814],
+    ("lora", "dpo"): [0.6931, 0.6897, 0.6635, 0.6877, 0.6926, 0.9582, 0.6531, 0.7054, 0.6745, 0.6728],
 }
 
 
 @pytest.mark.parametrize(("method", "objective"), list(STORED))
 def test_ten_losses(tiny: Path, rows: Path, preferences: Path, tmp_path: Path, method: str, objective: str) -> None:
     file = preferences if objective == "dpo" else rows
-    losses = ten_losses(recipe(tiny, file, method, objective), tmp_path)
+    losses = ten_losses(recipe(tiny, file, method, objective, learning_rate=RATES[method, objective]), tmp_path)
     assert losses == pytest.approx(STORED[method, objective], abs=1e-3)
 
 
@@ -142,7 +144,8 @@ def test_ten_losses_of_a_pretrained_model(shared_data: Path, tmp_path: Path, met
     name = "dpo_en_demo.json" if objective == "dpo" else "alpaca_en_demo.json"
     file = shared_data / "datasets" / "llama-factory" / name
     model = shared_data / "models" / "stories260K"
-    wanted = recipe(model, file, method, objective, learning_rate=1e-3, batch_size=2, accumulation=1)
+    rate = RATES[method, objective] / 5
+    wanted = recipe(model, file, method, objective, learning_rate=rate, batch_size=2, accumulation=1)
     assert ten_losses(wanted, tmp_path) == pytest.approx(STORED_STORIES[method, objective], abs=1e-3)
 
 
@@ -235,7 +238,8 @@ def test_fresh_adapter_cannot_prefer_yet(tiny: Path, preferences: Path, tmp_path
 def test_reference_is_the_base_model_and_no_copy_is_kept(tiny: Path, preferences: Path, tmp_path: Path) -> None:
     trainer, _ = make(recipe(tiny, preferences, "lora", "dpo"), tmp_path)
     assert list(trainer.model.peft_config) == ["default"]
-    assert {name.split(".")[-2] for name, weight in trainer.model.named_parameters() if weight.requires_grad} == {"default"}
+    trained = [name for name, weight in trainer.model.named_parameters() if weight.requires_grad]
+    assert {name.split(".")[-2] for name in trained} == {"default"}
 
 
 def test_dpo_loss_is_that_of_the_paper(tiny: Path, preferences: Path, tmp_path: Path) -> None:
@@ -292,7 +296,7 @@ def test_grouping_saves_padding_begins_with_the_longest_and_does_not_fall_in_len
     assert padding(order) < 0.3 * padding(_epoch(EpochSampler(lengths, group=6, grouped=False, seed=1), 0))
     assert max(lengths) in [lengths[i] for i in order[:6]]
     means = [sum(lengths[i] for i in order[start : start + 6]) for start in range(0, 240, 6)]
-    rising = sum(after > before for before, after in zip(means, means[1:], strict=False))
+    rising = sum(after > before for before, after in itertools.pairwise(means))
     assert 0.3 < rising / len(means) < 0.7
 
 
@@ -324,4 +328,3 @@ def test_other_rows_other_losses(tiny: Path, rows: Path, tmp_path: Path) -> None
 
 def replace_seed(wanted: Recipe) -> Any:
     return wanted.data.model_copy(update={"seed": wanted.data.seed + 1})
-

@@ -1,0 +1,388 @@
+"""Whole runs on a very small model: told, saved, stopped, resumed exactly, ended early, failed."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from engine.catalogue import CATALOGUE
+from engine.project.atomic import read_json
+from engine.project.run_folder import RunFolder
+from engine.protocol.channel import Recorder
+from engine.protocol.errors import EXIT_MACHINE, Stopped, UserError
+from engine.protocol.events import (
+    CONTINUE,
+    PAUSE,
+    SAVE,
+    STOP,
+    CheckpointSaved,
+    Command,
+    Continued,
+    Event,
+    Gauge,
+    HeldOut,
+    Note,
+    RunPlanned,
+    Stage,
+    StepDone,
+    Waiting,
+)
+from engine.recipe.file import from_plain, load, save
+from engine.train import checkpoints
+from engine.train import run as training
+from engine.train.run import train
+from engine.train.supervisor import GAUGE_SECONDS
+
+WEIGHTS = "adapter_model.safetensors"
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Sums in one order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+class Teller(Recorder):
+    """Keeps events, and gives commands when one comes that is waited for."""
+
+    def __init__(self, when: Callable[[Event], list[str]] | None = None) -> None:
+        super().__init__()
+        self.when = when
+
+    def emit(self, event: Event) -> None:
+        super().emit(event)
+        if self.when:
+            self.pending += [Command(name=name) for name in self.when(event)]
+
+    def of(self, kind: type[Any]) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+def at_step(step: int, *names: str) -> Teller:
+    """Commands that come while step ``step`` is told; they are seen after the next."""
+    return Teller(lambda event: list(names) if isinstance(event, StepDone) and event.step == step else [])
+
+
+@pytest.fixture
+def new_run(tiny: Path, rows: Path, tmp_path: Path) -> Callable[..., RunFolder]:
+    """A run of 12 steps, six in each pass, measured every four."""
+
+    def make(name: str = "run", method: str = "qlora", **settings: Any) -> RunFolder:
+        run = RunFolder(tmp_path / name)
+        run.path.mkdir()
+        own = {"name": method} if method == "ia3" else {"name": method, "rank": 4, "alpha": 4.0, "dropout": 0.1}
+        recipe = from_plain(
+            {
+                "model": {"source": str(tiny)},
+                "data": {"files": [str(rows)], "held_out": 0.1},
+                "method": own,
+                "train": {
+                    "epochs": 2.0,
+                    "batch_size": 3,
+                    "accumulation": 2,
+                    "learning_rate": 1e-2,
+                    "patience": 0,
+                    "evaluate_every": 4,
+                    **settings,
+                },
+            },
+            CATALOGUE,
+        )
+        save(recipe, run.recipe)
+        return run
+
+    return make
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return dict(load_file(folder / WEIGHTS))
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+# ------------------------------------------------------------------------------------------------------ a whole run
+def test_a_run_tells_what_it_does_and_leaves_everything(new_run: Callable[..., RunFolder], tiny: Path) -> None:
+    run, told = new_run(), Teller()
+    assert train(run, told) == {"run": str(run.path), "status": "done", "steps": 12}
+
+    assert [event.name for event in told.of(Stage)] == ["data", "model", "train", "save"]
+    planned = told.of(RunPlanned)[0]
+    assert (planned.steps, planned.epochs, planned.rows, planned.held_out) == (12, 2.0, 36, 4)
+    assert 0 < planned.trained_parameters < planned.all_parameters
+    assert planned.predicted_memory_gib > 0
+    steps = told.of(StepDone)
+    assert [event.step for event in steps] == list(range(1, 13))
+    assert steps[-1].loss < steps[0].loss
+    assert all(event.grad_norm > 0 and 0 <= event.token_accuracy <= 1 and event.memory_gib > 0 for event in steps)
+    assert all(event.tokens_per_second > 0 and event.seconds_left >= 0 for event in steps)
+    assert [event.tokens for event in steps] == sorted({event.tokens for event in steps})
+    assert steps[-1].seconds_left == 0
+    assert [event.step for event in told.of(HeldOut)] == [4, 8, 12]
+    assert told.of(CheckpointSaved)[-1].path == "checkpoints/step-000012"
+    assert told.of(Gauge)
+
+    assert load(run.recipe_as_run, CATALOGUE).train.precision == "fp32"
+    assert load(run.recipe_as_run, CATALOGUE).data.shape == "alpaca"
+    assert len(run.held_out.read_text().splitlines()) == 4
+    assert run.set_aside.read_text() == ""
+    assert run.read_facts()["model_folder"] == str(tiny)
+    assert not list(run.path.rglob("*.bin"))
+    assert not list(run.path.rglob("*.part"))
+
+
+def test_the_adapter_folder_can_be_used_without_lorimer(new_run: Callable[..., RunFolder], tiny: Path) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+    run = new_run()
+    train(run, Teller())
+    tokenizer = AutoTokenizer.from_pretrained(run.adapter)
+    asked = [{"role": "user", "content": "red"}]
+    text = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+    assert text == "<|im_start|>user\nred<|im_end|>\n<|im_start|>assistant\n"
+    assert tokenizer.pad_token == "<|pad|>"
+    assert 1 in GenerationConfig.from_pretrained(run.adapter).eos_token_id
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny), run.adapter)
+    loaded = {name: weight for name, weight in model.named_parameters() if "lora_" in name}
+    assert all(torch.equal(loaded[n.replace(".weight", ".default.weight")], w) for n, w in weights(run.adapter).items())
+
+
+def test_held_out_rows_are_kept_as_rows(new_run: Callable[..., RunFolder]) -> None:
+    from engine.data.rows import row_from_plain
+
+    run = new_run(method="ia3", max_steps=1)
+    train(run, Teller())
+    kept = [row_from_plain(json.loads(line)) for line in run.held_out.read_text().splitlines()]
+    assert all(row.answer and row.question for row in kept)
+
+
+def test_dpo_runs_whole(new_run: Callable[..., RunFolder], preferences: Path) -> None:
+    run, told = new_run(), Teller()
+    recipe = load(run.recipe, CATALOGUE)
+    plain = {**recipe.model_dump(mode="json"), "objective": {"name": "dpo"}}
+    plain["data"]["files"] = [str(preferences)]
+    plain["train"]["max_steps"] = 6
+    save(from_plain(plain, CATALOGUE), run.recipe)
+    assert train(run, told)["status"] == "done"
+    assert told.of(StepDone)[0].loss == pytest.approx(0.6931, abs=1e-3)
+    assert sorted(path.name for path in run.adapter.iterdir() if path.is_dir()) == []
+
+
+# ---------------------------------------------------------------------------------------------------------- resume
+@pytest.fixture(scope="module")
+def undisturbed() -> dict[str, tuple[RunFolder, Teller]]:
+    """Runs that were never stopped, by method, filled by the tests that compare with them."""
+    return {}
+
+
+@pytest.mark.parametrize(("method", "stop"), [("qlora", 2), ("qlora", 5), ("qlora", 8), ("ia3", 4)])
+def test_a_resumed_run_ends_with_the_very_same_weights(
+    new_run: Callable[..., RunFolder], undisturbed: dict[str, tuple[RunFolder, Teller]], method: str, stop: int
+) -> None:
+    """Stopped within the first pass, at its end (5: seen after step 6), and within the second; dropout 0.1, grouped."""
+    if method not in undisturbed:
+        undisturbed[method] = new_run("whole", method), Teller()
+        train(*undisturbed[method])
+    whole, told = undisturbed[method]
+
+    run, before, after = new_run("stopped", method), at_step(stop, STOP), Teller()
+    assert train(run, before) == {"run": str(run.path), "status": "stopped", "steps": stop + 1}
+    assert (run.adapter / WEIGHTS).is_file()
+    assert train(run, after, resume=True)["status"] == "done"
+
+    last = "step-000012"
+    assert same(weights(run.checkpoints / last), weights(whole.checkpoints / last))
+    assert same(weights(run.adapter), weights(whole.adapter))
+    parts = [*before.of(StepDone), *after.of(StepDone)]
+    for name in ("step", "loss", "grad_norm", "learning_rate", "tokens", "token_accuracy"):
+        assert [getattr(event, name) for event in parts] == [getattr(event, name) for event in told.of(StepDone)]
+    measured = [(event.step, event.loss, event.best) for event in [*before.of(HeldOut), *after.of(HeldOut)]]
+    assert measured == [(event.step, event.loss, event.best) for event in told.of(HeldOut)]
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over_and_told(new_run: Callable[..., RunFolder]) -> None:
+    run = new_run(method="ia3")
+    train(run, at_step(8, STOP))
+    assert [item.step for item in checkpoints.checkpoints(run)] == [8, 9]
+    with (run.checkpoints / "step-000009" / "optimizer.pt").open("r+b") as file:
+        file.seek(200)
+        file.write(b"damage")
+    told = Teller()
+    assert train(run, told, resume=True)["status"] == "done"
+    assert told.of(StepDone)[0].step == 9
+    note = next(note for note in told.of(Note) if note.code == "train.checkpoint_damaged")
+    assert "step 9" in note.text.en
+    assert "step 8" in note.text.en
+    assert all(checkpoints.is_whole(item) for item in checkpoints.checkpoints(run))
+
+
+def test_resuming_a_finished_run_trains_nothing_more(new_run: Callable[..., RunFolder]) -> None:
+    run = new_run(method="ia3", max_steps=5)
+    train(run, Teller())
+    before = weights(run.adapter)
+    told = Teller()
+    assert train(run, told, resume=True) == {"run": str(run.path), "status": "done", "steps": 5}
+    assert told.of(StepDone) == []
+    assert same(weights(run.adapter), before)
+
+
+def test_resuming_without_a_checkpoint_begins_anew(new_run: Callable[..., RunFolder]) -> None:
+    told = Teller()
+    assert train(new_run(method="ia3", max_steps=2), told, resume=True)["steps"] == 2
+    assert told.of(StepDone)[0].step == 1
+
+
+# -------------------------------------------------------------------------------------------------------- commands
+def test_pause_waits_in_place_and_goes_on_as_if_nothing_had_been(new_run: Callable[..., RunFolder]) -> None:
+    whole = new_run("whole", "ia3", max_steps=6)
+    train(whole, Teller())
+    run = new_run("paused", "ia3", max_steps=6)
+
+    def when(event: Event) -> list[str]:
+        if isinstance(event, StepDone) and event.step == 2:
+            return [PAUSE]
+        return [CONTINUE] if isinstance(event, Waiting) else []
+
+    told = Teller(when)
+    assert train(run, told)["status"] == "done"
+    names = [type(event).__name__ for event in told.events if isinstance(event, CheckpointSaved | Waiting | Continued)]
+    assert names[:3] == ["CheckpointSaved", "Waiting", "Continued"]
+    assert told.of(Waiting)[0].step == 3
+    assert same(weights(run.adapter), weights(whole.adapter))
+
+
+def test_stop_while_paused_ends_the_run(new_run: Callable[..., RunFolder]) -> None:
+    def when(event: Event) -> list[str]:
+        if isinstance(event, StepDone) and event.step == 2:
+            return [PAUSE]
+        return [STOP] if isinstance(event, Waiting) else []
+
+    run = new_run(method="ia3")
+    assert train(run, Teller(when)) == {"run": str(run.path), "status": "stopped", "steps": 3}
+    assert (run.adapter / WEIGHTS).is_file()
+
+
+def test_save_writes_a_checkpoint_and_goes_on(new_run: Callable[..., RunFolder]) -> None:
+    told = at_step(1, SAVE)
+    assert train(new_run(method="ia3", max_steps=4), told)["status"] == "done"
+    assert [event.step for event in told.of(CheckpointSaved)] == [2, 4]
+
+
+def test_stop_at_the_last_step_is_a_run_that_is_done(new_run: Callable[..., RunFolder]) -> None:
+    assert train(new_run(method="ia3", max_steps=3), at_step(2, STOP))["status"] == "done"
+
+
+def test_stop_before_the_first_step_ends_at_once(new_run: Callable[..., RunFolder]) -> None:
+    told = Teller(lambda event: [STOP] if isinstance(event, Stage) and event.name == "model" else [])
+    with pytest.raises(Stopped):
+        train(new_run(method="ia3"), told)
+    assert told.of(StepDone) == []
+
+
+# ---------------------------------------------------------------------------------------------------- best and early
+def test_run_ends_early_and_keeps_the_best_adapter(new_run: Callable[..., RunFolder]) -> None:
+    """A rate far too high: the held-out loss falls once at most, then rises."""
+    settings = {"learning_rate": 0.5, "patience": 2, "evaluate_every": 2, "keep_checkpoints": 1, "epochs": 20.0}
+    run, told = new_run(method="lora", **settings), Teller()
+    result = train(run, told)
+    held_out = told.of(HeldOut)
+    best = min(held_out, key=lambda event: event.loss)
+    assert result["status"] == "done"
+    assert result["steps"] == best.step + 4 < 120
+    assert [event.best for event in held_out[-2:]] == [False, False]
+    assert {note.code for note in told.of(Note)} >= {"train.early_stop", "train.best"}
+    assert same(weights(run.adapter), weights(run.checkpoints / f"step-{best.step:06d}"))
+    assert not same(weights(run.adapter), weights(run.checkpoints / f"step-{result['steps']:06d}"))
+
+
+# ---------------------------------------------------------------------------------------------------------- trouble
+def test_loss_that_is_no_number_ends_the_run_with_its_step(
+    new_run: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engine.objectives.sft_work import Supervised
+
+    plain, calls = Supervised.compute_loss, []
+
+    def spoiled(self: Any, *arguments: Any, **named: Any) -> Any:
+        calls.append(1)
+        loss = plain(self, *arguments, **named)
+        return loss * float("nan") if len(calls) > 12 else loss
+
+    monkeypatch.setattr(Supervised, "compute_loss", spoiled)
+    run = new_run(method="ia3", save_every=3, evaluate_every=100)
+    with pytest.raises(UserError) as caught:
+        train(run, Teller())
+    assert caught.value.problem.code == "train.not_finite"
+    assert "step 7" in caught.value.problem.message.en
+    assert caught.value.exit_code == EXIT_MACHINE
+    kept = checkpoints.latest(run)
+    assert kept is not None
+    assert kept.step == 6
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), "memory.gpu"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "memory.ram"),
+    ],
+)
+def test_out_of_memory_is_told_with_what_to_do(
+    new_run: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch, error: Exception, code: str
+) -> None:
+    from engine.objectives.sft_work import Supervised
+
+    def full(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(Supervised, "compute_loss", full)
+    with pytest.raises(UserError) as caught:
+        train(new_run(method="ia3"), Teller())
+    assert caught.value.problem.code == code
+    assert caught.value.problem.hint
+    assert caught.value.exit_code == EXIT_MACHINE
+
+
+def test_other_errors_are_not_hidden(new_run: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch) -> None:
+    from engine.objectives.sft_work import Supervised
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(Supervised, "compute_loss", broken)
+    with pytest.raises(RuntimeError, match="shapes"):
+        train(new_run(method="ia3"), Teller())
+
+
+def test_data_that_is_gone_is_told(new_run: Callable[..., RunFolder], tmp_path: Path) -> None:
+    run = new_run(method="ia3")
+    recipe = load(run.recipe, CATALOGUE)
+    data = recipe.data.model_copy(update={"files": (str(tmp_path / "gone.jsonl"),)})
+    save(recipe.model_copy(update={"data": data}), run.recipe)
+    with pytest.raises(UserError):
+        train(run, Teller())
+
+
+# ------------------------------------------------------------------------------------------------------------ small
+def test_gauge_is_told_about_once_a_second(new_run: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Teller()
+    monkeypatch.setattr(training, "gauge", lambda pid: Gauge(memory_gib=1.0))
+    train(new_run(method="ia3", max_steps=3), told)
+    assert 1 <= len(told.of(Gauge)) <= 4 / GAUGE_SECONDS
+
+
+def test_rotation_keeps_what_the_recipe_says(new_run: Callable[..., RunFolder]) -> None:
+    run, told = new_run(method="ia3", keep_checkpoints=1, save_every=2), Teller()
+    train(run, told)
+    best = min(told.of(HeldOut), key=lambda event: event.loss).step
+    assert [item.step for item in checkpoints.checkpoints(run)] == sorted({best, 12})
+    assert read_json(run.checkpoints / "step-000012" / "progress.json")["best_step"] == best
