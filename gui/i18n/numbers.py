@@ -37,7 +37,7 @@ def size(value: float) -> str:
     for power, unit in ((_GIB, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
         if value >= power:
             scaled = value / power
-            return f"{scaled:.1f} {unit}" if scaled < 100 else f"{scaled:.0f} {unit}"
+            return f"{scaled:.1f} {unit}" if scaled < 10 else f"{scaled:.0f} {unit}"
     return tr(say("{n} bytes", "{n} 字节", n=count(value)))
 
 

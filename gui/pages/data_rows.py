@@ -55,9 +55,7 @@ class RowsCard(Card):
         self.tokens = TokenView()
         self._which = label("", "card")
         self._length = ElidedLabel("", "facts")
-        legend = label(
-            say("grey is context, green and underlined is learned", "灰色为上下文，绿色带下划线为学习内容"), "facts"
-        )
+        legend = label(say("grey: context, green: learned", "灰色：上下文，绿色：学习"), "facts")
         below = holder(column(row(self._which, self._length, None, legend), self.tokens, margins=(0, 6, 0, 0)))
         split = QSplitter(Qt.Orientation.Vertical)
         split.setChildrenCollapsible(False)

@@ -38,7 +38,7 @@ BAR_PARTS: tuple[tuple[Text, tuple[str, ...]], ...] = (
     (PARTS["activations"], ("activations",)),
     (PARTS["logits"], ("logits",)),
     (say("Adapter and optimizer", "适配器与优化器"), ("adapter", "gradients", "optimizer")),
-    (PARTS["reserve"], ("reserve",)),
+    (say("Reserve", "预留"), ("reserve",)),
 )
 
 
@@ -201,21 +201,15 @@ class PlanPage(Page):
     def _fill_summary(self, forecast: Forecast) -> None:
         recipe, dims = self.context.draft.recipe, self.context.plan.dims
         every, trained = dims.parameters() if dims is not None else 0, forecast.trained_parameters
-        share = f" ({percent(trained / every, 2)})" if every else ""
-        batch = say("{n} rows per step", "每步 {n} 行", n=count(recipe.effective_batch))
-        disk = say(
-            "{need} of {free} free",
-            "{need}，可用 {free}",
-            need=size(forecast.disk_bytes),
-            free=size(self.context.plan.disk_free),
-        )
-        about = say("about {time}", "约 {time}", time=duration(forecast.seconds))
+        share = f" ({percent(trained / every, 1)})" if every else ""
+        steps = say("{n} of {m} rows", "{n}，每步 {m} 行", n=count(forecast.steps), m=count(recipe.effective_batch))
+        need, free = size(forecast.disk_bytes), size(self.context.plan.disk_free)
         self._summary.put(
             [
-                (say("Steps", "步数"), f"{count(forecast.steps)} · {tr(batch)}"),
-                (say("Time", "时间"), about),
-                (say("Weights trained", "训练的权重"), parameters(trained) + share),
-                (say("Disk", "磁盘"), disk),
+                (say("Steps", "步数"), steps),
+                (say("Time", "时间"), say("about {time}", "约 {time}", time=duration(forecast.seconds))),
+                (say("Trained", "训练"), parameters(trained) + share),
+                (say("Disk", "磁盘"), say("{need} of {free}", "{need} / {free}", need=need, free=free)),
             ]
         )
         number = sum(1 for _ in fields_of(self.context.draft))

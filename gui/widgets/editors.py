@@ -32,6 +32,8 @@ class Editor(QWidget):
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(control)
+        # A long unit or choice must not make the form wider than its place.
+        control.setMinimumWidth(60)
         self.control = control
         self.setFocusProxy(control)
 
@@ -80,6 +82,8 @@ class IntegerEditor(Editor):
 
     def __init__(self, section: type[Section], name: str, about: Setting) -> None:
         self._spin = _Spin()
+        # WORKAROUND: a style sheet's padding does not reach the line edit inside a spin box.
+        self._spin.lineEdit().setTextMargins(7, 0, 0, 0)
         super().__init__(self._spin)
         low, high = bounds(section, name)
         self._spin.setRange(
