@@ -17,7 +17,7 @@ import pyqtgraph as pg
 from numpy.typing import NDArray
 from pyqtgraph.exporters import ImageExporter
 from PySide6.QtCore import QPointF, Qt, QTimer
-from PySide6.QtGui import QColor, QKeySequence, QShortcut
+from PySide6.QtGui import QColor, QHideEvent, QKeySequence, QShortcut, QShowEvent
 from PySide6.QtWidgets import QFileDialog, QVBoxLayout, QWidget
 
 from engine.project.atomic import write_text
@@ -169,7 +169,7 @@ class LinePlot(QWidget):
 
     def touch(self) -> None:
         """Draw at the next tick."""
-        if not self._timer.isActive():
+        if self.isVisible() and not self._timer.isActive():
             self._timer.start(REDRAW_MS)
 
     def redraw(self) -> None:
@@ -240,3 +240,14 @@ class LinePlot(QWidget):
         exporter = ImageExporter(self._plot.getPlotItem())
         exporter.parameters()["background"] = colour("card")
         exporter.export(str(path))
+
+    # ------------------------------------------------------------------------------------------------- Qt's overrides
+    def showEvent(self, event: QShowEvent) -> None:
+        """Draw what came while nobody looked."""
+        super().showEvent(event)
+        self.touch()
+
+    def hideEvent(self, event: QHideEvent) -> None:
+        """Nobody looks: nothing is drawn."""
+        super().hideEvent(event)
+        self._timer.stop()

@@ -1,0 +1,388 @@
+"""The pages that look at a run, on runs whose record is written by hand: every state, every button."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QApplication, QPushButton, QWidget
+from pytestqt.qtbot import QtBot
+
+from engine.catalogue import CATALOGUE
+from engine.export.ledger import Export, remember
+from engine.host import follow
+from engine.project.evaluation import (
+    Comparison,
+    EvaluatedRow,
+    Evaluation,
+    Scores,
+    SideOfRow,
+    Verdict,
+    write_evaluation,
+)
+from engine.project.project import Project
+from engine.project.run_folder import RunFolder
+from engine.protocol.codec import encode_event
+from engine.protocol.errors import Failure
+from engine.protocol.events import (
+    CheckpointSaved,
+    Event,
+    Finished,
+    HeldOut,
+    JobStarted,
+    Launched,
+    Note,
+    RunPlanned,
+    Stage,
+    StepDone,
+    Waiting,
+)
+from engine.protocol.text import say
+from engine.recipe.file import loads
+from gui.context import AppContext
+from gui.operations import talk as talking
+from gui.pages.compare import ComparePage
+from gui.pages.evaluate import EvaluatePage, verdict_of
+from gui.pages.export import ExportPage
+from gui.pages.page import Page
+from gui.pages.train import TrainPage
+from gui.state.settings import AppSettings
+
+Opened = Callable[[type[Page]], Page]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    """A run that has only its recipe."""
+    return Project.open_or_create(tmp_path / "p").new_run(loads("", CATALOGUE), title="clinic replies")
+
+
+@pytest.fixture
+def context(qtbot: QtBot, run: RunFolder) -> Iterator[AppContext]:
+    """A window's states, looking at the run."""
+    made = AppContext(AppSettings(language="en", theme="light"), run.path.parent.parent)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def opened(qtbot: QtBot, context: AppContext, run: RunFolder) -> Opened:
+    """Opens a page on the run."""
+
+    def open_page(kind: type[Page]) -> Page:
+        page = kind(context)
+        qtbot.addWidget(page)
+        page.resize(1050, 750)
+        page.show()
+        context.runs.select(run)
+        page.refresh()
+        return page
+
+    return open_page
+
+
+def write(run: RunFolder, *events: Event) -> None:
+    with run.events.open("a", encoding="utf-8") as file:
+        file.writelines(encode_event(event) + "\n" for event in events)
+
+
+def begun() -> list[Event]:
+    return [
+        Launched(kind="train"),
+        JobStarted(kind="train", pid=1, time=1000.0),
+        RunPlanned(
+            steps=40,
+            epochs=2,
+            rows=90,
+            held_out=10,
+            trained_parameters=5,
+            all_parameters=1000,
+            device="cpu",
+            predicted_memory_gib=1.0,
+        ),
+    ]
+
+
+def step(number: int) -> StepDone:
+    return StepDone(
+        step=number,
+        steps=40,
+        epoch=number / 20,
+        loss=2 * math.exp(-number / 10),
+        learning_rate=1e-4,
+        tokens=number * 100,
+        tokens_per_second=500.0,
+        memory_gib=0.8,
+        seconds_left=60.0,
+        time=1000.0 + number,
+    )
+
+
+def trained(run: RunFolder) -> None:
+    run.adapter.mkdir()
+    (run.adapter / "adapter_config.json").write_text("{}")
+
+
+def visible(page: QWidget) -> dict[str, QPushButton]:
+    """Buttons that can be seen, by their words; what was just put in a layout is shown by the event loop."""
+    QApplication.processEvents()
+    return {item.text(): item for item in page.findChildren(QPushButton) if item.isVisible()}
+
+
+# ------------------------------------------------------------------------------------------------------------- train
+def test_train_has_nothing_yet(context: AppContext, qtbot: QtBot) -> None:
+    page = TrainPage(context)
+    qtbot.addWidget(page)
+    page.show()
+    page.refresh()
+    assert "No run" in page.banner.sentence
+    assert "Pause" not in visible(page)
+    visible(page)["Go to the plan"].click()
+    assert context.wizard.current == "plan"
+
+
+def test_train_gets_ready_then_moves_then_ends(
+    opened: Opened, run: RunFolder, context: AppContext, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "is_alive", lambda folder: True)
+    write(run, *begun()[:2], Stage(name="model", text=say("Loading the model", "加载模型")))
+    page = opened(TrainPage)
+    assert isinstance(page, TrainPage)
+    qtbot.waitUntil(lambda: page.banner.sentence == "Loading the model")
+    write(run, begun()[2], *[step(n) for n in range(1, 21)], HeldOut(step=20, loss=0.4, best=True))
+    write(run, CheckpointSaved(step=20, path="checkpoints/step-000020"), Note(text=say("a note", "一条说明")))
+    qtbot.waitUntil(lambda: page.is_ready)
+    assert page._step.text() == "Step 20 of 40"
+    assert page._left.text() == "60 s left"
+    assert len(page._loss._series["train"].xs) == 20
+    assert "best 0.40 at 20" in page._held.text()
+    assert {"Pause", "Save checkpoint", "Stop and keep"} <= set(visible(page))
+    told = [page._notes.item(i).text() for i in range(page._notes.count())]
+    assert any("a note" in line for line in told)
+    assert any("Checkpoint 20" in line for line in told)
+    write(run, Waiting(step=20))
+    qtbot.waitUntil(lambda: "Continue" in visible(page))
+    trained(run)
+    write(run, Finished(status="done", time=1100.0))
+    qtbot.waitUntil(lambda: "See whether it helped →" in visible(page))
+    assert "Pause" not in visible(page)
+    assert "Continue the run" not in visible(page)
+
+
+def test_train_explains_a_killed_worker_and_offers_to_continue(opened: Opened, run: RunFolder, qtbot: QtBot) -> None:
+    write(run, *begun(), *[step(n) for n in range(1, 6)])
+    page = opened(TrainPage)
+    assert isinstance(page, TrainPage)
+    qtbot.waitUntil(lambda: page.is_ready and page._failure.isVisible())
+    assert "ended from outside" in page._wrong.text()
+    assert {"Copy details", "Continue the run"} <= set(visible(page))
+
+
+def test_train_says_what_was_wrong_before_the_first_step(opened: Opened, run: RunFolder, qtbot: QtBot) -> None:
+    wrong = Failure(
+        "data.missing", say("rows.json does not exist.", "rows.json 不存在。"), say("Choose it again.", "请重选。")
+    )
+    write(run, *begun()[:2], Finished(status="failed", failure=wrong))
+    page = opened(TrainPage)
+    qtbot.waitUntil(lambda: page.banner.sentence == "rows.json does not exist.")
+    assert {"Try again", "Change the plan", "Copy details"} <= set(visible(page))
+
+
+def test_commands_go_to_the_run(opened: Opened, run: RunFolder, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "is_alive", lambda folder: True)
+    write(run, *begun(), step(1))
+    page = opened(TrainPage)
+    qtbot.waitUntil(lambda: page.is_ready)
+    for name in ("Save checkpoint", "Pause"):
+        qtbot.mouseClick(visible(page)[name], Qt.MouseButton.LeftButton)
+    write(run, Waiting(step=1))
+    qtbot.waitUntil(lambda: "Continue" in visible(page))
+    visible(page)["Continue"].click()
+    sent = [json.loads(line)["name"] for line in run.commands.read_text().splitlines()]
+    assert sent == ["save", "pause", "continue"]
+
+
+def test_the_log_is_one_click_away(opened: Opened, run: RunFolder, qtbot: QtBot) -> None:
+    write(run, *begun(), step(1))
+    run.log.write_text("Traceback: the whole truth")
+    page = opened(TrainPage)
+    assert isinstance(page, TrainPage)
+    qtbot.waitUntil(lambda: page.is_ready)
+    page._log_switch.click()
+    assert "the whole truth" in page._log.toPlainText()
+
+
+# ---------------------------------------------------------------------------------------------------------- evaluate
+def evaluation(better: int = 9, worse: int = 1, p_value: float | None = 0.01, **scores: Any) -> Evaluation:
+    def row(number: int) -> EvaluatedRow:
+        base = SideOfRow("I do not know.", False, 0.1, 3.0, 0.3)
+        tuned = SideOfRow(f"answer {number}", number % 2 == 0, 0.9, 0.5, 0.9, cut=number == 1)
+        return EvaluatedRow(f"rows.jsonl:{number}", f"question {number}", f"answer {number}", base, tuned)
+
+    compared = Comparison(better, worse, 0, p_value)
+    return Evaluation(
+        base=Scores(3.0, 20.1, 0.3, 0.0, 0.1),
+        tuned=Scores(
+            **{**{"loss": 0.5, "perplexity": 1.6, "token_accuracy": 0.9, "exact_match": 0.5, "rouge_l": 0.9}, **scores}
+        ),
+        verdict=Verdict(compared, compared, 1.0),
+        rows=tuple(row(number) for number in range(10)),
+        notes={"rouge_l": say("by words", "按词")},
+        held_out=10,
+        max_new_tokens=64,
+        seconds=12.0,
+        created=time.time(),
+    )
+
+
+def test_evaluate_waits_for_a_run_then_offers_to_measure(opened: Opened, run: RunFolder) -> None:
+    page = opened(EvaluatePage)
+    assert "no tuned model" in page.banner.sentence
+    trained(run)
+    page.refresh()
+    assert "Measure" in visible(page)
+
+
+def test_evaluate_shows_figures_and_rows(opened: Opened, run: RunFolder) -> None:
+    trained(run)
+    write_evaluation(run, evaluation())
+    page = opened(EvaluatePage)
+    assert isinstance(page, EvaluatePage)
+    assert page.is_ready
+    assert page._sentence.text() == "Better on 9 of 10 held-out rows, worse on 1"
+    assert page._chip.text == "worth keeping"
+    assert ["Exact match", "0.0%", "50.0%", "+50.0 pt"] in page._figures.texts
+    assert page._list.count() == 10
+    page._list.setCurrentRow(1)
+    assert page._detail["question"].text() == "question 1"
+    assert page._detail["tuned"].text().startswith("answer 1")
+    assert "cut there" in page._detail["tuned"].text()
+    page._which.setCurrentIndex(1)
+    assert page._list.count() == 5
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "p_value", "chip"),
+    [
+        (9, 1, 0.01, "worth keeping"),
+        (1, 9, 0.01, "worse than the base"),
+        (5, 5, 1.0, "no clear difference"),
+        (0, 0, None, "no clear difference"),
+    ],
+)
+def test_verdicts(better: int, worse: int, p_value: float | None, chip: str) -> None:
+    assert verdict_of(evaluation(better, worse, p_value))[1].en == chip
+
+
+def test_a_measure_that_does_not_apply_is_not_shown(opened: Opened, run: RunFolder) -> None:
+    trained(run)
+    found = evaluation(exact_match=None)
+    write_evaluation(
+        run,
+        Evaluation(**{**{f: getattr(found, f) for f in found.__slots__}, "base": Scores(3.0, 20.1, 0.3, None, None)}),
+    )
+    page = opened(EvaluatePage)
+    assert isinstance(page, EvaluatePage)
+    assert "Exact match" not in [line[0] for line in page._figures.texts]
+
+
+def test_a_damaged_evaluation_can_be_made_again(opened: Opened, run: RunFolder) -> None:
+    trained(run)
+    run.evaluation.write_text('{"base": 3}')
+    page = opened(EvaluatePage)
+    assert "not an evaluation" in page.banner.sentence
+    assert {"Measure again", "Copy details"} <= set(visible(page))
+
+
+# ----------------------------------------------------------------------------------------------------------- compare
+def test_compare_grows_two_answers_and_keeps_the_transcript(
+    opened: Opened, run: RunFolder, context: AppContext, tmp_path: Path
+) -> None:
+    page = opened(ComparePage)
+    assert isinstance(page, ComparePage)
+    assert "no tuned model" in page.banner.sentence
+    trained(run)
+    page.refresh()
+    assert "Load the models" in visible(page)
+    talk = context.talk
+    talk.status.ready()
+    talk.facts = {"model": "Qwen/Qwen2.5-0.5B"}
+    turn = talk.begin("Hello?")
+    assert visible(page)["Stop"]
+    talk.grow(turn, "base", "Hi ")
+    talk.grow(turn, "base", "there")
+    talk.grow(turn, "tuned", "Hello & welcome <b>!</b>")
+    assert page._open["base"].text == "Hi there"
+    facts = {"tokens": 3, "tokens_per_second": 60.0, "first_token_seconds": 0.2, "end": "ended"}
+    talk.end(
+        turn,
+        {"base": {**facts, "text": "Hi there"}, "tuned": {**facts, "text": "Hello & welcome <b>!</b>", "end": "limit"}},
+    )
+    assert "Send" in visible(page)
+    assert "60 tokens/s" in page._cards["base"].note.text()
+    talking.save_transcript(context, tmp_path / "t.md")
+    talking.save_transcript(context, tmp_path / "t.json")
+    assert "**Tuned:** Hello & welcome" in (tmp_path / "t.md").read_text(encoding="utf-8")
+    assert json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))["turns"][0]["base"] == "Hi there"
+    assert talk.history("base") == [{"role": "user", "content": "Hello?"}]
+    visible(page)["New conversation"].click()
+    assert talk.turns == []
+    assert page._shown == []
+
+
+def test_compare_says_why_there_is_no_answer(opened: Opened, run: RunFolder, context: AppContext) -> None:
+    trained(run)
+    page = opened(ComparePage)
+    assert isinstance(page, ComparePage)
+    context.talk.status.ready()
+    turn = context.talk.begin("Hello?")
+    bubble = page._open["base"]
+    context.talk.fail(turn, Failure("chat.too_long", say("Too long.", "过长。"), say("Shorten it.", "请缩短。")))
+    assert bubble.text == "Too long.\nShorten it."
+    assert "Send" in visible(page)
+
+
+# ------------------------------------------------------------------------------------------------------------ export
+def test_export_offers_what_this_model_can_become(
+    opened: Opened, run: RunFolder, context: AppContext, tmp_path: Path
+) -> None:
+    trained(run)
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "config.json").write_text('{"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2"}')
+    run.write_facts({**run.read_facts(), "model_folder": str(base)})
+    page = opened(ExportPage)
+    assert isinstance(page, ExportPage)
+    assert not page._choices.cards["Q4_K_M"].isEnabled()
+    assert page._choices.chosen == "adapter"
+    (base / "config.json").write_text('{"architectures": ["LlamaForCausalLM"], "model_type": "llama"}')
+    page.refresh()
+    assert page._choices.cards["Q4_K_M"].isEnabled()
+    page._choices.cards["Q8_0"].click()
+    assert context.takeaway.chosen == "Q8_0"
+    assert context.takeaway.target(run, "clinic replies", ".gguf").name == "clinic-replies-q8_0.gguf"
+
+
+def test_export_stamps_what_was_written(opened: Opened, run: RunFolder, context: AppContext) -> None:
+    trained(run)
+    page = opened(ExportPage)
+    assert isinstance(page, ExportPage)
+    assert not page._stamp.isVisible()
+    file = run.path / "m.gguf"
+    file.write_bytes(b"x" * 2048)
+    good = {"passed": True, "agreement": 0.991, "limit": 0.98, "prompts": 12, "greedy_equal": 11}
+    remember(run, Export("gguf", "Q8_0", str(file), 2048, time.time(), good))
+    context.takeaway.read(run)
+    assert page._chip.text == "✓ is what you trained"
+    assert page._figures.value("Next token equal to base + adapter") == "99.1% · ≥ 98.0%"
+    bad = {"passed": False, "agreement": 0.5, "limit": 0.98, "prompts": 12, "reason": {"en": "template", "zh": "模板"}}
+    remember(run, Export("gguf", "Q4_K_M", str(file) + "2", 2048, time.time() + 1, bad))
+    context.takeaway.read(run)
+    assert page._chip.text == "do not use"
+    assert page._said.text() == "template"
+    assert [line[0] for line in page._earlier.texts] == ["GGUF Q4_K_M", "GGUF Q8_0"]
+    assert page._earlier.texts[0][3] == "moved or deleted"
