@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.data.prepare import Gathered, RowEncoder, gather, longest, nothing_to_train
+from engine.data.prepare import Gathered, RowEncoder, gather, learned_tokens, longest, nothing_to_train
 from engine.data.rows import Row, SetAside
 from engine.data.template import choose_template
 from engine.data.tokenizer import TextTokenizer
@@ -280,8 +280,10 @@ def _boundary_problems(encoder: RowEncoder, rows: Sequence[Row]) -> list[Problem
             prompt = encoder.template.render(row.prompt, generation_prompt=True)
         except UserError:
             continue
-        asked, trained = (encoder.tokenizer.encode(r.text)[0] for r in (prompt, whole))
-        if trained[: len(asked)] != asked:
+        asked, trained = encoder.tokenizer.encode_batch([prompt.text, whole.text])
+        learned = learned_tokens(whole, trained)
+        # All that the model is not asked with it must have learned to write.
+        if trained.ids[: len(asked.ids)] != asked.ids or not all(learned[len(asked.ids) :][:1]):
             return [Problem("data.prompt_boundary", _BOUNDARY, _BOUNDARY_HINT, row.where)]
     return []
 

@@ -5,6 +5,7 @@ All answers are plain dicts, ready for JSON; texts for people are ``{"en", "zh"}
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections import Counter
@@ -394,12 +395,14 @@ def _word_pieces(rendered: Rendered, limit: int, *, everything: bool) -> list[di
     """A text cut into words and East Asian characters, learned where a span says so."""
     pieces: list[dict[str, Any]] = []
     length = 0
-    for found in _WORD.finditer(rendered.text):
-        start, end = found.span()
-        learned = everything or any(start < b and end > a for a, b in rendered.spans)
-        special = found.group() in _WORDS.specials
-        pieces.append(_piece(found.group(), learned=learned, special=special, cut=length >= 4 * limit, ids=[]))
-        length += end - start if not _DENSE.match(found.group()) else 4
+    edges = sorted({0, len(rendered.text), *(edge for span in rendered.spans for edge in span)})
+    for start, end in itertools.pairwise(edges):
+        learned = everything or (start, end) in rendered.spans
+        for found in _WORD.finditer(rendered.text[start:end]):
+            word = found.group()
+            special = word in _WORDS.specials
+            pieces.append(_piece(word, learned=learned, special=special, cut=length >= 4 * limit, ids=[]))
+            length += 4 if _DENSE.match(word) else len(word)
     return pieces
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 
 @pytest.fixture
@@ -49,13 +49,21 @@ def stories(shared_data: Path) -> Path:
 
 
 @pytest.fixture
-def real_tokenizer(shared_data: Path, tmp_path: Path) -> Callable[..., Path]:
-    """A model's folder made of a real tokenizer.json and a configuration: (name, **config) → folder."""
+def tiny_model(tmp_path: Path) -> Callable[..., Path]:
+    """A model's folder with a byte-level tokenizer that merges nothing: (special tokens, **config) → folder.
 
-    def make(name: str, **config: Any) -> Path:
-        folder = tmp_path / f"model-{name}"
+    Real vocabularies take seconds to load; what depends only on which special tokens there are does not need one.
+    """
+
+    def make(*special: str, **config: Any) -> Path:
+        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+        tokenizer = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        tokenizer.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in special])
+        folder = tmp_path / "tiny-model"
         folder.mkdir()
-        shutil.copy(shared_data / "tokenizers" / name / "tokenizer.json", folder / "tokenizer.json")
+        tokenizer.save(str(folder / "tokenizer.json"))
         config = {"tokenizer_class": "PreTrainedTokenizerFast", **config}
         (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
         return folder

@@ -72,7 +72,9 @@ def test_line_separators_inside_strings_end_no_line(write: Write) -> None:
 def test_csv_with_cells_of_several_lines(write: Write, delimiter: str, end: str) -> None:
     lines = [
         delimiter.join(("question", "answer")),
-        delimiter.join(('"Two\nlines, and a ""quote"""', "one; two")) if delimiter != ";" else '"Two\nlines, and a ""quote""";"one; two"',
+        delimiter.join(('"Two\nlines, and a ""quote"""', "one; two"))
+        if delimiter != ";"
+        else '"Two\nlines, and a ""quote""";"one; two"',
         delimiter.join(("Next", "Yes")),
     ]
     source = open_source(write("a.csv", end.join(lines) + end))
@@ -150,7 +152,7 @@ def test_encodings_of_chinese_text(write: Write, encoding: str, told: str) -> No
 def test_encodings_of_western_text(write: Write, encoding: str, told: str) -> None:
     quote = "„été“" if encoding == "cp1252" else "été"
     answer = f"L'{quote} à la plage était très agréable; où êtes-vous allé, garçon? Größe, señor, país."
-    text = "question,answer\n" + f"Où?,\"{answer}\"\n" * 3
+    text = "question,answer\n" + f'Où?,"{answer}"\n' * 3
     source = open_source(write("a.csv", text.encode(encoding)))
     assert source.encoding == told
     assert rows(source)[0].answer == answer

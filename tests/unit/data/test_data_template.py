@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 from collections.abc import Callable
@@ -84,10 +85,6 @@ def our_text(template: ChatTemplate, messages: tuple[Message, ...], **options: b
         return None
 
 
-def built_in(folder: Path, name: str) -> ChatTemplate:
-    return choose_template(folder, name)
-
-
 # ---------------------------------------------------------------------------------------- equal to transformers
 @pytest.mark.parametrize("name", SHARED)
 @pytest.mark.parametrize("messages", [CONVERSATION, WITH_SYSTEM, WITH_SYSTEM[:2]])
@@ -103,40 +100,38 @@ def test_text_equals_transformers(
     assert our_text(template, messages, generation_prompt=generation_prompt) == theirs
 
 
-@pytest.mark.parametrize("name", TEMPLATES)
-@pytest.mark.parametrize("model", ["starter", "stories", "llama3"])
+@pytest.mark.parametrize("model", ["starter", "stories", "tiny"])
 def test_tokens_and_mask_of_our_own_equal_transformers(
-    starter_text: Path, stories: Path, real_tokenizer: Model, name: str, model: str
+    starter_text: Path, stories: Path, tiny_model: Model, model: str
 ) -> None:
     from transformers import PreTrainedTokenizerFast
 
-    folder = {"starter": starter_text, "stories": stories}.get(model) or real_tokenizer(
-        "llama3", bos_token="<|begin_of_text|>", eos_token="<|end_of_text|>"
+    folder = {"starter": starter_text, "stories": stories}.get(model) or tiny_model(
+        "<bos>", "<eos>", "<|eot_id|>", bos_token="<bos>", eos_token="<eos>", add_bos_token=True
     )
-    theirs = PreTrainedTokenizerFast.from_pretrained(folder)
-    ours, template = TextTokenizer.load(folder), built_in(folder, name)
-    for messages in (CONVERSATION, WITH_SYSTEM, CONVERSATION[:2]):
+    theirs, ours = PreTrainedTokenizerFast.from_pretrained(folder), TextTokenizer.load(folder)
+    for name, messages in itertools.product(TEMPLATES, (CONVERSATION, WITH_SYSTEM, CONVERSATION[:2])):
+        template = choose_template(folder, name, tokenizer=ours)
         expected = theirs.apply_chat_template(
             plain(messages), chat_template=template.source, return_assistant_tokens_mask=True, return_dict=True
         )
-        rendered = template.render(messages)
-        text = template.text(messages)
+        rendered, text = template.render(messages), template.text(messages)
         assert text == theirs.apply_chat_template(plain(messages), chat_template=template.source, tokenize=False)
         encoding = ours.encode_batch([rendered.text])[0]
         learned = learned_tokens(rendered, encoding)
         if rendered.text == text:
-            assert encoding.ids == expected["input_ids"]
-            assert [int(x) for x in learned] == expected["assistant_masks"]
+            assert encoding.ids == expected["input_ids"], name
+            assert [int(x) for x in learned] == expected["assistant_masks"], name
         else:
             # The template's own end is no token of this model: the model's eos was added, and is learned.
-            assert rendered.text.endswith(ours.eos or "")
-            assert learned[-1]
+            assert rendered.text.endswith(ours.eos or ""), name
+            assert learned[-1], name
 
 
 def test_the_starters_own_template_equals_transformers(starter_text: Path) -> None:
-    from transformers import AutoTokenizer
+    from transformers import PreTrainedTokenizerFast
 
-    theirs = AutoTokenizer.from_pretrained(starter_text)
+    theirs = PreTrainedTokenizerFast.from_pretrained(starter_text)
     ours, template = TextTokenizer.load(starter_text), choose_template(starter_text)
     assert template.name == "model"
     for messages in (CONVERSATION, WITH_SYSTEM, CONVERSATION[:2]):
@@ -147,20 +142,6 @@ def test_the_starters_own_template_equals_transformers(starter_text: Path) -> No
         assert [int(x) for x in learned_tokens(rendered, encoding)] == expected["assistant_masks"]
         prompt = template.render(messages[:-1], generation_prompt=True).text
         assert prompt == theirs.apply_chat_template(plain(messages[:-1]), tokenize=False, add_generation_prompt=True)
-
-
-@pytest.mark.parametrize("name", ["Qwen-Qwen2.5-7B-Instruct", "meta-llama-Llama-3.1-8B-Instruct"])
-def test_tokens_of_real_templates_equal_transformers(shared_data: Path, real_tokenizer: Model, name: str) -> None:
-    from transformers import PreTrainedTokenizerFast
-
-    kind, end = ("qwen2", "<|im_end|>") if name.startswith("Qwen") else ("llama3", "<|eot_id|>")
-    folder = real_tokenizer(kind, eos_token=end)
-    (folder / "chat_template.jinja").write_bytes((shared_data / "templates" / f"{name}.jinja").read_bytes())
-    theirs = PreTrainedTokenizerFast.from_pretrained(folder)
-    template, ours = choose_template(folder), TextTokenizer.load(folder)
-    ids, _ = ours.encode(template.render(WITH_SYSTEM).text)
-    assert ids == theirs.apply_chat_template(plain(WITH_SYSTEM), return_dict=True)["input_ids"]
-    assert template.stop == (end,)
 
 
 # -------------------------------------------------------------------------------------------------- what is learned
@@ -186,9 +167,12 @@ def test_pattern_and_turn_by_turn_agree(shared_data: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", TEMPLATES)
 @pytest.mark.parametrize("model", ["starter", "stories"])
-def test_our_own_end_every_answer_and_keep_prompts_whole(starter_text: Path, stories: Path, name: str, model: str) -> None:
+def test_our_own_end_every_answer_and_keep_prompts_whole(
+    starter_text: Path, stories: Path, name: str, model: str
+) -> None:
     folder = {"starter": starter_text, "stories": stories}[model]
-    tokenizer, template = TextTokenizer.load(folder), built_in(folder, name)
+    tokenizer = TextTokenizer.load(folder)
+    template = choose_template(folder, name, tokenizer=tokenizer)
     assert template.reason.zh
     rendered = template.render(WITH_SYSTEM)
     assert len(rendered.spans) == 2
@@ -206,7 +190,7 @@ def test_our_own_end_every_answer_and_keep_prompts_whole(starter_text: Path, sto
 
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_without_marks_the_text_and_spans_are_the_same(stories: Path, name: str) -> None:
-    marked = built_in(stories, name)
+    marked = choose_template(stories, name)
     bare = ChatTemplate(
         name, marked.source_without_marks, marked.reason, marked.stop, marked.variables, marked.specials, marked.eos
     )
@@ -229,7 +213,8 @@ def test_an_answer_without_an_end_gets_one() -> None:
     template = ChatTemplate("x", source, Text("", ""), specials=frozenset({"</s>"}), eos="</s>")
     rendered = template.render(CONVERSATION[:2])
     assert rendered.text.endswith("It is  2.</s>")
-    assert [rendered.text[a:b] for a, b in rendered.spans] == ["It is  2.</s>"]
+    # This template does not write the answer's heading when asked to go on: the model must, so it is learned too.
+    assert [rendered.text[a:b] for a, b in rendered.spans] == ["assistant: It is  2.</s>"]
 
 
 def test_an_answer_that_repeats_the_question_is_found_in_its_place() -> None:
@@ -239,7 +224,7 @@ def test_an_answer_that_repeats_the_question_is_found_in_its_place() -> None:
     same = (Message("user", "hi"), Message("assistant", " hi "), Message("user", "hi"), Message("assistant", "hi"))
     rendered = template.render(same)
     assert rendered.text == "<user>hi</s><assistant>hi</s><user>hi</s><assistant>hi</s>"
-    assert rendered.spans == ((23, 29), (46, 52))
+    assert rendered.spans == ((23, 29), (52, 58))
 
 
 # ----------------------------------------------------------------------------------------------- roles that do not fit
@@ -288,7 +273,7 @@ def test_a_template_that_refuses_is_told() -> None:
         "{{ messages.append(1) }}",
         "{% set ns = namespace(__class__=1) %}",
         "{% set ns = namespace() %}{% set ns.__init__ = 1 %}",
-        "{{ raise_exception.__globals__ }}",
+        "{{ raise_exception.__globals__['os'] }}",
     ],
 )
 def test_the_sandbox_holds(source: str) -> None:
@@ -309,15 +294,16 @@ def test_a_base_model_gets_plain_text_and_a_reason(stories: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(("name", "chosen"), [("qwen2", "chatml"), ("llama3", "llama3"), ("phi-3-mini", "phi")])
-def test_a_base_model_gets_the_template_its_tokens_are_for(real_tokenizer: Model, name: str, chosen: str) -> None:
-    template = choose_template(real_tokenizer(name))
-    assert template.name == chosen
-    assert template.stop[0] == TEMPLATES[chosen].end
+@pytest.mark.parametrize("name", ["chatml", "llama3", "gemma", "phi", "mistral"])
+def test_a_base_model_gets_the_template_its_tokens_are_for(tiny_model: Model, name: str) -> None:
+    template = choose_template(tiny_model("<eos>", *TEMPLATES[name].tokens))
+    assert template.name == name
+    assert template.stop == ((TEMPLATES[name].end, "<eos>") if TEMPLATES[name].end else ("<eos>",))
+    assert all(token in template.reason.en for token in TEMPLATES[name].tokens)
 
 
-def test_templates_are_found_wherever_models_keep_them(real_tokenizer: Model) -> None:
-    folder = real_tokenizer("qwen2", chat_template="A", eos_token="<|im_end|>")
+def test_templates_are_found_wherever_models_keep_them(tiny_model: Model) -> None:
+    folder = tiny_model("<|im_end|>", chat_template="A", eos_token="<|im_end|>")
     assert choose_template(folder).source == "A"
     (folder / "chat_template.json").write_text('{"chat_template": "B"}')
     assert choose_template(folder).source == "B"
@@ -330,8 +316,10 @@ def test_templates_are_found_wherever_models_keep_them(real_tokenizer: Model) ->
     assert choose_template(folder).source == "D"
 
 
-def test_a_broken_own_template_is_replaced_and_said(real_tokenizer: Model) -> None:
-    template = choose_template(real_tokenizer("qwen2", chat_template="{% for %}", eos_token="<|im_end|>"))
+def test_a_broken_own_template_is_replaced_and_said(tiny_model: Model) -> None:
+    template = choose_template(
+        tiny_model("<|im_start|>", "<|im_end|>", chat_template="{% for %}", eos_token="<|im_end|>")
+    )
     assert template.name == "chatml"
     assert "broken" in template.reason.en
 
@@ -341,14 +329,18 @@ def test_a_template_from_a_file_and_names_that_are_none(stories: Path, tmp_path:
     path.write_text("{{ messages[0]['content'] }}{{ eos_token }}")
     assert choose_template(stories, str(path)).name == "mine.jinja"
     path.write_text("{% if %}")
-    for name, code in ((str(path), "template.syntax"), (str(tmp_path / "no.jinja"), "file.missing"), ("x", "template.unknown")):
+    for name, code in (
+        (str(path), "template.syntax"),
+        (str(tmp_path / "no.jinja"), "file.missing"),
+        ("x", "template.unknown"),
+    ):
         with pytest.raises(UserError) as caught:
             choose_template(stories, name)
         assert caught.value.problem.code == code
 
 
-def test_special_tokens_that_no_file_declares_are_written_into_the_template(real_tokenizer: Model) -> None:
-    template = choose_template(real_tokenizer("qwen2"), "plain")
+def test_special_tokens_that_no_file_declares_are_written_into_the_template(tiny_model: Model) -> None:
+    template = choose_template(tiny_model("<|endoftext|>"), "plain")
     assert '"<|endoftext|>"' in template.source
     assert template.render(CONVERSATION[:2]).text.endswith("It is  2.<|endoftext|>\n")
 

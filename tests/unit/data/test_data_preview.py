@@ -1,0 +1,185 @@
+"""What the Data page is told: pages of rows, one row token by token, lengths, what is set aside."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.data.prepare import gather, prepare, render_row
+from engine.data.preview import DataView
+from engine.data.registry import SHAPES
+from engine.data.rows import Row
+from engine.data.template import choose_template
+from engine.protocol.errors import UserError
+from engine.recipe.recipe import DataSettings
+
+Write = Callable[[str, str | bytes], Path]
+RECORDS = [
+    {"prompt": "Say hello.", "completion": "Hello, 你好 🙂!"},
+    {"prompt": "Say hello.", "completion": "Hello, 你好 🙂!"},
+    {"prompt": "Long?", "completion": "word " * 60},
+    {"prompt": "Empty?", "completion": ""},
+    {"prompt": "word " * 60, "completion": "A"},
+]
+
+
+@pytest.fixture
+def path(write: Write) -> Path:
+    return write("a.jsonl", "".join(json.dumps(record) + "\n" for record in RECORDS) + "{half")
+
+
+def settings(path: Path, **fields: Any) -> DataSettings:
+    return DataSettings(files=(str(path),), **{"max_length": 48, **fields})
+
+
+def test_pages_hold_every_row_with_its_state(path: Path, starter_text: Path) -> None:
+    view = DataView(settings(path), starter_text)
+    assert view.total == 6
+    page = view.page(0, 10)
+    states = [(row["where"], row["status"], row["reason"]) for row in page["rows"]]
+    assert states == [
+        ("a.jsonl:1", "ready", ""),
+        ("a.jsonl:2", "set_aside", "duplicate"),
+        ("a.jsonl:3", "cut", ""),
+        ("a.jsonl:4", "set_aside", "empty_answer"),
+        ("a.jsonl:5", "set_aside", "answer_cut_away"),
+        ("a.jsonl:6", "set_aside", "cut_off"),
+    ]
+    assert page["rows"][1]["question"] == "Say hello."
+    assert page["rows"][0]["tokens"] > 5
+    assert page["rows"][3]["tokens"] is None
+    assert page["rows"][3]["reason_text"]["zh"]
+    assert json.loads(json.dumps(page)) == page
+    assert [r["index"] for r in view.page(2, 2)["rows"]] == [2, 3]
+    assert view.page(0, 10, status="duplicate")["total"] == 1
+    assert [r["index"] for r in view.page(1, 2, status="set_aside")["rows"]] == [3, 4]
+    assert view.page(100, 5)["rows"] == []
+
+
+@pytest.mark.parametrize("model", ["starter", "stories", "none"])
+@pytest.mark.parametrize("learn_from", ["answers", "everything"])
+def test_pieces_joined_are_the_text(path: Path, starter_text: Path, stories: Path, model: str, learn_from: str) -> None:
+    folder = {"starter": starter_text, "stories": stories}.get(model)
+    data = settings(path, learn_from=learn_from)
+    view = DataView(data, folder)
+    item = gather(data).rows[0]
+    row = view.row(item.index)
+    joined = "".join(piece["text"] for piece in row["pieces"])
+    if folder is not None:
+        assert joined == render_row(choose_template(folder), item)[0].text
+        assert row["length"] == sum(len(piece["ids"]) for piece in row["pieces"])
+    learned = "".join(piece["text"] for piece in row["pieces"] if piece["learned"]).strip()
+    assert RECORDS[0]["completion"] in joined
+    if learn_from == "answers":
+        assert learned.startswith("Hello, 你好 🙂!")
+    else:
+        assert "Say hello." in learned
+    assert any("🙂" in piece["text"] for piece in row["pieces"])
+    assert row["estimate"] is (folder is None)
+    assert json.loads(json.dumps(row)) == row
+
+
+def test_a_row_shows_special_tokens_and_where_it_is_cut(path: Path, starter_text: Path) -> None:
+    row = DataView(settings(path), starter_text).row(2)
+    assert row["cut"]
+    assert row["length"] > row["limit"] == 48
+    assert [piece["text"] for piece in row["pieces"] if piece["special"]][:2] == ["<|im_start|>", "<|im_end|>"]
+    whole = [piece for piece in row["pieces"] if not piece["cut"]]
+    assert sum(len(piece["ids"]) for piece in whole) == 48
+    assert row["learned_tokens"] == sum(len(piece["ids"]) for piece in whole if piece["learned"])
+
+
+def test_a_duplicate_can_be_looked_at_and_a_broken_row_has_nothing(path: Path, starter_text: Path) -> None:
+    view = DataView(settings(path), starter_text)
+    assert view.row(1)["pieces"]
+    assert view.row(5)["pieces"] == []
+    assert view.row(5)["reason"] == "cut_off"
+    with pytest.raises(IndexError):
+        view.row(6)
+
+
+def test_a_preference_shows_both_answers(write: Write, starter_text: Path) -> None:
+    path = write("a.jsonl", json.dumps({"prompt": "Q", "chosen": "Better.", "rejected": "Worse."}) + "\n")
+    for folder in (starter_text, None):
+        row = DataView(settings(path), folder).row(0)
+        learned = ["".join(p["text"] for p in row[k] if p["learned"]) for k in ("pieces", "rejected_pieces")]
+        assert learned == ["Better.<|im_end|>", "Worse.<|im_end|>"]
+        assert (row["chosen"], row["rejected"]) == ("Better.", "Worse.")
+
+
+def test_facts_before_and_after_measuring(path: Path, starter_text: Path) -> None:
+    view = DataView(settings(path), starter_text)
+    facts = view.facts()
+    assert (facts["total"], facts["trainable"], facts["measured"]) == (6, 3, False)
+    assert view.measure(rows=1) == {"done": 1, "total": 3}
+    assert view.measure() == {"done": 3, "total": 3}
+    facts = view.facts()
+    assert (facts["trainable"], facts["cut"], facts["measured"]) == (2, 1, True)
+    assert facts["set_aside"] == {"duplicate": 1, "empty_answer": 1, "answer_cut_away": 1, "cut_off": 1}
+    assert facts["files"][0]["shape_label"]["zh"]
+    assert facts["template"]["name"] == "model"
+    assert {p["code"] for p in facts["problems"]} == {"data.cut"}
+    assert set(facts["set_aside"]) <= set(facts["reasons"])
+    assert json.loads(json.dumps(facts)) == facts
+
+
+def test_held_out_rows_are_those_of_the_run(alpaca: Callable[..., Path], starter_text: Path) -> None:
+    data = DataSettings(files=(str(alpaca(60)),))
+    view = DataView(data, starter_text)
+    view.measure()
+    prepared = prepare(data, preference=False, model_folder=starter_text)
+    shown = [r["index"] for r in view.page(0, 60, status="held_out")["rows"]]
+    assert shown == [e.row.index for e in prepared.held_out]
+    assert view.facts()["held_out"] == 6
+
+
+def test_histogram_counts_every_measured_row(path: Path, starter_text: Path) -> None:
+    view = DataView(settings(path), starter_text)
+    assert sum(view.histogram()["counts"]) == 0
+    view.measure()
+    histogram = view.histogram(bins=5)
+    assert sum(histogram["counts"]) == histogram["rows"] == 2
+    assert len(histogram["edges"]) == 6
+    assert histogram["edges"][-1] >= histogram["longest"] > 48
+    assert histogram["median"] <= histogram["p95"] <= histogram["longest"]
+
+
+def test_without_a_model_lengths_are_estimates(path: Path) -> None:
+    view = DataView(settings(path))
+    assert view.estimate
+    view.measure()
+    facts = view.facts()
+    assert (facts["estimate"], facts["template"], facts["measured"]) == (True, None, True)
+    assert view.page(0, 1)["rows"][0]["tokens"] == view.row(0)["length"]
+
+
+def test_set_aside_rows_are_listed(path: Path, starter_text: Path) -> None:
+    view = DataView(settings(path), starter_text)
+    view.measure()
+    listed = view.set_aside(1, 2)
+    assert (listed["total"], [r["where"] for r in listed["rows"]]) == (4, ["a.jsonl:4", "a.jsonl:5"])
+
+
+def test_shapes_can_be_offered() -> None:
+    assert [shape["name"] for shape in DataView.shapes()] == list(SHAPES)
+
+
+def test_bad_files_raise_as_everywhere(tmp_path: Path) -> None:
+    with pytest.raises(UserError):
+        DataView(settings(tmp_path / "none.jsonl"))
+
+
+def test_real_rows_are_shown_whole(shared_data: Path, starter_text: Path, stories: Path) -> None:
+    for name in ("alpaca_zh_demo.json", "glaive_toolcall_en_demo.json"):
+        data = DataSettings(files=(str(shared_data / "datasets/llama-factory" / name),), max_length=4096)
+        rows = [item for item in gather(data).items if isinstance(item, Row)]
+        for folder in (starter_text, stories):
+            view, template = DataView(data, folder), choose_template(folder)
+            for item in rows[:40]:
+                pieces = view.row(item.index)["pieces"]
+                assert "".join(p["text"] for p in pieces) == render_row(template, item)[0].text
+                assert any(p["learned"] for p in pieces)
