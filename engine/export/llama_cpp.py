@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
 import os
 import secrets
 from collections.abc import Iterator, Sequence
@@ -61,11 +62,17 @@ class LlamaCpp:
                 "return_tokens": True,
             },
         )
-        choices = []
-        for place in reply["completion_probabilities"]:
+        places = iter([*reply.get("completion_probabilities", ())])
+        place, choices = next(places, None), []
+        for token in reply["tokens"]:
+            # A token that ends amid a character has no entry; the other side's margin then speaks for both.
+            if place is None or place["id"] != token:
+                choices.append(Choice(int(token), math.inf))
+                continue
             first, second = place["top_logprobs"][:2]
             # A difference of log-probabilities is the difference of the logits.
-            choices.append(Choice(int(first["id"]), float(first["logprob"] - second["logprob"])))
+            choices.append(Choice(int(token), float(first["logprob"] - second["logprob"])))
+            place = next(places, None)
         return choices, reply.get("stop_type") == "eos"
 
     def _ask(self, path: str, body: dict[str, Any]) -> dict[str, Any]:

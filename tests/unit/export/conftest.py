@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,9 @@ def stories_run(stories: Path, tmp_path_factory: pytest.TempPathFactory) -> RunF
     run = trained_run(tmp_path_factory.mktemp("stories") / "run", stories, lora(), template=template, size=0.03)
     hold_out(run, STORIES)
     return run
+
+
+@pytest.fixture
+def run(stories_run: RunFolder, tmp_path: Path) -> RunFolder:
+    """A copy of that run that a test may change."""
+    return RunFolder(Path(shutil.copytree(stories_run.path, tmp_path / "run")))

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from peft import IA3Config, LoraConfig, get_peft_model
+from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from engine.project.atomic import write_json, write_text
@@ -43,13 +44,14 @@ def ia3() -> IA3Config:
     )
 
 
-def random_llama(folder: Path, tokenizer: Path, *, vocabulary: int, dtype: str = "bfloat16", **changes: Any) -> Path:
+def random_llama(folder: Path, tokenizer: Path, *, dtype: str = "bfloat16", **changes: Any) -> Path:
     """A Llama with random weights and the tokenizer files of another folder."""
     torch.manual_seed(3)
     shards = changes.pop("shards", None)
+    vocabulary = Tokenizer.from_file(str(tokenizer / "tokenizer.json")).get_vocab_size()
     values: dict[str, Any] = {
         "vocab_size": vocabulary, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256, "initializer_range": 0.2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256, "initializer_range": 0.1,
         "bos_token_id": 1, "eos_token_id": 2,
     }  # fmt: skip
     model = LlamaForCausalLM(LlamaConfig(**{**values, **changes})).to(getattr(torch, dtype))

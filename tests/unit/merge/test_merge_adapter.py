@@ -36,7 +36,7 @@ def tokenizer(repository: Path) -> Path:
 def made(tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base and a run on it, to be copied."""
     folder = tmp_path_factory.mktemp("made")
-    made_run(folder / "run", random_llama(folder / "base", tokenizer, vocabulary=2899), lora())
+    made_run(folder / "run", random_llama(folder / "base", tokenizer), lora())
     return folder
 
 
@@ -87,7 +87,7 @@ def ulps(ours: torch.Tensor, theirs: torch.Tensor) -> int:
 )
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_equal_to_peft_within_one_ulp(tmp_path: Path, tokenizer: Path, config: Any, dtype: str) -> None:
-    base = random_llama(tmp_path / "base", tokenizer, vocabulary=2899, dtype=dtype, attention_bias=True)
+    base = random_llama(tmp_path / "base", tokenizer, dtype=dtype, attention_bias=True)
     run = made_run(tmp_path / "run", base, config)
     merge(run, tmp_path / "out", Recorder())
     ours, theirs = load_file(tmp_path / "out" / "model.safetensors"), by_peft(base, run)
@@ -126,7 +126,7 @@ def test_the_merge_is_a_complete_model_that_agrees(tmp_path: Path, base: Path, r
 
 
 def test_shards_stay_shards(tmp_path: Path, tokenizer: Path) -> None:
-    base = random_llama(tmp_path / "base", tokenizer, vocabulary=2899, shards="150KB")
+    base = random_llama(tmp_path / "base", tokenizer, shards="150KB")
     files = {path.name for path in base.glob("*.safetensors")}
     assert len(files) > 2
     run = made_run(tmp_path / "run", base, lora())
@@ -220,12 +220,12 @@ def test_a_quantised_base_is_refused(tmp_path: Path, base: Path, run: RunFolder)
 
 
 def test_an_adapter_of_another_base_is_refused(tmp_path: Path, base: Path, run: RunFolder, tokenizer: Path) -> None:
-    deeper = random_llama(tmp_path / "wider", tokenizer, vocabulary=2899, hidden_size=32)
+    deeper = random_llama(tmp_path / "wider", tokenizer, hidden_size=32)
     run.write_facts({**run.read_facts(), "model_folder": str(deeper)})
     with pytest.raises(UserError) as caught:
         merge(run, tmp_path / "out", Recorder())
     assert caught.value.problem.code == "adapter.other_base"
-    shallow = random_llama(tmp_path / "shallow", tokenizer, vocabulary=2899, num_hidden_layers=1)
+    shallow = random_llama(tmp_path / "shallow", tokenizer, num_hidden_layers=1)
     run.write_facts({**run.read_facts(), "model_folder": str(shallow)})
     with pytest.raises(UserError, match="does not have"):
         merge(run, tmp_path / "out", Recorder())
