@@ -296,9 +296,9 @@ def check_disk(places: Places, build: setup_torch.Build) -> None:
         raise SetUpError(
             "no_disk",
             say(
-                "There are {free:.1f} GB free on the disk of {folder}, and Lorimer needs about {needed:.1f} GB more: "
+                "There are {free:.1f} GB free on the disk of {folder}, and Lorimer needs about {needed:.1f} GB: "
                 "free some space, and start again.",
-                "{folder} 所在磁盘剩余 {free:.1f} GB，Lorimer 还需要约 {needed:.1f} GB：请腾出空间，然后重新启动。",
+                "{folder} 所在磁盘剩余 {free:.1f} GB，Lorimer 需要约 {needed:.1f} GB：请腾出空间，然后重新启动。",
                 free=free / _GB,
                 needed=needed / _GB,
                 folder=places.root,
