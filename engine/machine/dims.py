@@ -211,10 +211,12 @@ def _check(config: Mapping[str, Any]) -> None:
     wrong = [name for name in _NEEDED if not isinstance(config.get(name), int) or config[name] < 1]
     if not wrong:
         return
+    hint = say("Copy config.json from the model's source again.", "请从模型来源重新复制 config.json。")
     problems = tuple(
         Problem(
             "model.config",
             say("config.json has no usable {name}.", "config.json 中缺少可用的 {name}。", name=name),
+            hint,
             where=f"config.json: {name}",
         )
         for name in wrong
@@ -222,7 +224,7 @@ def _check(config: Mapping[str, Any]) -> None:
     raise UserError(
         "model.config",
         say("config.json lacks {names}.", "config.json 缺少 {names}。", names=", ".join(wrong)),
-        say("Copy config.json from the model's source again.", "请从模型来源重新复制 config.json。"),
+        hint,
         where="config.json",
         problems=problems,
     )

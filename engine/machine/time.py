@@ -69,13 +69,11 @@ MEMORY_TFLOPS: tuple[tuple[float, str, float], ...] = (
     (16.0, "RTX 4060 Ti", 44.0),
     (0.0, "RTX 3060", 25.0),
 )
-# Share of that throughput which transformers with peft reaches: 0.40 for Qwen-7B LoRA, 2048 tokens, checkpointed, on
-# an A100 (3,151 tokens/s, Qwen's README). torchtune with torch.compile reaches twice that on an RTX 4090 (its
-# README).
-GPU_EFFICIENCY = 0.40
-# Seconds that Python and kernel launches cost per layer and pass, when the GPU waits for them. Assumed; not measured
-# yet.
-GPU_LAYER_SECONDS = 6e-4
+# Share of that throughput which transformers with peft reaches, and what Python and kernel launches cost per layer and
+# pass of a micro-batch: fitted to Qwen-7B LoRA, checkpointed, on an A100 at 256 tokens (0.15 s a micro-batch) and 2,048
+# tokens (0.65 s), from Qwen's README. torchtune with torch.compile reaches twice that share on an RTX 4090 (its README).
+GPU_EFFICIENCY = 0.45
+GPU_LAYER_SECONDS = 1.6e-3
 
 # fp32 matrix products per core: 65 GFLOP/s (ours: torch 2.13, a 2.4 GHz AMD EPYC core with AVX2), of which a step with
 # products of many sizes reaches this share.
@@ -163,7 +161,8 @@ def seconds(
     forward = _forward_flops(dims, mean_length, learned if speed.device == "cuda" else 1.0)
     # Backward costs as much as forward; further forward passes (a reference model's) come on top.
     per_token = forward * (1 + objective.forward_passes) + 6 * trained
-    work = tokens * per_token / speed.flops + micro_batches * dims.layers * speed.layer_seconds
+    passes = (1 + objective.forward_passes) / 2
+    work = tokens * per_token / speed.flops + micro_batches * dims.layers * speed.layer_seconds * passes
     work += _moving(dims, recipe, speed, tokens, mean_length)
     work *= method.relative_time * (CHECKPOINTING_TIME if settings.checkpointing else 1.0)
     measured = (

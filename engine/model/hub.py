@@ -148,7 +148,8 @@ def cached_folder(hub_id: str, *, revision: str = "", cache: Path | None = None)
             details=str(error),
         ) from error
     except LocalEntryNotFoundError:
-        return None
+        # Another tool may have fetched a commit without noting which branch it was.
+        return None if revision else next((m.folder for m in cached_models(cache) if m.id == hub_id), None)
     except HFValidationError as error:
         raise _bad_id(hub_id, error) from error
     return Path(folder) if (Path(folder) / "config.json").is_file() else None
@@ -221,12 +222,11 @@ def download(
     # An exception raised in xet's progress callback does not end its download, so cancelling needs plain HTTP, which
     # goes on where it was interrupted.
     constants.HF_HUB_DISABLE_XET = True
-    # One thread: files come one after the other, and a cancel ends the one that is under way.
     bars = _bars(progress, cancelled, about.bytes)
     with _told(hub_id, revision):
         folder = snapshot_download(
             hub_id,
-            revision=about.revision,
+            revision=revision or None,
             cache_dir=cache,
             allow_patterns=list(NEEDED),
             ignore_patterns=list(NEVER),
