@@ -34,6 +34,7 @@ class DraftRecipe(QObject):
         super().__init__(parent)
         self.path: Path | None = None
         self._recipe: Recipe | None = None
+        self._is_dirty = False
         self._timer = QTimer(self)
         self._timer.setObjectName("draft is kept")
         self._timer.setSingleShot(True)
@@ -81,9 +82,10 @@ class DraftRecipe(QObject):
 
     def keep(self) -> None:
         """Write the file now, if there is something to write."""
-        if not self._timer.isActive() or self.path is None or self._recipe is None:
-            return
         self._timer.stop()
+        if not self._is_dirty or self.path is None or self._recipe is None:
+            return
+        self._is_dirty = False
         from engine.recipe.file import save
 
         try:
@@ -95,6 +97,7 @@ class DraftRecipe(QObject):
         names = differences(self._recipe, recipe)
         self._recipe = recipe
         if keep and names:
+            self._is_dirty = True
             self._timer.start(SAVE_DELAY_MS)
         if names:
             self.changed.emit(names)

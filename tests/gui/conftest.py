@@ -1,6 +1,7 @@
 """Window tests leave no QTimer or QThread running: either goes on firing into widgets that are gone."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
@@ -8,6 +9,16 @@ import pytest
 from PySide6.QtCore import QThread, QTimer
 from pytestqt.qtbot import QtBot
 from shiboken6 import isValid
+
+from gui.context import AppContext
+from gui.i18n.language import speak
+from gui.main_window import MainWindow
+from gui.operations.data import import_files
+from gui.operations.start import begin
+from gui.state.settings import AppSettings
+
+PATIENCE = 60_000
+"""Milliseconds that a session may take on a busy machine."""
 
 
 @pytest.fixture(autouse=True)
@@ -44,3 +55,41 @@ def no_leaked_qthreads(qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> Iterato
     running = [thread for thread in started if isValid(thread) and not thread.wait(3000)]
     names = ", ".join(thread.objectName() or type(thread).__name__ for thread in running)
     assert not names, f"the test left QThreads running: {names}. Call quit() and wait() when their owner closes."
+
+
+# --------------------------------------------------------------------------------------------------- the window's own
+@pytest.fixture
+def context(qtbot: QtBot, tmp_project: Path) -> Iterator[AppContext]:
+    """The states and the bridge on an empty project, in English and light; closed at the end."""
+    speak("en")
+    made = AppContext(AppSettings(language="en", theme="light"), tmp_project)
+    yield made
+    made.close()
+    made.deleteLater()
+
+
+@pytest.fixture
+def window(qtbot: QtBot, context: AppContext) -> MainWindow:
+    """The whole window, shown; nothing is opened until `begin` is called."""
+    made = MainWindow(context)
+    qtbot.addWidget(made)
+    made.show()
+    return made
+
+
+@pytest.fixture
+def opened(qtbot: QtBot, window: MainWindow, context: AppContext) -> AppContext:
+    """The window with its project open, its sessions running and its models listed, as a user meets it."""
+    begin(context)
+    qtbot.waitUntil(lambda: bool(context.models.models) and context.machine.machine is not None, timeout=PATIENCE)
+    return context
+
+
+@pytest.fixture
+def with_data(qtbot: QtBot, opened: AppContext, repository: Path) -> AppContext:
+    """The opened window with the English sample imported and planned."""
+    import_files(opened, [repository / "resources" / "samples" / "orders_en.jsonl"])
+    qtbot.waitUntil(lambda: opened.plan.forecast is not None, timeout=PATIENCE)
+    # The advice sets the longest row, after which the data are read once more.
+    qtbot.waitUntil(lambda: opened.data.facts.get("limit") == opened.draft.recipe.data.max_length, timeout=PATIENCE)
+    return opened

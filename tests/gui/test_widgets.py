@@ -1,0 +1,232 @@
+"""Widgets alone: what they are given is what they show, with words beside every colour."""
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QImage, QTextFormat
+from PySide6.QtWidgets import QLabel
+from pytestqt.qtbot import QtBot
+
+from engine.protocol.errors import Failure
+from engine.protocol.events import Progress
+from engine.protocol.text import say
+from gui.state.notices import Notices
+from gui.widgets.banner import StatusBanner, progress_words
+from gui.widgets.bars import Part, StackedBar
+from gui.widgets.basic import ElidedLabel, button
+from gui.widgets.bubbles import Conversation
+from gui.widgets.choice_card import ChoiceList
+from gui.widgets.facts import Facts
+from gui.widgets.histogram import Histogram
+from gui.widgets.notice_strip import NoticeStrip
+from gui.widgets.table import PAGE, Column, Table
+from gui.widgets.tokens import MOST, TokenView, runs
+
+
+# -------------------------------------------------------------------------------------------------------------- table
+def numbered(count: int) -> list[dict[str, object]]:
+    return [{"index": i, "text": f"row {i}", "status": "ready"} for i in range(count)]
+
+
+def made_table(qtbot: QtBot) -> Table:
+    columns = (
+        Column("#", lambda r: str(r["index"]), 40),
+        Column("Text", lambda r: str(r["text"])),
+        Column("Note", lambda r: "n", 300, spare=True),
+        Column("Stands", lambda r: "trains", 90, tone=lambda r: "good"),
+    )
+    table = Table(columns, say("Rows", "数据行"))
+    qtbot.addWidget(table)
+    table.resize(700, 300)
+    table.show()
+    return table
+
+
+def test_a_table_fetches_only_the_pages_in_view(qtbot: QtBot) -> None:
+    table, wanted = made_table(qtbot), []
+    table.paged.wanted.connect(wanted.append)
+    table.paged.reset(10_000)
+    qtbot.waitUntil(lambda: wanted == [0])
+    assert table.paged.index(3, 1).data() == "…"
+    table.paged.put(0, numbered(PAGE))
+    assert table.paged.index(3, 1).data() == "row 3"
+    table.scrollTo(table.paged.index(5000, 0))
+    qtbot.waitUntil(lambda: 5000 in wanted)
+    assert len(wanted) <= 3
+
+
+def test_a_table_leaves_spare_columns_out_where_it_is_narrow(qtbot: QtBot) -> None:
+    table = made_table(qtbot)
+    assert not table.isColumnHidden(2)
+    table.resize(360, 300)
+    qtbot.waitUntil(lambda: table.isColumnHidden(2))
+    assert sum(table.columnWidth(i) for i in (0, 1, 3)) <= table.viewport().width()
+
+
+def test_the_keyboard_chooses_rows(qtbot: QtBot) -> None:
+    table, chosen = made_table(qtbot), []
+    table.paged.put_all(numbered(5))
+    table.chosen.connect(chosen.append)
+    table.selectRow(0)
+    qtbot.keyClick(table, Qt.Key.Key_Down)
+    assert chosen == [0, 1]
+
+
+# ------------------------------------------------------------------------------------------------------------- tokens
+def test_learned_tokens_are_underlined_and_coloured(qtbot: QtBot) -> None:
+    view = TokenView()
+    qtbot.addWidget(view)
+    pieces = [("<|user|>", False, True), ("Hi\n", False, False), ("Hello", True, False), ("!", True, False)]
+    view.put([{"text": text, "learned": learned, "special": special} for text, learned, special in pieces])
+    assert view.toPlainText() == "<|user|>Hi↵\nHello!"
+    cursor = view.textCursor()
+    cursor.setPosition(view.toPlainText().index("Hello") + 2)
+    learned = cursor.charFormat()
+    assert learned.underlineStyle() == learned.UnderlineStyle.SingleUnderline
+    assert learned.hasProperty(QTextFormat.Property.BackgroundBrush)
+    cursor.setPosition(3)
+    assert cursor.charFormat().underlineStyle() == learned.UnderlineStyle.NoUnderline
+
+
+def test_a_very_long_row_says_how_much_more_there_is(qtbot: QtBot) -> None:
+    view = TokenView()
+    qtbot.addWidget(view)
+    view.put([{"text": "a", "learned": True}] * (MOST + 7))
+    assert view.toPlainText().endswith("7 more tokens")
+
+
+def test_neighbours_of_one_kind_are_one_piece() -> None:
+    tokens = [{"text": "a", "learned": True}, {"text": "b", "learned": True}, {"text": "c"}]
+    assert [text for text, _ in runs(tokens)] == ["ab", "c"]
+
+
+def test_a_preference_shows_both_answers(qtbot: QtBot) -> None:
+    view = TokenView()
+    qtbot.addWidget(view)
+    view.put([{"text": "good", "learned": True}], [{"text": "bad", "learned": True}])
+    text = view.toPlainText()
+    assert text.index("Better") < text.index("good") < text.index("Worse") < text.index("bad")
+
+
+# ------------------------------------------------------------------------------------------------------------- banner
+def test_the_banner_has_a_sentence_a_hint_and_the_details(qtbot: QtBot) -> None:
+    banner = StatusBanner()
+    qtbot.addWidget(banner)
+    banner.show()
+    failure = Failure("data.empty", say("The file is empty.", "文件为空。"), say("Choose another.", "请另选。"), details="line 1")
+    banner.wrong(failure, button(say("Import data…", "导入数据…"), lambda: None))
+    assert banner.sentence == "The file is empty."
+    assert [item.text() for item in banner.buttons] == ["Import data…", "Copy details"]
+    banner.buttons[-1].click()
+    from PySide6.QtGui import QGuiApplication
+
+    assert "data.empty" in QGuiApplication.clipboard().text()
+    assert "line 1" in QGuiApplication.clipboard().text()
+
+
+def test_the_banner_shows_progress_and_cancels(qtbot: QtBot) -> None:
+    banner, cancelled = StatusBanner(), []
+    qtbot.addWidget(banner)
+    banner.show()
+    banner.working(say("Downloading…", "下载中…"), Progress(done=2**30, total=2**32, unit="B", seconds_left=180), lambda: cancelled.append(1))
+    texts = [label.text() for label in banner.findChildren(QLabel) if label.isVisible()]
+    assert "1.0 GiB of 4.0 GiB · 3 min left" in texts
+    banner.buttons[0].click()
+    assert cancelled == [1]
+    assert progress_words(Progress(done=1, total=0)) == ""
+
+
+# -------------------------------------------------------------------------------------------------------------- small
+def test_bars_facts_and_cards_say_in_words_what_they_draw(qtbot: QtBot) -> None:
+    bar, facts, cards = StackedBar(), Facts(columns=2), ChoiceList(["qlora", "lora"])
+    histogram = Histogram()
+    for widget in (bar, facts, cards, histogram):
+        qtbot.addWidget(widget)
+        widget.resize(400, 200)
+        widget.show()
+    bar.put([Part("Weights", 4.6, "4.6 GiB"), Part("Activations", 6.9, "6.9 GiB")], 24.0)
+    assert "Weights 4.6 GiB" in bar.accessibleName()
+    assert bar.heightForWidth(120) > bar.heightForWidth(900)
+    facts.put([("Steps", "903"), ("Time", "1 h 05 min", "good")])
+    assert facts.value("Steps") == "903"
+    cards.cards["lora"].put(say("LoRA", "LoRA"), "exact", "23.1 GiB", say("does not fit", "放不下"), "bad")
+    assert "does not fit" in cards.cards["lora"].accessibleName()
+    cards.cards["lora"].click()
+    assert cards.chosen == "lora"
+    histogram.put([3, 5, 1], [0, 10, 20, 30], 20)
+    assert "9 rows" in histogram.accessibleName()
+    for widget in (bar, cards, histogram):
+        assert not widget.grab().isNull()
+
+
+def test_a_long_line_is_shortened_and_told_in_its_tip(qtbot: QtBot) -> None:
+    line = ElidedLabel("a very long line of text that does not fit")
+    qtbot.addWidget(line)
+    line.resize(80, 20)
+    line.show()
+    qtbot.waitUntil(lambda: line.toolTip().startswith("a very long"))
+    line.resize(600, 20)
+    qtbot.waitUntil(lambda: line.toolTip() == "")
+
+
+def test_notices_are_shown_and_closed(qtbot: QtBot) -> None:
+    notices = Notices()
+    strip = NoticeStrip(notices)
+    qtbot.addWidget(strip)
+    assert strip.isHidden()
+    notices.failure(Failure("x", say("It broke.", "出错了。")))
+    assert not strip.isHidden()
+    notices.close(notices.open[0])
+    assert strip.isHidden()
+
+
+def test_a_conversation_grows(qtbot: QtBot) -> None:
+    talk = Conversation(say("Base", "基础"))
+    qtbot.addWidget(talk)
+    talk.resize(400, 300)
+    talk.show()
+    talk.ask("How are you?")
+    answer = talk.answer()
+    for piece in ("I ", "am ", "well."):
+        answer.grow(piece)
+    qtbot.waitUntil(lambda: answer.words.text() == "I am well.")
+    talk.clear_all()
+
+
+# --------------------------------------------------------------------------------------------------------------- plot
+def test_a_plot_redraws_later_reads_and_saves(qtbot: QtBot, tmp_path: Path) -> None:
+    from gui.widgets.plots import REDRAW_MS, LinePlot
+
+    plot = LinePlot(say("Loss", "损失"), x_label=say("step", "步"))
+    qtbot.addWidget(plot)
+    plot.resize(500, 300)
+    plot.show()
+    plot.add("train", say("training", "训练"), smooth=0.9)
+    plot.add("held", say("held out", "留出"), ink=3, points=True)
+    plot.put("train", list(range(1, 101)), [2.0 / i for i in range(1, 101)])
+    plot.put("held", [50, 100], [0.5, 0.4])
+    plot.mark("c50", 50, "checkpoint 50")
+    plot.level("limit", 1.0, "limit")
+    assert plot._series["train"].raw.getData()[0] is None
+    qtbot.wait(REDRAW_MS + 100)
+    assert len(plot._series["train"].raw.getOriginalDataset()[0]) == 100
+    assert plot.reading(99.8) == "step 100 · training 0.02 · held out 0.4"
+    plot.save_to(tmp_path / "plot.csv")
+    assert len(list(csv.reader(io.StringIO((tmp_path / "plot.csv").read_text())))) == 103
+    plot.save_to(tmp_path / "plot.png")
+    assert not QImage(str(tmp_path / "plot.png")).isNull()
+    plot.show_all()
+    plot.clear_marks()
+
+
+def test_smoothing_has_no_bias_at_the_start() -> None:
+    import numpy as np
+
+    from gui.widgets.plots import smoothed
+
+    assert smoothed(np.full(50, 3.0), 0.9) == pytest.approx(np.full(50, 3.0))
+    assert smoothed(np.array([1.0, 2.0]), 0.0) == pytest.approx([1.0, 2.0])
+    assert np.isfinite(smoothed(np.array([1.0, np.nan, 2.0]), 0.5)).all()
