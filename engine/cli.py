@@ -176,6 +176,8 @@ def _check_lines(report: dict[str, Any]) -> list[Any]:
             **{name: report[name] for name in ("format", "encoding", "shape", "trainable", "rows")},
         )
     ]
+    if report["template"]:
+        lines.append(say("template {name}: {reason}", "模板 {name}：{reason}", **report["template"]))
     lines += [f"  set aside, {reason}: {count}" for reason, count in report["set_aside"].items()]
     lines += [f"  {p['where']}: {p['message']} {p['hint']}" for p in report["problems"][:20]]
     return lines

@@ -65,7 +65,7 @@ def test_a_real_base_model_on_real_data(tmp_path: Path, shared_data: Path, datas
     code, checked = lorimer("data", "check", data, "--model", model)
     assert code == 0
     assert checked["rows"] == checked["trainable"] + sum(checked["set_aside"].values())
-    assert any("template" in problem["code"] for problem in checked["problems"]), "a base model's template is announced"
+    assert checked["template"]["reason"], "the template that is chosen for a base model is announced"
 
     code, plan = lorimer("plan", "--model", model, "--data", data, "--out", tmp_path / "plan.toml")
     assert (code, plan["fits"]) == (0, True)
