@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 APT = (
@@ -20,9 +21,23 @@ def main(arguments: list[str] | None = None) -> int:
             "Elsewhere: python3 packaging/run.py --set-up-only\n"
         )
         return 1
+    if not _has_display():
+        sys.stderr.write(
+            "The window cannot be opened, because there is no display here.\n"
+            "Without a window: lorimer demo, or python3 packaging/run.py --headless\n"
+        )
+        return 1
     from gui.app import run
 
     return run(arguments)
+
+
+def _has_display() -> bool:
+    """Whether Qt will find a screen: Qt itself aborts the process when it finds none."""
+    from engine.host.platform import LINUX, current
+
+    given = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
+    return current() != LINUX or any(os.environ.get(name) for name in given)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject
 
@@ -16,9 +18,11 @@ from gui.state.plan import PlanState
 from gui.state.project import ProjectState
 from gui.state.run import RunState
 from gui.state.settings import AppSettings
-from gui.state.takeaway import TakeAway
-from gui.state.talk import TalkState
 from gui.state.wizard import Wizard
+
+if TYPE_CHECKING:
+    from gui.state.takeaway import TakeAway
+    from gui.state.talk import TalkState
 
 
 class AppContext(QObject):
@@ -33,8 +37,6 @@ class AppContext(QObject):
         data, models, plan: what is known of it.
         machine: what this machine is and does.
         runs: the run that is looked at, and its jobs.
-        talk: the conversation with base and tuned model.
-        takeaway: what is to be exported of the run.
         wizard: which step is looked at, and where all stand.
     """
 
@@ -50,10 +52,22 @@ class AppContext(QObject):
         self.plan = PlanState(self)
         self.machine = MachineState(self)
         self.runs = RunState(self.bridge, self)
-        self.talk = TalkState(self)
-        self.takeaway = TakeAway(self)
         self.wizard = Wizard(self.data, self.models, self.plan, self.runs, self)
         settings.setParent(self)
+
+    @cached_property
+    def talk(self) -> TalkState:
+        """The conversation; made when a page first asks for it, because the first frame does not."""
+        from gui.state.talk import TalkState
+
+        return TalkState(self)
+
+    @cached_property
+    def takeaway(self) -> TakeAway:
+        """What is to be exported; made when a page first asks for it, because the first frame does not."""
+        from gui.state.takeaway import TakeAway
+
+        return TakeAway(self)
 
     def close(self) -> None:
         """Keep what is not kept yet and end every thread and session; jobs go on."""

@@ -108,7 +108,9 @@ def test_a_changed_setting_offers_its_default_back(qtbot: QtBot, form: RecipeFor
     assert not row._back.isVisible()
 
 
-@pytest.mark.parametrize(("words", "found"), [("warm-up", "train.warmup_ratio"), ("秩", "method.rank"), ("double", "method")])
+@pytest.mark.parametrize(
+    ("words", "found"), [("warm-up", "train.warmup_ratio"), ("秩", "method.rank"), ("double", "method")]
+)
 def test_the_search_finds_by_term_in_both_languages(form: RecipeForm, words: str, found: str) -> None:
     form.show_all(True)
     form.search.setText(words)

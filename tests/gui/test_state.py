@@ -105,7 +105,8 @@ def test_steps_say_why_they_wait(context: AppContext) -> None:
     wizard = context.wizard
     assert not wizard.step("data").done
     assert "data" in wizard.step("plan").waits.en
-    assert wizard.step("train").waits and wizard.step("export").waits
+    assert wizard.step("train").waits
+    assert wizard.step("export").waits
     context.data.set_facts({"train": 1800, "held_out": 200})
     assert wizard.step("data").done
     assert wizard.step("data").word.en == "1,800 rows"
@@ -167,8 +168,10 @@ def test_numbers_are_written_with_units(written: str, expected: str) -> None:
 
 def test_the_language_is_spoken_and_follows_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
     words = say("Data", "数据")
-    assert speak("zh") == "zh" and tr(words) == "数据"
+    assert speak("zh") == "zh"
+    assert tr(words) == "数据"
     monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
     assert speak("auto") == "zh"
     monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
-    assert speak("auto") == "en" and tr(words) == "Data"
+    assert speak("auto") == "en"
+    assert tr(words) == "Data"

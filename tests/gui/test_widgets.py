@@ -116,7 +116,9 @@ def test_the_banner_has_a_sentence_a_hint_and_the_details(qtbot: QtBot) -> None:
     banner = StatusBanner()
     qtbot.addWidget(banner)
     banner.show()
-    failure = Failure("data.empty", say("The file is empty.", "文件为空。"), say("Choose another.", "请另选。"), details="line 1")
+    failure = Failure(
+        "data.empty", say("The file is empty.", "文件为空。"), say("Choose another.", "请另选。"), details="line 1"
+    )
     banner.wrong(failure, button(say("Import data…", "导入数据…"), lambda: None))
     assert banner.sentence == "The file is empty."
     assert [item.text() for item in banner.buttons] == ["Import data…", "Copy details"]
@@ -131,7 +133,11 @@ def test_the_banner_shows_progress_and_cancels(qtbot: QtBot) -> None:
     banner, cancelled = StatusBanner(), []
     qtbot.addWidget(banner)
     banner.show()
-    banner.working(say("Downloading…", "下载中…"), Progress(done=2**30, total=2**32, unit="B", seconds_left=180), lambda: cancelled.append(1))
+    banner.working(
+        say("Downloading…", "下载中…"),
+        Progress(done=2**30, total=2**32, unit="B", seconds_left=180),
+        lambda: cancelled.append(1),
+    )
     texts = [label.text() for label in banner.findChildren(QLabel) if label.isVisible()]
     assert "1.0 GiB of 4.0 GiB · 3 min left" in texts
     banner.buttons[0].click()

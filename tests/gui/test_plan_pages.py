@@ -1,0 +1,322 @@
+"""The Data, Model and Plan pages on the real data session: what a user sees and does before training."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PySide6.QtCore import QMimeData, QPointF, Qt, QUrl
+from PySide6.QtGui import QDropEvent
+from PySide6.QtWidgets import QAbstractButton, QLabel, QWidget
+from pytestqt.qtbot import QtBot
+
+from engine.project.project import RunSummary
+from engine.protocol.errors import UserError
+from engine.protocol.text import say
+from engine.recipe.file import load
+from gui.context import AppContext
+from gui.main_window import MainWindow
+from gui.operations import data as data_operations
+from gui.operations import models as model_operations
+from gui.operations import plan as plan_operations
+from gui.pages.data import DataPage
+from gui.pages.model import ModelPage
+from gui.pages.plan import PlanPage
+from gui.state.phase import Phase
+
+PATIENCE = 60_000
+pytestmark = pytest.mark.slow
+
+
+def texts(widget: QWidget) -> list[str]:
+    """Every word that is visible in a widget."""
+    return [label.text() for label in widget.findChildren(QLabel) if label.isVisible() and label.text()]
+
+
+def press(widget: QWidget, words: str) -> None:
+    """Press the visible button with these words."""
+    found = [b for b in widget.findChildren(QAbstractButton) if b.text() == words and b.isVisible()]
+    assert found, f"no button {words!r} in {[b.text() for b in widget.findChildren(QAbstractButton) if b.isVisible()]}"
+    found[0].click()
+
+
+def page(window: MainWindow, context: AppContext, name: str) -> Any:
+    """The page of a step, looked at."""
+    context.wizard.go(name)
+    found = window.page(name)
+    assert found is not None
+    return found
+
+
+def read(qtbot: QtBot, context: AppContext, phase: Phase) -> None:
+    """Wait until the data stand so."""
+    qtbot.waitUntil(lambda: context.data.status.phase is phase, timeout=PATIENCE)
+
+
+# --------------------------------------------------------------------------------------------------------------- data
+def test_the_sample_is_one_press_away(qtbot: QtBot, window: MainWindow, opened: AppContext) -> None:
+    data: DataPage = page(window, opened, "data")
+    press(data, "Use the sample")
+    read(qtbot, opened, Phase.READY)
+    assert "orders_en.jsonl" in texts(data)
+    assert "1,800 rows train · 200 held out" in texts(data)
+    qtbot.waitUntil(lambda: data._rows.tokens.toPlainText() != "", timeout=PATIENCE)
+    assert "<|im_start|>assistant" in data._rows.tokens.toPlainText()
+    assert any("of" in text and "tokens learned" in text for text in texts(data))
+    assert opened.wizard.step("data").word.en == "1,800 rows"
+
+
+def test_rows_are_filtered_and_walked_by_keyboard(qtbot: QtBot, window: MainWindow, with_data: AppContext) -> None:
+    data: DataPage = page(window, with_data, "data")
+    rows = data._rows
+    qtbot.waitUntil(lambda: rows.table.paged.row(0) is not None, timeout=PATIENCE)
+    rows.show_only("held_out")
+    assert rows.table.paged.rowCount() == 200
+    qtbot.waitUntil(lambda: rows.table.paged.row(0) is not None, timeout=PATIENCE)
+    assert {rows.table.paged.row(i)["status"] for i in range(20)} == {"held_out"}
+    before = rows._which.text()
+    qtbot.keyClick(rows.table, Qt.Key.Key_Down)
+    qtbot.waitUntil(lambda: rows._which.text() != before, timeout=PATIENCE)
+    rows.show_only("set_aside")
+    assert rows.table.paged.rowCount() == 0
+
+
+def test_set_aside_rows_are_counted_and_opened(
+    qtbot: QtBot, window: MainWindow, opened: AppContext, tmp_path: Path
+) -> None:
+    lines = ['{"instruction": "Say a", "output": "a"}', '{"instruction": "Say b", "output": ""}', "{broken"]
+    lines += [f'{{"instruction": "Say {i}", "output": "it is {i}"}}' for i in range(20)]
+    file = tmp_path / "mixed.jsonl"
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    data_operations.import_files(opened, [file])
+    read(qtbot, opened, Phase.READY)
+    data: DataPage = page(window, opened, "data")
+    assert opened.data.facts["set_aside"] == {"empty_answer": 1, "bad_row": 1}
+    assert "2 rows set aside, nothing deleted" in texts(data)
+    press(data, "Empty answer")
+    qtbot.waitUntil(lambda: data._rows.table.paged.row(0) is not None, timeout=PATIENCE)
+    assert data._rows.table.paged.row(0)["where"] == "mixed.jsonl:2"
+    assert data._rows.table.paged.index(0, 4).data() == "empty answer"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("empty.jsonl", b"", "empty"),
+        ("binary.jsonl", b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 4, ""),
+        ("half.json", b'[{"instruction": "a", "output": "b"', ""),
+    ],
+)
+def test_a_bad_file_is_explained(
+    qtbot: QtBot, window: MainWindow, opened: AppContext, tmp_path: Path, name: str, content: bytes, words: str
+) -> None:
+    file = tmp_path / name
+    file.write_bytes(content)
+    data_operations.import_files(opened, [file])
+    qtbot.waitUntil(lambda: opened.data.status.phase in (Phase.WRONG, Phase.READY), timeout=PATIENCE)
+    data: DataPage = page(window, opened, "data")
+    if opened.data.status.phase is Phase.READY:
+        # A file that lost its end still has rows; what is broken is set aside.
+        assert sum(opened.data.facts["set_aside"].values()) >= 1
+        return
+    assert words in data.banner.sentence.lower()
+    assert [b.text() for b in data.banner.buttons] == ["Import data…", "Copy details"]
+    assert "Traceback" not in " ".join(texts(data))
+
+
+def test_a_missing_file_is_explained_and_another_can_be_taken(
+    qtbot: QtBot, window: MainWindow, opened: AppContext, tmp_path: Path
+) -> None:
+    data_operations.import_files(opened, [tmp_path / "gone.jsonl"])
+    read(qtbot, opened, Phase.WRONG)
+    data: DataPage = page(window, opened, "data")
+    assert "gone.jsonl" in data.banner.sentence
+    data_operations.import_files(opened, [data_operations.sample_file()])
+    read(qtbot, opened, Phase.READY)
+    assert data.is_ready
+
+
+def test_columns_are_changed_beside_the_rows(
+    qtbot: QtBot, window: MainWindow, opened: AppContext, tmp_path: Path
+) -> None:
+    lines = [f'{{"ask": "What is {i}?", "reply": "It is {i}.", "note": "n{i}"}}' for i in range(30)]
+    file = tmp_path / "own.jsonl"
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    data_operations.import_files(opened, [file])
+    qtbot.waitUntil(lambda: opened.data.status.phase in (Phase.READY, Phase.WRONG), timeout=PATIENCE)
+    mapping = {"prompt": "ask", "completion": "note"}
+    data_operations.choose_columns(opened, "prompt_completion", mapping, "auto")
+    qtbot.waitUntil(lambda: opened.data.facts.get("mapping") == mapping, timeout=PATIENCE)
+    data: DataPage = page(window, opened, "data")
+    press(data, "Change columns…")
+    panel = data._panel
+    assert panel is not None
+    assert panel.roles["completion"].currentData() == "note"
+    panel.roles["completion"].setCurrentIndex(panel.roles["completion"].findData("reply"))
+    press(panel, "Read again")
+    qtbot.waitUntil(lambda: opened.data.facts.get("mapping", {}).get("completion") == "reply", timeout=PATIENCE)
+    press(panel, "Close")
+    assert data._panel is None
+
+
+def test_a_file_can_be_dropped(qtbot: QtBot, window: MainWindow, opened: AppContext, repository: Path) -> None:
+    data: DataPage = page(window, opened, "data")
+    mime = QMimeData()
+    mime.setUrls([QUrl.fromLocalFile(str(repository / "resources" / "samples" / "orders_zh.jsonl"))])
+    event = QDropEvent(
+        QPointF(10, 10), Qt.DropAction.CopyAction, mime, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+    )
+    data.dropEvent(event)
+    read(qtbot, opened, Phase.READY)
+    assert opened.data.facts["shape"] == "messages"
+
+
+def test_preferences_choose_their_objective(
+    qtbot: QtBot, window: MainWindow, opened: AppContext, shared_data: Path
+) -> None:
+    data_operations.import_files(opened, [shared_data / "datasets" / "llama-factory" / "dpo_en_demo.json"])
+    read(qtbot, opened, Phase.READY)
+    assert opened.draft.recipe.objective.name == "dpo"
+    assert "Learn a preference" in opened.notices.open[0].message.en
+    plan: PlanPage = page(window, opened, "plan")
+    qtbot.waitUntil(lambda: opened.plan.forecast is not None and plan.is_ready, timeout=PATIENCE)
+    assert plan._objective.isVisible()
+    data_operations.import_files(opened, [data_operations.sample_file()])
+    qtbot.waitUntil(lambda: opened.draft.recipe.objective.name == "sft", timeout=PATIENCE)
+
+
+# -------------------------------------------------------------------------------------------------------------- model
+def test_the_starter_is_listed_chosen_and_described(qtbot: QtBot, window: MainWindow, opened: AppContext) -> None:
+    model: ModelPage = page(window, opened, "model")
+    qtbot.waitUntil(lambda: bool(opened.models.chosen), timeout=PATIENCE)
+    assert model.table.paged.index(0, 0).data() == "Lorimer starter"
+    assert "complete, checked" in texts(model)
+    assert model.table.paged.index(0, 3).data() == "QLoRA fits"
+    assert opened.wizard.step("model").word.en == "3.4 M"
+
+
+def test_a_folder_is_opened_and_chosen(qtbot: QtBot, window: MainWindow, opened: AppContext, shared_data: Path) -> None:
+    model: ModelPage = page(window, opened, "model")
+    folder = shared_data / "models" / "stories260K"
+    model_operations.open_folder(opened, folder)
+    qtbot.waitUntil(lambda: opened.models.chosen.get("name") == "stories260K", timeout=PATIENCE)
+    assert Path(opened.draft.recipe.model.source) == folder
+    assert "none: one is chosen" in texts(model)
+    model.search.setText("no such model")
+    assert model.table.paged.rowCount() == 0
+
+
+def test_a_folder_without_weights_is_explained(
+    qtbot: QtBot, window: MainWindow, opened: AppContext, tmp_path: Path
+) -> None:
+    model: ModelPage = page(window, opened, "model")
+    before = opened.draft.recipe.model.source
+    (tmp_path / "hollow").mkdir()
+    (tmp_path / "hollow" / "config.json").write_text("{}", encoding="utf-8")
+    model_operations.open_folder(opened, tmp_path / "hollow")
+    qtbot.waitUntil(lambda: opened.models.chosen_status.phase is Phase.WRONG, timeout=PATIENCE)
+    assert "Cannot be trained" in texts(model)
+    assert opened.draft.recipe.model.source == before
+
+
+def test_the_hub_that_cannot_be_reached_is_explained(
+    qtbot: QtBot, window: MainWindow, opened: AppContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    model: ModelPage = page(window, opened, "model")
+    model_operations.look_up(opened, "nobody/nothing")
+    qtbot.waitUntil(lambda: opened.models.hub_status.phase is Phase.WRONG, timeout=PATIENCE)
+    failure = opened.models.hub_status.failure
+    assert failure is not None
+    assert failure.message.en in texts(model)
+    press(model, "Back")
+    assert opened.models.hub_status.phase is Phase.EMPTY
+
+
+# --------------------------------------------------------------------------------------------------------------- plan
+def test_the_plan_says_what_it_needs_and_why(qtbot: QtBot, window: MainWindow, with_data: AppContext) -> None:
+    plan: PlanPage = page(window, with_data, "plan")
+    assert plan.is_ready
+    words = " ".join(texts(plan))
+    for part in ("Will it fit?", "Why this plan", "Settings", "As advised for this machine"):
+        assert part in words
+    forecast = with_data.plan.forecast
+    assert forecast is not None
+    assert forecast.fits
+    assert with_data.wizard.step("plan").word.en == "fits"
+    assert plan._bar.accessibleName().startswith("Weights")
+
+
+def test_settings_move_the_forecast_and_the_advice_is_one_press_away(
+    qtbot: QtBot, window: MainWindow, with_data: AppContext
+) -> None:
+    plan: PlanPage = page(window, with_data, "plan")
+    advised = with_data.draft.recipe.train
+    steps = with_data.plan.forecast.steps
+    with_data.draft.set({"train.epochs": 1})
+    qtbot.waitUntil(lambda: with_data.plan.forecast.steps < steps, timeout=PATIENCE)
+    assert "Your own settings; the advice differs." in texts(plan)
+    press(plan, "Use the advice")
+    qtbot.waitUntil(lambda: with_data.draft.recipe.train == advised, timeout=PATIENCE)
+
+
+def test_a_method_is_chosen_by_its_card(qtbot: QtBot, window: MainWindow, with_data: AppContext) -> None:
+    plan: PlanPage = page(window, with_data, "plan")
+    for name in ("qlora", "ia3", "lora"):
+        plan._methods.cards[name].click()
+        assert with_data.draft.recipe.method.name == name
+        qtbot.waitUntil(lambda name=name: plan._methods.chosen == name, timeout=PATIENCE)
+    assert "GiB" in plan._methods.cards["ia3"].right
+
+
+def test_a_recipe_is_saved_and_opened(qtbot: QtBot, window: MainWindow, with_data: AppContext, tmp_path: Path) -> None:
+    from engine.catalogue import CATALOGUE
+
+    plan_operations.save_recipe(with_data, tmp_path / "mine.toml")
+    assert load(tmp_path / "mine.toml", CATALOGUE) == with_data.draft.recipe
+    (tmp_path / "wrong.toml").write_text("[train]\nepoch = 2\nbatch_size = -1\n", encoding="utf-8")
+    before = with_data.draft.recipe
+    plan_operations.open_recipe(with_data, tmp_path / "wrong.toml")
+    assert "2 settings are wrong" in with_data.notices.open[-1].message.en
+    assert with_data.draft.recipe == before
+
+
+def test_starting_makes_a_run_and_goes_to_train(
+    qtbot: QtBot, window: MainWindow, with_data: AppContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[tuple[str, dict[str, str]]] = []
+    monkeypatch.setattr(
+        "engine.host.launch.start_job", lambda folder, kind, arguments: started.append((kind, arguments))
+    )
+    plan: PlanPage = page(window, with_data, "plan")
+    press(plan, "Start training")
+    assert with_data.runs.run is not None
+    assert started == [("train", {"run": str(with_data.runs.run.path)})]
+    assert with_data.wizard.current == "train"
+    qtbot.waitUntil(lambda: len(with_data.project.runs) == 1, timeout=PATIENCE)
+    summary: RunSummary = with_data.project.runs[0]
+    assert summary.model == "starter"
+
+
+def test_a_run_that_cannot_start_is_explained(
+    qtbot: QtBot, window: MainWindow, with_data: AppContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise UserError("disk.full", say("The disk is full.", "磁盘已满。"))
+
+    monkeypatch.setattr("engine.host.launch.start_job", refuse)
+    plan: PlanPage = page(window, with_data, "plan")
+    press(plan, "Start training")
+    assert with_data.wizard.current == "plan"
+    assert with_data.notices.open[-1].message.en == "The disk is full."
+
+
+def test_closing_and_opening_again_loses_nothing(
+    qtbot: QtBot, window: MainWindow, with_data: AppContext, tmp_project: Path
+) -> None:
+    with_data.draft.set({"train.epochs": 2})
+    window.close()
+    from engine.catalogue import CATALOGUE
+
+    kept = load(tmp_project / "draft.toml", CATALOGUE)
+    assert kept.train.epochs == 2
+    assert kept.data.files == with_data.draft.recipe.data.files
