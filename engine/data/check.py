@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.data.prepare import Gathered, RowEncoder, gather, learned_tokens, longest, nothing_to_train
-from engine.data.rows import Row, SetAside
+from engine.data.rows import HINTS, Row, SetAside
 from engine.data.template import choose_template
 from engine.data.tokenizer import TextTokenizer
 from engine.protocol.errors import Problem, UserError
@@ -170,7 +170,7 @@ def _with_model(
         "cut": cut,
         "limit": encoder.limit,
     }
-    problems += model_problems(encoder, gathered.rows, cut)
+    problems += [*length_problems(encoder, cut), *text_problems(encoder, gathered.rows)]
     return len(lengths)
 
 
@@ -192,7 +192,7 @@ def set_aside_problems(set_aside: Iterable[SetAside]) -> list[Problem]:
     for item in set_aside:
         counts[item.reason] += 1
         if counts[item.reason] <= _MOST_PER_REASON:
-            found.append(Problem(f"data.{item.reason}", item.text, where=item.where))
+            found.append(Problem(f"data.{item.reason}", item.text, HINTS[item.reason], item.where))
     for reason, count in counts.items():
         if count > _MOST_PER_REASON:
             more = say("{n} more rows likewise.", "另有 {n} 行同样如此。", n=count - _MOST_PER_REASON)
@@ -220,11 +220,16 @@ def _matched(pattern: re.Pattern[str], text: str) -> str:
     return found.group() if found else ""
 
 
-def model_problems(encoder: RowEncoder, rows: Sequence[Row], cut: int) -> list[Problem]:
-    """What is odd about rows under a model's tokenizer and template."""
+def text_problems(encoder: RowEncoder, rows: Sequence[Row]) -> list[Problem]:
+    """What is odd about texts under a model's tokenizer and template."""
+    return _special_problems(rows, encoder.tokenizer) + _boundary_problems(encoder, rows)
+
+
+def length_problems(encoder: RowEncoder, cut: int) -> list[Problem]:
+    """What becomes of long rows; ``cut`` of them lose their end."""
     found: list[Problem] = []
-    data, tokenizer = encoder.data, encoder.tokenizer
-    if encoder.limit < data.max_length:
+    wish = encoder.data.max_length
+    if encoder.limit < wish:
         found.append(
             Problem(
                 "data.model_length",
@@ -232,7 +237,7 @@ def model_problems(encoder: RowEncoder, rows: Sequence[Row], cut: int) -> list[P
                     "The model has {n} positions; longer rows are cut there, not at {wish}.",
                     "模型只有 {n} 个位置；更长的行在此截断，而不是 {wish}。",
                     n=encoder.limit,
-                    wish=data.max_length,
+                    wish=wish,
                 ),
                 where="data.max_length",
             )
@@ -251,7 +256,7 @@ def model_problems(encoder: RowEncoder, rows: Sequence[Row], cut: int) -> list[P
                 "data.max_length",
             )
         )
-    return found + _special_problems(rows, tokenizer) + _boundary_problems(encoder, rows)
+    return found
 
 
 def _special_problems(rows: Sequence[Row], tokenizer: TextTokenizer) -> list[Problem]:

@@ -79,7 +79,7 @@ def decode(raw: bytes, path: Path, encoding: str = "auto") -> Decoded:
         return _decode_wide(raw, path)
     _refuse_controls(raw, path)
     try:
-        return Decoded(raw.decode("utf-8"), "utf-8")
+        return Decoded(_whole(raw, "utf-8"), "utf-8")
     except UnicodeDecodeError as error:
         return _decode_damaged(raw, path, error) or Decoded(_decode_legacy(raw, path, error), _guess(raw) or "")
 
@@ -103,9 +103,24 @@ def _decode_as(raw: bytes, path: Path, encoding: str) -> Decoded:
 
 def _strictly(raw: bytes, encoding: str, path: Path) -> str:
     try:
-        return raw.decode(encoding)
+        return _whole(raw, encoding)
     except UnicodeDecodeError as error:
         raise _encoding_error(raw, path, error, encoding) from error
+
+
+def _whole(raw: bytes, encoding: str) -> str:
+    """The text up to its last whole character: a half-written file can end inside one, and its last row tells.
+
+    Raises:
+        UnicodeDecodeError: something before the end does not fit.
+    """
+    try:
+        return raw.decode(encoding)
+    except UnicodeDecodeError as error:
+        # A character has at most four bytes in each of these encodings.
+        if error.start < len(raw) - 3 or error.start == 0:
+            raise
+        return raw[: error.start].decode(encoding)
 
 
 def _encoding_error(raw: bytes, path: Path, error: UnicodeDecodeError, encoding: str) -> UserError:
@@ -153,7 +168,7 @@ def _decode_wide(raw: bytes, path: Path) -> Decoded:
     # A few characters decide nothing; text has at least an ASCII bracket, comma or quote in every fifth place.
     if not name or max(even, odd) * 10 < len(head) // 2:
         raise _binary(path, say("binary data", "二进制数据"))
-    return Decoded(_strictly(raw[: len(raw) & ~1], name, path), name)
+    return Decoded(_strictly(raw, name, path), name)
 
 
 def _decode_damaged(raw: bytes, path: Path, error: UnicodeDecodeError) -> Decoded | None:
@@ -161,9 +176,6 @@ def _decode_damaged(raw: bytes, path: Path, error: UnicodeDecodeError) -> Decode
     text = raw.decode("utf-8", "surrogateescape")
     broken = len(_SURROGATE.findall(text))
     whole = sum(1 for character in text if character > "\x7f") - broken
-    if error.start >= len(raw) - 3 and error.reason == "unexpected end of data":
-        # Half a character at the very end: the file was cut there, and its last row tells.
-        return Decoded(raw[: error.start].decode("utf-8"), "utf-8")
     if whole < 4 * broken:
         return None
     line = raw.count(b"\n", 0, error.start) + 1
@@ -200,7 +212,7 @@ def _guess(raw: bytes) -> str | None:
 def _fitting(raw: bytes, names: list[str]) -> str | None:
     for name in names:
         try:
-            raw.decode(name)
+            _whole(raw, name)
         except UnicodeDecodeError:
             continue
         return "latin-1" if name in ("cp1252", "latin_1") and not re.search(rb"[\x80-\x9f]", raw) else name

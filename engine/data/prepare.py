@@ -13,7 +13,7 @@ from pathlib import Path
 from tokenizers import Encoding
 
 from engine.data.read import Source, open_source
-from engine.data.rows import ASSISTANT, SYSTEM, Message, Row, SetAside
+from engine.data.rows import ASSISTANT, HINTS, SYSTEM, Message, Row, SetAside
 from engine.data.template import ChatTemplate, Rendered, choose_template
 from engine.data.tokenizer import TextTokenizer
 from engine.protocol.errors import Problem, UserError
@@ -449,7 +449,9 @@ def _take(groups: dict[bytes, list[int]], wanted: int, seed: int) -> set[int]:
 def nothing_to_train(files: Sequence[str], set_aside: Sequence[SetAside], count: int) -> UserError:
     """The error for data of which no row can be trained on, with the reason of each."""
     name = Path(files[0]).name if files else ""
-    problems = tuple(Problem(f"data.{item.reason}", item.text, where=item.where) for item in set_aside[:1000])
+    problems = tuple(
+        Problem(f"data.{item.reason}", item.text, HINTS[item.reason], item.where) for item in set_aside[:1000]
+    )
     reason = problems[0].message if problems else say("No row was left.", "没有剩下任何行。")
     return UserError(
         "data.nothing_to_train",

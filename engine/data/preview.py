@@ -11,15 +11,16 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Encoding
 
-from engine.data.check import model_problems, percentiles, row_problems
+from engine.data.check import length_problems, percentiles, row_problems, text_problems
 from engine.data.prepare import Example, RowEncoder, gather, learned_tokens, longest, render_row, split
 from engine.data.registry import SHAPES
-from engine.data.rows import REASONS, Row, SetAside, set_aside_to_plain
+from engine.data.rows import HINTS, REASONS, Row, SetAside, set_aside_to_plain
 from engine.data.template import ChatTemplate, Rendered, choose_template
 from engine.data.templates import TEMPLATES
 from engine.data.tokenizer import TextTokenizer
@@ -173,11 +174,14 @@ class DataView:
         return {"name": template.name, "reason": _plain(template.reason)}
 
     def _problems(self) -> list[Problem]:
-        found = [*self._gathered.problems, *row_problems(self._gathered.rows)]
-        if self._encoder is not None:
-            cut = sum(measure.cut for measure in self._measures.values())
-            found += model_problems(self._encoder, self._gathered.rows, cut)
-        return found
+        cut = sum(measure.cut for measure in self._measures.values())
+        lengths = [] if self._encoder is None else length_problems(self._encoder, cut)
+        return [*self._gathered.problems, *lengths, *self._odd_texts]
+
+    @cached_property
+    def _odd_texts(self) -> list[Problem]:
+        rows = self._gathered.rows
+        return row_problems(rows) + ([] if self._encoder is None else text_problems(self._encoder, rows))
 
     @staticmethod
     def shapes() -> list[dict[str, Any]]:
@@ -208,7 +212,8 @@ class DataView:
 
         Returns:
             ``total`` (rows of that status), ``start``, ``rows``: ``index``, ``where``, ``question``, ``answer``
-            (clipped to 400 characters), ``tokens`` (None for a row set aside), ``status``, ``reason``, ``reason_text``.
+            (clipped to 400 characters), ``tokens`` (None for a row set aside), ``status``, ``reason``, ``reason_text``,
+            ``hint``.
         """
         every = range(self.total)
         held_out = self._held_out_rows()
@@ -242,6 +247,7 @@ class DataView:
             "status": self._status(index, held_out)[0],
             "reason": aside.reason if aside else "",
             "reason_text": _plain(aside.text) if aside else None,
+            "hint": _plain(HINTS[aside.reason]) if aside else None,
         }
 
     def row(self, index: int) -> dict[str, Any]:

@@ -100,6 +100,23 @@ REASONS: dict[str, Text] = {
 }
 """Every reason for which a row is set aside: code → words for a table or a chip."""
 
+HINTS: dict[str, Text] = {
+    "bad_row": say("Mend the row, or leave it out.", "请修正该行，或将其删除。"),
+    "cut_off": say("Write or download the file again if rows are missing.", "若缺少数据，请重新写入或下载该文件。"),
+    "wrong_encoding": say("Save the file again as UTF-8.", "请将文件重新另存为 UTF-8。"),
+    "no_answer": say("Add an answer.", "请补上回答。"),
+    "empty_answer": say("Write the answer.", "请写上回答。"),
+    "empty_question": say("Write the question.", "请写上提问。"),
+    "same_answers": say("Give two answers that differ.", "请给出两个不同的回答。"),
+    "multimodal": say("Use a data set of text alone.", "请使用纯文本数据集。"),
+    "duplicate": say("Nothing is lost: the first one is used.", "没有损失：保留了第一条。"),
+    "in_held_out": say("Nothing to do: what is measured is not trained on.", "无需处理：用于评估的内容不参与训练。"),
+    "too_long": say("Raise the longest length, or let long rows be cut.", "请增大最大长度，或允许截断。"),
+    "answer_cut_away": say("Raise the longest length, or shorten the question.", "请增大最大长度，或缩短提问。"),
+    "template_refused": say("Choose another chat template.", "请选择其他对话模板。"),
+}
+"""What can be done about each reason."""
+
 
 def row_to_plain(row: Row) -> dict[str, Any]:
     """The row as JSON knows it, for ``held_out.jsonl``."""

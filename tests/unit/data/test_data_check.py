@@ -58,7 +58,7 @@ def test_real_datasets(
     assert report["confidence"] >= 0.9
     duplicates = [p for p in report["problems"] if p["code"] == "data.duplicate"]
     assert len(duplicates) == set_aside.get("duplicate", 0)
-    assert all(p["where"].startswith(Path(name).name + ":") for p in duplicates)
+    assert all(p["where"].startswith(Path(name).name + ":") and p["hint"] for p in duplicates)
     assert json.loads(json.dumps(report)) == report
 
 

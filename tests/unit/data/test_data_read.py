@@ -248,6 +248,15 @@ def test_a_file_cut_in_the_middle_of_a_character(write: Write) -> None:
     assert len(rows(source)) == 1
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be", "utf-32", "gb18030"])
+def test_a_half_written_file_in_every_encoding(write: Write, encoding: str) -> None:
+    whole = "\n".join(json.dumps(row, ensure_ascii=False) for row in CHINESE * 4).encode(encoding)
+    for cut in range(1, 6):
+        source = open_source(write("a.jsonl", whole[: len(whole) - 8 - cut]))
+        assert [(item.reason, item.where) for item in aside(source)] == [("cut_off", "a.jsonl:8")]
+        assert [row.answer for row in rows(source)][:2] == [row["output"] for row in CHINESE]
+
+
 def test_a_broken_line_in_the_middle(write: Write) -> None:
     source = open_source(write("a.jsonl", f"{json.dumps(ROW)}\n{{'single': 1}}\n[1]\n{json.dumps(ROW)}\n"))
     assert [(item.reason, item.where) for item in aside(source)] == [("bad_row", "a.jsonl:2"), ("bad_row", "a.jsonl:3")]
