@@ -38,7 +38,8 @@ def _set_environment() -> None:
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
         "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
-        "BITSANDBYTES_NOWELCOME": "1",
+        # Idle threads sleep: with the default they spin, and a busy machine then loses most of its time to waiting.
+        "OMP_WAIT_POLICY": "PASSIVE",
     }.items():
         os.environ.setdefault(name, value)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from PySide6.QtWidgets import QComboBox, QWidget
+from PySide6.QtWidgets import QComboBox, QPushButton, QWidget
 
 from engine.project.evaluation import EvaluatedRow, Evaluation, SideOfRow, read_evaluation
 from engine.protocol.errors import Failure, UserError
@@ -87,7 +87,7 @@ class EvaluatePage(Page):
         self.show_body()
         self._fill(self._evaluation)
 
-    def _measure_button(self, text: Text) -> QWidget:
+    def _measure_button(self, text: Text) -> QPushButton:
         return button(text, self._measure, "primary", shortcut="Ctrl+Return")
 
     def _measure(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from PySide6.QtWidgets import QPlainTextEdit, QWidget
+from PySide6.QtWidgets import QPlainTextEdit, QPushButton, QWidget
 
 from engine.catalogue import CATALOGUE
 from engine.host.follow import log_tail
@@ -84,7 +84,7 @@ class TrainPage(Page):
         )
         self.show_banner().empty(sentence, hint, self._to_plan())
 
-    def _to_plan(self) -> QWidget:
+    def _to_plan(self) -> QPushButton:
         return button(say("Go to the plan", "前往计划"), lambda: self.context.wizard.go("plan"), "primary")
 
     def _show_actions(self, state: JobState) -> None:
