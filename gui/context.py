@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QObject
+from PySide6.QtCore import QObject, QTimer
 
 from gui.bridge.bridge import Bridge
 from gui.state.data import DataState
@@ -72,4 +72,6 @@ class AppContext(QObject):
     def close(self) -> None:
         """Keep what is not kept yet and end every thread and session; jobs go on."""
         self.draft.keep()
+        for timer in self.findChildren(QTimer):
+            timer.stop()
         self.bridge.close()
