@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message = say("Interrupted.", "已中断。")
         terminal.failure(Failure("interrupted", message, exit_code=EXIT_INTERRUPTED))
         return EXIT_INTERRUPTED
-    except Exception as error:  # nobody is shown a traceback; it is in the log
+    except Exception as error:  # noqa: BLE001  nobody is shown a traceback; it is in the log
         return terminal.failure(_unexpected(error))
 
 
@@ -184,9 +184,9 @@ def _check_lines(report: dict[str, Any]) -> list[Any]:
 
 
 def _plan(options: argparse.Namespace, terminal: Terminal) -> int:
+    from engine.catalogue import CATALOGUE
     from engine.planning import plan_for, plan_lines
     from engine.recipe.file import from_plain, save
-    from engine.catalogue import CATALOGUE
 
     document = plan_for(options.model, tuple(options.data), gpu_memory_gib=options.gpu_memory)
     if options.out is not None:

@@ -26,7 +26,7 @@ MEASURES = ("loss", "perplexity", "token_accuracy", "exact_match", "rouge_l")
 
 
 def demo_recipe(seed: int) -> Recipe:
-    """The shipped recipe with ``seed`` for the split and the run. Raises `UserError` when the installation is damaged."""
+    """The shipped recipe with ``seed`` for split and run. Raises `UserError` when the installation is damaged."""
     return changed(load(SAMPLES / "demo.toml", CATALOGUE), {"data.seed": seed, "train.seed": seed}, CATALOGUE)
 
 

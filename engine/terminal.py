@@ -23,7 +23,7 @@ FOLLOW_SECONDS = 0.1
 class Terminal:
     """Standard output and error of one command.
 
-    With ``as_json`` exactly one JSON document goes to standard output, in English; people's sentences go to standard error.
+    With ``as_json`` exactly one JSON document goes to standard output, in English; sentences go to standard error.
     """
 
     def __init__(self, *, as_json: bool, language: str) -> None:
@@ -209,7 +209,7 @@ class _Bar:
 def _planned(event: RunPlanned) -> Text:
     return say(
         "{rows} rows train, {held} held out; {steps} steps; {few:,} of {all:,} weights train ({share:.2%}) on {device}",
-        "训练 {rows} 行，留出 {held} 行；共 {steps} 步；训练 {all:,} 个权重中的 {few:,} 个（{share:.2%}），设备 {device}",
+        "训练 {rows} 行，留出 {held} 行，{steps} 步；训练 {all:,} 个权重中的 {few:,} 个（{share:.2%}），设备 {device}",
         rows=event.rows,
         held=event.held_out,
         steps=event.steps,

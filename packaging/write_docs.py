@@ -13,9 +13,9 @@ from engine.recipe.recipe import DataSettings, EvaluateSettings, ModelSettings, 
 
 HEAD = """# The recipe
 
-A recipe is a TOML file that says all that a run does; `lorimer run recipe.toml` repeats it. Every setting has a default, a
-name that is not known is an error that names the nearest one, and relative paths are taken from the file's folder.
-This page is written by `packaging/write_docs.py` from the settings themselves.
+A recipe is a TOML file that says all that a run does; `lorimer run recipe.toml` repeats it. Every setting has a
+default, a name that is not known is an error that names the nearest one, and relative paths are taken from the file's
+folder. This page is written by `packaging/write_docs.py` from the settings themselves.
 """
 
 

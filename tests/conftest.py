@@ -98,7 +98,7 @@ def no_leaked_threads() -> Iterator[None]:
 def no_leaked_windows() -> Iterator[None]:
     """Fail a test that leaves a window open; tests without Qt pay nothing.
 
-    pytest-qt closes what was registered with `qtbot.addWidget` before fixtures end, so only forgotten ones are seen here.
+    pytest-qt closes what was registered with `qtbot.addWidget` before fixtures end: only forgotten ones are seen here.
     """
     yield
     if "PySide6.QtWidgets" in sys.modules:

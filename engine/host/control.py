@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from engine.host import platform
-from engine.host.launch import stop_file, running_pid
+from engine.host.launch import running_pid, stop_file
 from engine.project.atomic import disk_error, write_json
 from engine.project.run_folder import JobFolder
 from engine.protocol.codec import encode_command

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from engine.host.diagnose import diagnose
-from engine.host.launch import stop_file, exit_code, is_alive
+from engine.host.launch import exit_code, is_alive, stop_file
 from engine.project.atomic import read_json
 from engine.project.run_folder import JobFolder
 from engine.protocol.codec import decode_event, encode_event

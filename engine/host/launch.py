@@ -88,7 +88,7 @@ def _start(arguments: list[str], stdin: Any, stdout: Any, stderr: Any, *, detach
 
 
 def is_alive(folder: JobFolder) -> bool:
-    """Whether the process that works on ``folder`` still runs (and is that process, not a later one with its number)."""
+    """Whether the process that works on ``folder`` still runs (that process, not a later one with its number)."""
     return running_pid(folder) is not None
 
 

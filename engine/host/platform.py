@@ -114,8 +114,8 @@ def sync_folder(path: Path) -> None:
 def replace(source: Path, target: Path) -> None:
     """Put ``source`` in the place of the file ``target`` in one step.
 
-    Windows refuses while another program (a virus scanner, an indexer) has the target open, mostly for an instant: it is
-    tried again for two seconds.
+    Windows refuses while another program (a virus scanner, an indexer) has the target open, mostly for an instant: it
+    is tried again for two seconds.
 
     Raises:
         OSError: it cannot be replaced.

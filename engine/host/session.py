@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import subprocess
 import threading
@@ -97,10 +98,9 @@ class SessionProcess:
         if process is None:
             return
         if process.stdin is not None and not process.stdin.closed:
-            try:
+            # It may have died with unread input; there is nothing left to tell it.
+            with contextlib.suppress(OSError):
                 process.stdin.close()
-            except OSError:
-                pass  # it died with unread input; there is nothing left to tell it
         try:
             process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -108,7 +108,8 @@ class SessionProcess:
         self._reap()
 
     def _send(self, request: Request) -> None:
-        assert self._process is not None and self._process.stdin is not None
+        assert self._process is not None
+        assert self._process.stdin is not None
         try:
             self._process.stdin.write((encode_request(request) + "\n").encode())
             self._process.stdin.flush()
@@ -127,10 +128,8 @@ class SessionProcess:
         if self._process is not None:
             self._process.wait()
             if self._process.stdin is not None:
-                try:
+                with contextlib.suppress(OSError):  # unread input of a dead process
                     self._process.stdin.close()
-                except OSError:
-                    pass  # unread input of a dead process
         if self._reader is not None:
             self._reader.join()
         self._process = self._reader = None

@@ -49,7 +49,7 @@ class Method:
         settings: the recipe section with the method's own fields.
         quantised: base weights are kept in 4-bit while training.
         trained_parameters: (linear layers, settings) → number of trained weights.
-        kept_per_token: (linear layers, settings, numbers) → bytes per token, all layers together, that the adapters keep
+        kept_per_token: (linear layers, settings, numbers) → bytes per token, all layers together, that adapters keep
             for the backward pass beside what the base model keeps; for the memory forecast.
         describe: settings → a short label with the main figure ("QLoRA, rank 16").
         work: module that holds the heavy part, imported by name in a worker; see CONTRIBUTING.md, "A method".

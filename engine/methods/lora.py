@@ -28,7 +28,9 @@ class LoraSettings(MethodSettings):
         16,
         label=say("Rank", "秩"),
         term="r",
-        help=say("Higher learns more and needs more memory; 8 to 32 is usual.", "越高能学得越多、越占显存；常用 8 到 32。"),
+        help=say(
+            "Higher learns more and needs more memory; 8 to 32 is usual.", "越高能学得越多、越占显存；常用 8 到 32。"
+        ),
         ge=1,
         le=1024,
         source="common practice: 8 to 16 for dialogue, 16 to 32 for reasoning or code",
@@ -105,7 +107,7 @@ def kept_per_token(layers: tuple[LinearShape, ...], settings: LoraSettings, numb
     """Bytes per token that the adapters keep for the backward pass, all layers together.
 
     A keeps its input and B keeps A's output (the rank). peft's input copy is the layer's own after dropout or autocast;
-    in fp32 without dropout q, k, v share one input, gate and up another, and o's is the attention's output, kept anyway.
+    in fp32 without dropout q, k, v share one input, gate and up another; o's is the attention's output, kept anyway.
     Source: our count of tensors saved by autograd (torch 2.13, peft 0.21, transformers 5.23), equal to within 1%.
     """
     wanted = [s for s in layers if s.name in TARGETS[settings.targets]]

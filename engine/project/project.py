@@ -126,7 +126,7 @@ class Project:
 
 
 def new_job(run: RunFolder, kind: str) -> JobFolder:
-    """A folder for one more job (evaluate, merge, export) of a run. Raises `UserError` when the disk does not take it."""
+    """A folder for one more job (evaluate, merge, export) of a run. Raises `UserError` when the disk refuses."""
     try:
         run.jobs.mkdir(parents=True, exist_ok=True)
         return JobFolder(_numbered(run.jobs, kind, 3))

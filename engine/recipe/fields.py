@@ -55,7 +55,7 @@ def setting(
     source: str = "",
     **bounds: Any,
 ) -> Any:
-    """A pydantic field with its `Setting`. ``bounds`` are pydantic's (``ge``, ``gt``, ``le``, ``lt``, ``min_length``)."""
+    """A pydantic field with its `Setting`; ``bounds`` are pydantic's (``ge``, ``gt``, ``le``, ``lt``…)."""
     about = Setting(label, help, term, unit, basic, tuple((choices or {}).items()), source)
     return Field(default, json_schema_extra={"setting": about}, **bounds)  # type: ignore[dict-item]
 

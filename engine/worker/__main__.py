@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
         from engine.worker.job import work
 
         return work(Path(arguments[0]), private)
-    print("usage: python -m engine.worker FOLDER | --session KIND", file=sys.stderr)
+    sys.stderr.write("usage: python -m engine.worker FOLDER | --session KIND\n")
     return 2
 
 

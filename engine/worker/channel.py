@@ -13,8 +13,8 @@ from engine.protocol.events import Command, Event
 class WorkerChannel:
     """Writes each event at once, as one line; reads the commands that were appended since the last look.
 
-    Events may come from several threads. A full disk must not end the training that it reports on: an event that cannot be
-    written is dropped and counted.
+    Events may come from several threads. A full disk must not end the training that it reports on: an event that cannot
+    be written is dropped and counted.
 
     Attributes:
         lost: events that could not be written.

@@ -40,7 +40,7 @@ def work(path: Path, descriptor: int) -> int:
     except (Stopped, KeyboardInterrupt):
         channel.emit(Finished(status=STOPPED))
         return EXIT_DONE
-    except Exception as error:  # the one place where anything at all becomes a sentence; the traceback goes to the log
+    except Exception as error:  # noqa: BLE001  anything at all becomes a sentence here; the traceback is in the log
         traceback.print_exc()
         failure = explain(error, folder.log)
         channel.emit(Finished(status=FAILED, failure=failure))

@@ -79,6 +79,6 @@ def _answer(service: Service, request: Request, emit: Callable[[Event], None]) -
         return Answer(request=request.request, failure=Failure("cancelled", message, exit_code=0))
     except UserError as error:
         return Answer(request=request.request, failure=Failure.of(error))
-    except Exception as error:  # a request that fails must not end the session; the traceback goes to the log
+    except Exception as error:  # noqa: BLE001  a failing request must not end the session; its traceback is logged
         traceback.print_exc()
         return Answer(request=request.request, failure=explain(error, Path(os.devnull)))

@@ -2,8 +2,8 @@
 
     python tests/bench/bench_demo.py [--seeds 42 43 44]
 
-For each seed a fresh project. Beside base and tuned it measures what no model is needed for: the best constant answer, and
-the answer of the nearest training row (by words shared, Jaccard).
+For each seed a fresh project. Beside base and tuned it measures what needs no model: the best constant answer, and the
+answer of the nearest training row (by words shared, Jaccard).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from results import ROOT, hardware, table, write
 
 sys.path.insert(0, str(ROOT))
 
-from engine.host.memory import GIB, tree_bytes  # noqa: E402
+from engine.host.memory import GIB, tree_bytes
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Pictures of every page: ``python tests/bench/shoot.py OUT [--pages data plan] [--run RUN] [--data FILE] [--model M]``.
+"""Pictures of every page: ``python tests/bench/shoot.py OUT [--pages data plan] [--run RUN] [--data FILE]``.
 
 Opens the real window offscreen on a fresh project with the real sessions, walks through the pages, and saves each in
 light and dark, English and Chinese, at two sizes. Nothing is drawn by hand: what a person sees is what is saved.

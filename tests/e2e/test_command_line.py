@@ -52,7 +52,8 @@ def lorimer(*arguments: str | Path, folder: Path | None = None, seconds: float =
 
 def recipe(path: Path, *, model: str, data: Path, method: str = "qlora", fields: str = "rank = 8") -> Path:
     path.write_text(
-        QUICK.format(model=json.dumps(model), data=json.dumps(str(data)), method=method, fields=fields), encoding="utf-8"
+        QUICK.format(model=json.dumps(model), data=json.dumps(str(data)), method=method, fields=fields),
+        encoding="utf-8",
     )
     return path
 
@@ -84,12 +85,16 @@ def test_a_real_base_model_on_real_data(tmp_path: Path, shared_data: Path, datas
     assert measured["tuned"]["loss"] < measured["base"]["loss"]
     assert set(measured["base"]) >= {"loss", "perplexity", "token_accuracy", "exact_match", "rouge_l"}
 
-    code, merged = lorimer("merge", run, "--out", tmp_path / "merged")
+    code, _ = lorimer("merge", run, "--out", tmp_path / "merged")
     assert code == 0
     assert (tmp_path / "merged" / "model.safetensors").exists()
 
     code, exported = lorimer("export", run, "--to", "gguf", "--quantize", "f16", "--out", tmp_path / "m.gguf")
-    assert (code, exported["file"], exported["bytes"]) == (0, str(tmp_path / "m.gguf"), (tmp_path / "m.gguf").stat().st_size)
+    assert (code, exported["file"], exported["bytes"]) == (
+        0,
+        str(tmp_path / "m.gguf"),
+        (tmp_path / "m.gguf").stat().st_size,
+    )
     assert exported["parity"]["passed"], exported["parity"]
 
     code, answers = lorimer("chat", run, "--prompt", "Tell me a story.")
@@ -113,7 +118,11 @@ def test_a_preference_run(tmp_path: Path, shared_data: Path) -> None:
 def test_interrupted_by_the_keyboard_it_saves_and_can_go_on(tmp_path: Path, starter: Path) -> None:
     data = ROOT / "resources" / "samples" / "orders_en.jsonl"
     path = recipe(tmp_path / "r.toml", model="starter", data=data, method="lora")
-    path.write_text(path.read_text().replace("max_steps = 12", "max_steps = 400").replace("evaluate_every = 6", "evaluate_every = 400"))
+    path.write_text(
+        path.read_text()
+        .replace("max_steps = 12", "max_steps = 400")
+        .replace("evaluate_every = 6", "evaluate_every = 400")
+    )
     process = subprocess.Popen(
         [sys.executable, "-m", "engine.cli", "run", str(path), "--project", str(tmp_path / "p"), "--json"],
         cwd=ROOT,

@@ -1,6 +1,6 @@
 """A worker that misbehaves as its job asks: started in the real one's place by `test_supervision`.
 
-``job.json``'s arguments: ``steps`` to tell of, then ``end``: "well", "crash", "silent", "killed", "half-line" or "hang";
+``job.json``'s arguments: ``steps`` to tell of, then ``end``: "well", "crash", "silent", "killed", "half-line", "hang";
 ``ignore``: rungs of the stop ladder it does not listen to.
 """
 

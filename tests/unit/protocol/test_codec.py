@@ -98,6 +98,8 @@ def test_a_missing_field_is_named() -> None:
 
 
 def test_an_error_travels_in_an_answer() -> None:
-    error = UserError("c", say("m", "句"), say("h", "提示"), where="f:1", problems=(Problem("p", say("q", "问")),), exit_code=1)
+    error = UserError(
+        "c", say("m", "句"), say("h", "提示"), where="f:1", problems=(Problem("p", say("q", "问")),), exit_code=1
+    )
     answer = Answer(request=1, failure=Failure.of(error), time=3.0)
     assert decode_event(encode_event(answer)) == answer

@@ -46,7 +46,9 @@ def test_the_course_of_a_run() -> None:
     assert state.best == HeldOut(step=4, loss=0.9)
     state = apply(state, Waiting(step=6))
     assert state.status == "waiting"
-    state = apply_all(state, [Continued(), Note(text=say("a", "b")), Result(value={"steps": 6}), Finished(status="done", time=9.0)])
+    state = apply_all(
+        state, [Continued(), Note(text=say("a", "b")), Result(value={"steps": 6}), Finished(status="done", time=9.0)]
+    )
     assert (state.status, state.is_over, state.ended, state.result) == ("done", True, 9.0, {"steps": 6})
 
 

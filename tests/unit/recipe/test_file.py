@@ -28,7 +28,8 @@ def test_every_recipe_survives_its_file(name: str, objective: str, tmp_path: Pat
 
 def test_all_problems_at_once_with_the_nearest_name() -> None:
     found = _problems(
-        '[train]\nepoch = 3\nbatch_size = -1\nscheduler = "cosin"\n[method]\nname = "qlora"\nrank = -8\nrnk = 3\n[modle]\nsource = "x"\n'
+        '[train]\nepoch = 3\nbatch_size = -1\nscheduler = "cosin"\n'
+        '[method]\nname = "qlora"\nrank = -8\nrnk = 3\n[modle]\nsource = "x"\n'
     )
     assert set(found) == {"train.epoch", "train.batch_size", "train.scheduler", "method.rank", "method.rnk", "modle"}
     assert 'Did you mean "epochs"?' in found["train.epoch"]
