@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from engine.methods.declare import LinearShape
@@ -143,22 +144,7 @@ class ModelDims:
 
         transformers 5 keeps the experts of a layer in one parameter without `Linear` modules: an adapter on module
         names does not reach them and bitsandbytes does not quantise them."""
-        h, n, dense = self.hidden, self.layers, self.dense_layers
-        attention = (
-            LinearShape("q_proj", h, self.query_width, n),
-            LinearShape("k_proj", h, self.kv_width, n),
-            LinearShape("v_proj", h, self.kv_width, n),
-            LinearShape("o_proj", self.query_width, h, n),
-        )
-        if not dense:
-            return attention
-        f = self.intermediate
-        return (
-            *attention,
-            LinearShape("gate_proj", h, f, dense),
-            LinearShape("up_proj", h, f, dense),
-            LinearShape("down_proj", f, h, dense),
-        )
+        return _linear_shapes(self)
 
     def linear_parameters(self) -> int:
         """Weights of `linear_shapes`, without biases."""
@@ -190,6 +176,26 @@ class ModelDims:
         """Weights that one token is multiplied with, the output layer left out: all of them without experts."""
         used = self.expert_parameters() * self.experts_per_token // self.experts if self.experts else 0
         return self.linear_parameters() + used
+
+
+@lru_cache(maxsize=64)
+def _linear_shapes(dims: ModelDims) -> tuple[LinearShape, ...]:
+    h, n, dense = dims.hidden, dims.layers, dims.dense_layers
+    attention = (
+        LinearShape("q_proj", h, dims.query_width, n),
+        LinearShape("k_proj", h, dims.kv_width, n),
+        LinearShape("v_proj", h, dims.kv_width, n),
+        LinearShape("o_proj", dims.query_width, h, n),
+    )
+    if not dense:
+        return attention
+    f = dims.intermediate
+    return (
+        *attention,
+        LinearShape("gate_proj", h, f, dense),
+        LinearShape("up_proj", h, f, dense),
+        LinearShape("down_proj", f, h, dense),
+    )
 
 
 def _experts(config: Mapping[str, Any], family: Family) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from engine.machine.detect import Machine, detect, disk_free_gib
 from engine.machine.dims import ModelDims
 from engine.machine.forecast import DataFacts, Forecast, gib
 from engine.machine.versions import torch_build
+from engine.protocol.text import Text
 from engine.recipe.file import to_plain
 
 
@@ -66,6 +67,11 @@ def document(advice: Advice, project: Path | None = None) -> dict[str, Any]:
         "seconds": round(advice.seconds, 1),
         "reasons": [reason.en for reason in advice.reasons],
         "nearest": advice.nearest.en if advice.nearest else None,
+        # The same sentences in both languages, for people.
+        "texts": {
+            "reasons": [_both(reason) for reason in advice.reasons],
+            "nearest": _both(advice.nearest) if advice.nearest else None,
+        },
         "steps": advice.forecast.steps,
         "trained_parameters": advice.forecast.trained_parameters,
         "device": {
@@ -90,6 +96,10 @@ def document(advice: Advice, project: Path | None = None) -> dict[str, Any]:
             for option in advice.alternatives
         ],
     }
+
+
+def _both(text: Text) -> dict[str, str]:
+    return {"en": text.en, "zh": text.zh}
 
 
 def memory_gib(forecast: Forecast) -> dict[str, float]:

@@ -71,7 +71,8 @@ MEMORY_TFLOPS: tuple[tuple[float, str, float], ...] = (
 )
 # Share of that throughput which transformers with peft reaches, and what Python and kernel launches cost per layer and
 # pass of a micro-batch: fitted to Qwen-7B LoRA, checkpointed, on an A100 at 256 tokens (0.15 s a micro-batch) and 2,048
-# tokens (0.65 s), from Qwen's README. torchtune with torch.compile reaches twice that share on an RTX 4090 (its README).
+# tokens (0.65 s), from Qwen's README. torchtune with torch.compile reaches twice that share on an RTX 4090 (its
+# README).
 GPU_EFFICIENCY = 0.45
 GPU_LAYER_SECONDS = 1.6e-3
 
@@ -94,7 +95,9 @@ EVALUATIONS = 10
 FEWEST_STEPS_BETWEEN = 5
 # Tokens computed per real token: rows of like length together hardly differ, shuffled ones do; a row alone has no
 # padding.
-PADDING = {"grouped": 1.1, "shuffled": 1.5, "alone": 1.0}
+PADDING = {"grouped": 1.05, "shuffled": 1.5, "alone": 1.0}
+# What the trainer itself costs per micro-batch: loading rows, hooks, counting. Assumed.
+MICRO_BATCH_SECONDS = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +165,8 @@ def seconds(
     # Backward costs as much as forward; further forward passes (a reference model's) come on top.
     per_token = forward * (1 + objective.forward_passes) + 6 * trained
     passes = (1 + objective.forward_passes) / 2
-    work = tokens * per_token / speed.flops + micro_batches * dims.layers * speed.layer_seconds * passes
+    fixed = MICRO_BATCH_SECONDS + dims.layers * speed.layer_seconds * passes
+    work = tokens * per_token / speed.flops + micro_batches * fixed
     work += _moving(dims, recipe, speed, tokens, mean_length)
     work *= method.relative_time * (CHECKPOINTING_TIME if settings.checkpointing else 1.0)
     measured = (

@@ -203,7 +203,8 @@ def test_passes_by_rows(
 
 
 @pytest.mark.parametrize(
-    ("parameters", "rate"), [(260_032, 2e-3), (1_000_000_000, 4e-4), (7_600_000_000, 2e-4), (70_000_000_000, 1e-4)]
+    ("parameters", "rate"),
+    [(260_032, 4e-3), (4_000_000, 2e-3), (1_000_000_000, 4e-4), (7_600_000_000, 2e-4), (70_000_000_000, 1e-4)],
 )
 def test_smaller_models_learn_faster(
     small_dims: ModelDims, rows: DataFacts, without_gpu: Machine, parameters: int, rate: float

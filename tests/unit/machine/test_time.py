@@ -48,7 +48,7 @@ def test_more_work_takes_longer(small_dims: ModelDims, speed: Any) -> None:
     assert took(recipe(epochs=2.0)) > 1.5 * base
     assert took(recipe(checkpointing=True)) > 1.2 * base
     assert took(recipe(QloraSettings())) > 1.2 * base
-    assert took(recipe(preference=True)) > 1.3 * base
+    assert took(recipe(preference=True)) > 1.1 * base
     assert took(recipe(Ia3Settings())) < base
     assert took(recipe(batch_size=1, accumulation=16, short_rows="shuffled")) > 0
     assert took(recipe(max_steps=3)) < base

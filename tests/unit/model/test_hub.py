@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -250,7 +251,7 @@ def test_only_what_is_needed_is_fetched(server: Hub, cache: Path) -> None:
     total = sum(len(FILES[name]) for name in WANTED)
     assert told[-1] == (total, total)
     assert any(0 < done < total for done, _ in told)
-    assert all(before[0] <= after[0] for before, after in zip(told[:-1], told[1:], strict=True))
+    assert all(before[0] <= after[0] for before, after in pairwise(told))
 
 
 def test_what_is_there_is_not_fetched_again(server: Hub, cache: Path) -> None:
