@@ -3,11 +3,16 @@
 The first proof, import-linter's contracts in pyproject.toml, reads the source; it cannot see what libraries import.
 """
 
+import ast
 import json
 import pkgutil
+import re
 import subprocess
 import sys
+import tomllib
+from collections.abc import Iterator
 from importlib import import_module
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -60,6 +65,32 @@ def test_the_command_line_starts_light(repository: Path) -> None:
 
 def test_the_data_room_works_without_torch(repository: Path) -> None:
     assert loaded_with(modules_of("engine.data"), WITHOUT_TORCH, repository) == []
+
+
+@pytest.mark.parametrize("room", ["engine", "gui"])
+def test_every_library_in_use_is_declared(repository: Path, room: str) -> None:
+    project = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {plain(re.split(r"[<>=!~ ]", requirement)[0]) for requirement in project["dependencies"]}
+    distributions = packages_distributions()
+    used = {name for file in (repository / room).rglob("*.py") for name in libraries_in(file)}
+    assert used
+    undeclared = {name for name in used if not declared & {plain(source) for source in distributions.get(name, ())}}
+    assert undeclared == set(), "add them to the dependencies in pyproject.toml, and to packaging/constraints.txt"
+
+
+def libraries_in(file: Path) -> Iterator[str]:
+    """First names of the third-party modules that a file imports anywhere."""
+    own = {"engine", "gui", *sys.stdlib_module_names}
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names.append(node.module)
+        yield from {name.partition(".")[0] for name in names} - own
+
+
+def plain(name: str) -> str:
+    """A distribution's name as package indexes compare it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 @pytest.mark.parametrize("room", ["engine", "gui"])
