@@ -14,9 +14,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from engine.project.run_folder import JobFolder
 from engine.protocol.errors import EXIT_INTERRUPTED, EXIT_MACHINE, Failure, UserError
-from engine.protocol.text import say
-from engine.terminal import Terminal
+from engine.protocol.text import Text, say
+from engine.terminal import Outcome, Terminal
 
 Command = Callable[[argparse.Namespace, Terminal], int]
 
@@ -75,7 +76,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="lorimer", description="Fine-tune language models on this machine.")
     parser.set_defaults(command=_window)
-    shared = argparse.ArgumentParser(add_help=False)
+    shared = _Parser(add_help=False)
     shared.add_argument("--json", action="store_true", help="one JSON document on standard output")
     shared.add_argument("--lang", choices=("en", "zh"), help="language of the sentences")
     parser.add_argument("--lang", choices=("en", "zh"), help="language of the sentences")
@@ -168,8 +169,8 @@ def _data_check(options: argparse.Namespace, terminal: Terminal) -> int:
     return 0
 
 
-def _check_lines(report: dict[str, Any]) -> list[Any]:
-    lines = [
+def _check_lines(report: dict[str, Any]) -> list[Text | str]:
+    lines: list[Text | str] = [
         say(
             "{format}, {encoding}, shape {shape}: {trainable} of {rows} rows train",
             "{format}，{encoding}，格式 {shape}：{rows} 行中可训练 {trainable} 行",
@@ -269,7 +270,7 @@ def _later_job(
     kind: str,
     arguments: dict[str, Any],
     terminal: Terminal,
-    lines: Callable[[dict[str, Any]], list[Any]],
+    lines: Callable[[dict[str, Any]], list[Text]],
 ) -> int:
     """A job on a finished run, followed to its end."""
     from engine.project.project import new_job, open_run
@@ -282,7 +283,7 @@ def _later_job(
     return outcome.exit_code
 
 
-def _job(folder: Any, kind: str, arguments: dict[str, Any], terminal: Terminal) -> Any:
+def _job(folder: JobFolder, kind: str, arguments: dict[str, Any], terminal: Terminal) -> Outcome:
     from engine.host.launch import start_job
     from engine.terminal import follow
 
@@ -291,13 +292,13 @@ def _job(folder: Any, kind: str, arguments: dict[str, Any], terminal: Terminal) 
     return follow(folder, terminal, offset=offset)
 
 
-def _evaluation_lines(value: dict[str, Any]) -> list[Any]:
+def _evaluation_lines(value: dict[str, Any]) -> list[Text]:
     from engine.demo import evaluation_lines
 
     return evaluation_lines(value)
 
 
-def _written_lines(value: dict[str, Any]) -> list[Any]:
+def _written_lines(value: dict[str, Any]) -> list[Text]:
     where = value.get("file") or value.get("folder")
     lines = [say("Written: {path}", "已写入：{path}", path=where)]
     parity = value.get("parity") or {}

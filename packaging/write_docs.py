@@ -3,12 +3,14 @@
 import sys
 from pathlib import Path
 
+from pydantic import BaseModel
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from engine.methods.registry import METHODS  # noqa: E402  (the repository is put on the path first)
 from engine.objectives.registry import OBJECTIVES  # noqa: E402
-from engine.recipe.fields import bounds, settings  # noqa: E402
+from engine.recipe.fields import Setting, bounds, settings  # noqa: E402
 from engine.recipe.recipe import DataSettings, EvaluateSettings, ModelSettings, TrainSettings  # noqa: E402
 
 HEAD = """# The recipe
@@ -21,14 +23,14 @@ folder. This page is written by `packaging/write_docs.py` from the settings them
 
 def recipe_page() -> str:
     """The whole page."""
-    tables = [("model", "", ModelSettings), ("data", "", DataSettings)]
+    tables: list[tuple[str, str, type[BaseModel]]] = [("model", "", ModelSettings), ("data", "", DataSettings)]
     tables += [("method", f'`name = "{name}"`: {m.summary}.', m.settings) for name, m in METHODS.items()]
     tables += [("objective", f'`name = "{name}"`: {o.summary}.', o.settings) for name, o in OBJECTIVES.items()]
     tables += [("train", "", TrainSettings), ("evaluate", "", EvaluateSettings)]
     return HEAD + "".join(_table(*table) for table in tables)
 
 
-def _table(name, about, section):
+def _table(name: str, about: str, section: type[BaseModel]) -> str:
     rows = [_row(section, field, setting) for field, setting in settings(section).items()]
     body = (
         "\n".join(["| setting | default | values | what it is |", "|---|---|---|---|", *rows])
@@ -38,7 +40,7 @@ def _table(name, about, section):
     return f"\n## [{name}]\n\n{about + chr(10) * 2 if about else ''}{body}\n"
 
 
-def _row(section, field, setting):
+def _row(section: type[BaseModel], field: str, setting: Setting) -> str:
     default = section.model_fields[field].default
     term = f" ({setting.term})" if setting.term else ""
     source = f" Source: {setting.source}." if setting.source else ""
@@ -46,7 +48,7 @@ def _row(section, field, setting):
     return f"| `{field}` | `{_shown(default)}` | {_values(section, field, setting)} | {text} |"
 
 
-def _shown(value):
+def _shown(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
@@ -54,7 +56,7 @@ def _shown(value):
     return str(list(value)) if isinstance(value, tuple) else str(value)
 
 
-def _values(section, field, setting):
+def _values(section: type[BaseModel], field: str, setting: Setting) -> str:
     if setting.choices:
         return ", ".join(f"`{value}`" for value, _ in setting.choices)
     low, high = bounds(section, field)

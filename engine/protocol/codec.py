@@ -11,9 +11,9 @@ import math
 import time
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from engine.protocol.errors import Failure, Problem
 from engine.protocol.events import EVENTS, Command, Event, Request, Unknown
@@ -92,9 +92,10 @@ def build(kind: type[T], plain: dict[str, Any]) -> T:
 
 
 @cache
-def _readers(kind: type[Any]) -> dict[str, Callable[[Any], Any]]:
-    hints = typing.get_type_hints(kind)
-    return {f.name: _reader(hints[f.name]) for f in dataclasses.fields(kind)}
+def _readers(kind: Hashable) -> dict[str, Callable[[Any], Any]]:
+    declared = cast(type[Any], kind)
+    hints = typing.get_type_hints(declared)
+    return {f.name: _reader(hints[f.name]) for f in dataclasses.fields(declared)}
 
 
 def _reader(hint: Any) -> Callable[[Any], Any]:

@@ -93,7 +93,9 @@ def apply_all(state: JobState, events: tuple[Event, ...] | list[Event]) -> JobSt
             state = _started(state, event, series)
         else:
             state = _single(state, event)
-    return replace(state, **{name: tuple(values) for name, values in series.items()}) if series else state
+    # The names are those of `_SERIES`, whose fields are tuples of just these events.
+    changed: dict[str, Any] = {name: tuple(values) for name, values in series.items()}
+    return replace(state, **changed)
 
 
 _SERIES: dict[type[Event], str] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -211,7 +212,7 @@ class ComparePage(Page):
         for prompt in prompts:
             short = " ".join(prompt.split())
             short = short if len(short) <= LONGEST_PROMPT else short[: LONGEST_PROMPT - 1] + "…"
-            self._menu.addAction(short.replace("&", "&&"), lambda text=prompt: ask_both(self.context, text))
+            self._menu.addAction(short.replace("&", "&&"), partial(ask_both, self.context, prompt))
 
     # ------------------------------------------------------------------------------------------------------ actions
     def _send(self) -> None:
