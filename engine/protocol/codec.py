@@ -84,7 +84,7 @@ def build(kind: type[T], plain: dict[str, Any]) -> T:
     Raises:
         ValueError: a field without default is missing.
     """
-    readers = _readers(kind)
+    readers = _readers(cast(Hashable, kind))
     try:
         return kind(**{name: readers[name](value) for name, value in plain.items() if name in readers})
     except TypeError as error:
