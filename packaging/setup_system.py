@@ -259,15 +259,15 @@ def _missing_fonts() -> tuple[str, ...]:
         for file in Path(folder).expanduser().rglob("*")
         if file.suffix.lower() in (".ttf", ".otf", ".ttc")
     ]
-    missing = [] if files else ["fonts-dejavu-core"]
+    missing = [] if files else ["fonts-inter"]
     if not any(_CHINESE_FONTS.search(name) for name in files):
-        missing.append("fonts-wqy-microhei")
+        missing.append("fonts-wqy-zenhei")
     return tuple(missing)
 
 
 _FONTS_ELSEWHERE = {
-    "dnf": {"fonts-dejavu-core": "dejavu-sans-fonts", "fonts-wqy-microhei": "wqy-microhei-fonts"},
-    "pacman": {"fonts-dejavu-core": "ttf-dejavu", "fonts-wqy-microhei": "wqy-microhei"},
+    "dnf": {"fonts-inter": "rsms-inter-fonts", "fonts-wqy-zenhei": "wqy-zenhei-fonts"},
+    "pacman": {"fonts-inter": "inter-font", "fonts-wqy-zenhei": "wqy-zenhei"},
 }
 
 

@@ -321,7 +321,7 @@ def bare_debian(scripts: Scripts, on: Callable[..., None], monkeypatch: pytest.M
     state = SimpleNamespace(commands=[], root=True, repairs=True, missing={"libEGL.so.1", "libxcb-cursor.so.0"})
     monkeypatch.setattr(scripts.system.shutil, "which", lambda name: name if name == "apt-get" else None)
     monkeypatch.setattr(scripts.system, "is_administrator", lambda: state.root)
-    monkeypatch.setattr(scripts.system, "_missing_fonts", lambda: ("fonts-wqy-microhei",) if state.missing else ())
+    monkeypatch.setattr(scripts.system, "_missing_fonts", lambda: ("fonts-wqy-zenhei",) if state.missing else ())
     find = scripts.system.find_system_needs
     monkeypatch.setattr(scripts.system, "find_system_needs", lambda: find(lambda library: library not in state.missing))
 
@@ -344,7 +344,7 @@ def test_root_on_debian_installs_what_qt_needs(scripts: Scripts, places: Any, ba
     set_up_of(scripts, places).system_libraries()
     assert bare_debian.commands == [
         ["apt-get", "update", "-q"],
-        ["apt-get", "install", "-y", "--no-install-recommends", "libegl1", "libxcb-cursor0", "fonts-wqy-microhei"],
+        ["apt-get", "install", "-y", "--no-install-recommends", "libegl1", "libxcb-cursor0", "fonts-wqy-zenhei"],
     ]
 
 
@@ -353,7 +353,7 @@ def test_anyone_else_is_given_the_exact_command(scripts: Scripts, places: Any, b
     with pytest.raises(scripts.pip.SetUpError) as refused:
         set_up_of(scripts, places).system_libraries()
     assert refused.value.code == "system_libraries"
-    command = "sudo apt-get install -y --no-install-recommends libegl1 libxcb-cursor0 fonts-wqy-microhei"
+    command = "sudo apt-get install -y --no-install-recommends libegl1 libxcb-cursor0 fonts-wqy-zenhei"
     assert f"`{command}`" in refused.value.sentence.en
     assert bare_debian.commands == []
 
@@ -376,7 +376,7 @@ def test_apt_that_does_not_help_is_reported(scripts: Scripts, places: Any, bare_
 @pytest.mark.parametrize(("manager", "expected"), [("dnf", "libglvnd-egl"), ("pacman", "libglvnd"), ("apt", "libegl1")])
 def test_each_package_manager_has_its_own_names(scripts: Scripts, manager: str, expected: str) -> None:
     egl = next(library for library in scripts.system.QT_LIBRARIES if library.file == "libEGL.so.1")
-    needs = scripts.system.SystemNeeds(libraries=(egl,), fonts=("fonts-wqy-microhei",))
+    needs = scripts.system.SystemNeeds(libraries=(egl,), fonts=("fonts-wqy-zenhei",))
     names = scripts.system.packages(needs, manager)
     assert names[0] == expected
     assert "wqy" in names[1]
