@@ -159,12 +159,18 @@ def _data_check(options: argparse.Namespace, terminal: Terminal) -> int:
     from engine.model.locate import locate
     from engine.recipe.recipe import DataSettings
 
-    folder = locate(options.model) if options.model else None
     settings = DataSettings(max_length=options.max_length)
+    failure, folder = None, None
+    try:
+        folder = locate(options.model) if options.model else None
+    except UserError as error:
+        failure = Failure.of(error)  # the report is whole all the same, without what a model would tell
     try:
         report = check(options.file.expanduser(), model_folder=folder, settings=settings)
     except CheckFailed as error:
         return terminal.failure(Failure.of(error), error.report)
+    if failure is not None:
+        return terminal.failure(failure, report)
     terminal.result(report, *_check_lines(report))
     return 0
 

@@ -24,6 +24,7 @@ from engine.machine.detect import gauge
 from engine.machine.dims import ModelDims
 from engine.machine.memory import predict
 from engine.methods.registry import METHODS
+from engine.model.inspect import inspect
 from engine.model.load import (
     decide_precision,
     device,
@@ -76,12 +77,12 @@ def train(run: RunFolder, channel: Channel, *, resume: bool = False) -> dict[str
 
         # Rows in, tokenised; those that are measured are kept for the evaluation.
         channel.emit(Stage(name="data", text=say("Reading the data", "读取数据")))
-        folder = locate(recipe.model.source)
+        folder = inspect(locate(recipe.model.source, revision=recipe.model.revision)).path
         prepared = prepare(recipe.data, preference=objective.preference, model_folder=folder, progress=_teller(channel))
         plan = schedule(recipe.train, rows=len(prepared.train), held_out=len(prepared.held_out))
         recipe = _decided(recipe, prepared, plan, on)
         _keep(run, recipe, prepared, folder)
-        _tell_data(prepared, channel)
+        _tell_data(prepared, remembered, channel)
 
         # The model, with an adapter whose first weights depend on the seed alone.
         channel.emit(Stage(name="model", text=say("Loading the model", "加载模型")))
@@ -219,7 +220,15 @@ def _lines(items: Iterable[dict[str, Any]]) -> str:
     return "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items)
 
 
-def _tell_data(prepared: Prepared, channel: Channel) -> None:
+def _tell_data(prepared: Prepared, remembered: Remembered, channel: Channel) -> None:
+    data = " ".join(source.sha256 for source in prepared.sources)
+    if remembered.data not in ("", data):
+        text = say(
+            "The data has changed since the checkpoint: the run goes on, but not exactly as it would have.",
+            "数据在保存检查点之后已改变：训练会继续，但结果与原来不完全相同。",
+        )
+        channel.emit(Note(code="data.changed", level="warning", text=text))
+    remembered.data = data
     channel.emit(Note(code="data.template", text=prepared.template.reason))
     if prepared.set_aside:
         text = say("{n} rows are set aside.", "{n} 行已搁置。", n=len(prepared.set_aside))
