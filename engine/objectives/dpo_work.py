@@ -11,7 +11,7 @@ from trl import DPOConfig, DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from engine.objectives.dpo import DpoSettings
-from engine.objectives.trainer import Hooks, Parts, arguments, full_precision
+from engine.objectives.trainer import Hooks, Parts, arguments, full_precision, one_device
 
 if TYPE_CHECKING:
     from engine.data.prepare import Example
@@ -30,12 +30,14 @@ def build_trainer(parts: Parts) -> Hooks:
     _still(parts.model)
     trainer = Preference(
         model=parts.model,
-        args=DPOConfig(
-            **arguments(parts),
-            beta=settings.beta,
-            max_length=None,
-            # The base model's own dropout is off (`_still`); the adapter's is the recipe's to decide.
-            disable_dropout=False,
+        args=one_device(
+            DPOConfig(
+                **arguments(parts),
+                beta=settings.beta,
+                max_length=None,
+                # The base model's own dropout is off (`_still`); the adapter's is the recipe's to decide.
+                disable_dropout=False,
+            )
         ),
         train_dataset=datasets.Dataset.from_list(rows[:1]),  # TRL looks at one row; `attach` brings the others
         processing_class=parts.tokenizer,

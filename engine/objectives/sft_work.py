@@ -10,13 +10,11 @@ import torch
 from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTConfig, SFTTrainer
 
-from engine.objectives.trainer import Hooks, Parts, arguments, full_precision
+from engine.objectives.head import IGNORED, Scored, add_learned_head
+from engine.objectives.trainer import Hooks, Parts, arguments, full_precision, one_device
 
 if TYPE_CHECKING:
     from engine.data.prepare import Example
-
-IGNORED = -100
-"""Label of a token that is not learned, as torch's cross-entropy has it."""
 
 
 def build_trainer(parts: Parts) -> Hooks:
@@ -26,7 +24,7 @@ def build_trainer(parts: Parts) -> Hooks:
     restore = full_precision(parts.model)
     trainer = Supervised(
         model=parts.model,
-        args=SFTConfig(**arguments(parts), max_length=None, dataset_kwargs={"skip_prepare_dataset": True}),
+        args=one_device(SFTConfig(**arguments(parts), max_length=None, dataset_kwargs={"skip_prepare_dataset": True})),
         # TRL looks at one row to learn what it is given, and insists on this class; `attach` brings the rows.
         train_dataset=datasets.Dataset.from_list([{name: value.tolist() for name, value in rows[0].items()}]),
         processing_class=parts.tokenizer,
@@ -34,6 +32,8 @@ def build_trainer(parts: Parts) -> Hooks:
         callbacks=parts.callbacks,
     )
     restore()
+    if trainer.args.device.type == "cpu":
+        add_learned_head(parts.model.get_base_model())
     trainer.attach(parts, rows, held_out, [len(row["input_ids"]) for row in rows])
     return trainer
 
@@ -75,10 +75,9 @@ class Supervised(Hooks, SFTTrainer):
         """Mean loss over the learned tokens of the step: the sum here, divided by their number in all its batches."""
         if self.aux_loss_enabled:  # mixtures of experts: TRL adds their balancing loss
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[no-untyped-call]
-        outputs = model(**inputs, use_cache=False, fused_lm_head=True)
-        total, learned = -outputs.log_probs.sum(), outputs.label_mask.sum()
-        self._tally(total.detach(), learned, outputs.is_top1.sum())
-        return total / (learned.clamp(min=1) if num_items_in_batch is None else num_items_in_batch)
+        scored = Scored.of(model(**inputs, use_cache=False, fused_lm_head=True))
+        self._tally(scored.total.detach(), scored.learned, scored.right)
+        return scored.total / (scored.learned.clamp(min=1) if num_items_in_batch is None else num_items_in_batch)
 
     def _tally(self, *figures: torch.Tensor) -> None:
         """Count loss, learned tokens and right tokens, on the device: reading them here would make a GPU wait."""

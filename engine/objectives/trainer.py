@@ -8,18 +8,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from peft import PeftModel
 from torch.utils.data import Dataset, Sampler
-from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainerCallback
+from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
+from engine.protocol.errors import UserError
+from engine.protocol.text import say
 from engine.recipe.recipe import Recipe, TrainSettings
 
 if TYPE_CHECKING:
     from engine.data.prepare import Example
+
+Configuration = TypeVar("Configuration", bound=TrainingArguments)
 
 OPTIMIZERS = {
     "adamw": "adamw_torch_fused",
@@ -55,10 +59,24 @@ class Parts:
     save: Callable[[Trainer], None]
 
 
+def one_device(configuration: Configuration) -> Configuration:
+    """The configuration with one GPU, however many there are: the model is on the first, and TRL cannot split it."""
+    if configuration.n_gpu > 1:  # reading it sets it
+        configuration._n_gpu = 1
+    return configuration
+
+
 def arguments(parts: Parts) -> dict[str, Any]:
-    """Keyword arguments that every TRL configuration understands."""
+    """Keyword arguments that every TRL configuration understands. Raises `UserError` for what a Mac's GPU lacks."""
     settings: TrainSettings = parts.recipe.train
     on = next(parts.model.parameters()).device.type
+    if on == "mps" and settings.optimizer != "adamw":
+        raise UserError(
+            "train.optimizer",
+            say("8-bit and paged optimizers need an NVIDIA GPU or a CPU.", "8 位与分页优化器需要 NVIDIA GPU 或 CPU。"),
+            say('Set the optimizer to "adamw".', "请将优化器设为“adamw”。"),
+            where="train.optimizer",
+        )
     return {
         "output_dir": str(parts.folder),
         "max_steps": parts.steps,

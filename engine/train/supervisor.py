@@ -44,12 +44,14 @@ class Progress:
         tokens: real tokens trained on before this process.
         best_loss, best_step: lowest held-out loss and the step it was measured after; None and 0 before any.
         without_gain: measurements since then.
+        data: fingerprint of the files that are trained on.
     """
 
     tokens: int = 0
     best_loss: float | None = None
     best_step: int = 0
     without_gain: int = 0
+    data: str = ""
 
     def plain(self) -> dict[str, Any]:
         """As JSON."""

@@ -22,7 +22,7 @@ from engine.methods import ia3_work, lora_work
 from engine.methods.registry import METHODS
 from engine.model.load import load_base, load_tokenizer
 from engine.objectives import dpo_work, sft_work
-from engine.objectives.trainer import EpochSampler, Hooks, Parts
+from engine.objectives.trainer import EpochSampler, Hooks, Parts, one_device
 from engine.recipe.file import from_plain
 from engine.recipe.recipe import Recipe
 
@@ -328,3 +328,12 @@ def test_other_rows_other_losses(tiny: Path, rows: Path, tmp_path: Path) -> None
 
 def replace_seed(wanted: Recipe) -> Any:
     return wanted.data.model_copy(update={"seed": wanted.data.seed + 1})
+
+
+def test_one_gpu_is_used_of_several() -> None:
+    class Several:
+        n_gpu = 4
+        _n_gpu = 4
+
+    configuration: Any = one_device(Several())  # type: ignore[type-var]
+    assert configuration._n_gpu == 1

@@ -241,6 +241,19 @@ def test_resuming_without_a_checkpoint_begins_anew(new_run: Callable[..., RunFol
     assert told.of(StepDone)[0].step == 1
 
 
+def test_data_that_changed_since_the_checkpoint_is_told(new_run: Callable[..., RunFolder], tmp_path: Path) -> None:
+    run = new_run(method="ia3", max_steps=6)
+    recipe = load(run.recipe, CATALOGUE)
+    file = tmp_path / "rows.jsonl"
+    file.write_bytes(Path(recipe.data.files[0]).read_bytes())
+    save(recipe.model_copy(update={"data": recipe.data.model_copy(update={"files": (str(file),)})}), run.recipe)
+    train(run, at_step(2, STOP))
+    file.write_text(file.read_text() + '{"instruction": "More", "input": "", "output": "red"}\n')
+    told = Teller()
+    assert train(run, told, resume=True)["status"] == "done"
+    assert "data.changed" in {note.code for note in told.of(Note)}
+
+
 # -------------------------------------------------------------------------------------------------------- commands
 def test_pause_waits_in_place_and_goes_on_as_if_nothing_had_been(new_run: Callable[..., RunFolder]) -> None:
     whole = new_run("whole", "ia3", max_steps=6)
