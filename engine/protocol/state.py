@@ -88,7 +88,10 @@ def apply_all(state: JobState, events: tuple[Event, ...] | list[Event]) -> JobSt
     for event in events:
         name = _SERIES.get(type(event))
         if name is not None:
-            series.setdefault(name, list(getattr(state, name))).append(event)
+            # Not setdefault: it would copy the whole series for every event.
+            if name not in series:
+                series[name] = list(getattr(state, name))
+            series[name].append(event)
         elif isinstance(event, JobStarted):
             state = _started(state, event, series)
         else:
