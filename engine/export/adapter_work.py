@@ -11,11 +11,11 @@ from engine.export.card import adapter_card
 from engine.export.ledger import Export, remember
 from engine.export.targets import ADAPTER
 from engine.merge.adapter import stop_if_asked
-from engine.merge.delta import Adapter
+from engine.merge.delta import CONFIG, Adapter
 from engine.merge.place import check_folder, check_space, writing_folder
 from engine.merge.prompts import Trained
 from engine.merge.weights import BaseWeights
-from engine.project.atomic import read_json, write_text
+from engine.project.atomic import read_json, write_json, write_text
 from engine.project.run_folder import RunFolder
 from engine.protocol.channel import Channel
 from engine.protocol.events import Progress, Stage
@@ -50,6 +50,7 @@ def export_adapter(run: RunFolder, out: Path, channel: Channel) -> dict[str, Any
             shutil.copyfile(source, folder / source.name)
             done += source.stat().st_size
             channel.emit(Progress(done=done, total=total, unit="bytes"))
+        _name_base(folder / CONFIG, str(facts.get("model") or ""))
         write_text(folder / "README.md", adapter_card(facts, evaluation))
         _verify(folder, BaseWeights.open(Path(facts["model_folder"])))
     files = sorted(path for path in out.iterdir() if path.is_file())
@@ -57,6 +58,12 @@ def export_adapter(run: RunFolder, out: Path, channel: Channel) -> dict[str, Any
     parity = {"passed": True}
     remember(run, Export(ADAPTER.name, "", str(out.absolute()), size, time.time(), parity))
     return {"folder": str(out.absolute()), "bytes": size, "files": [path.name for path in files], "parity": parity}
+
+
+def _name_base(path: Path, model: str) -> None:
+    """Name the base as the hub does, where it has such a name: a path of this machine says nothing elsewhere."""
+    if "/" in model and not model.startswith(("/", ".", "~", "\\")) and not Path(model).is_dir():
+        write_json(path, {**read_json(path), "base_model_name_or_path": model})
 
 
 def _verify(folder: Path, base: BaseWeights) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,8 +18,8 @@ from engine.merge.reference import Choice, Reference, opened
 from engine.merge.verify import ANSWER, no_memory, precision_that_fits
 from engine.merge.weights import BaseWeights
 
-# Of prompts whose first tokens were compared in full precision; differences at a toss-up do not count.
-GREEDY_LIMIT = 0.95
+ENOUGH = 4
+BUDGET = 90.0  # seconds for what transformers says
 TEXTS = (
     "Hello, world! It's 3:45 pm; I'm 21 years old.",
     "She'll say: “don't worry” — we've 1234567890 left…",
@@ -63,7 +64,7 @@ def verify_gguf(
     expected: list[Expected] = []
     if precision is not None:
         with opened(base.folder, adapter, precision) as reference:
-            expected = list(_expected(reference, samples, trained.stops, beat))
+            expected = _expected(reference, samples, trained.stops, beat)
     longest = max((len(sample.prompt) + len(sample.answer) for sample in samples), default=0)
     with loaded(path, longest + 2 * ANSWER) as model:
         result = {
@@ -74,11 +75,12 @@ def verify_gguf(
         agreement, stops_equal = compare(model, expected, trained.stops, beat)
     if precision is None:
         return result | {"agreement": None, "passed": None, "limit": quantisation.limit, "reason": no_memory(base)}
+    # Greedy answers are told, not judged: of a few prompts one that parts late would count too much.
     passed = agreement.tokens > 0 and agreement.share >= quantisation.limit
-    exact = quantisation.name != "F16" or agreement.greedy_share >= GREEDY_LIMIT
     return result | {
+        "prompts": len(expected),
         "agreement": agreement.share,
-        "passed": passed and exact and stops_equal and result["tokenizer_equal"] and result["template_equal"],
+        "passed": passed and stops_equal and result["tokenizer_equal"] and result["template_equal"],
         "limit": quantisation.limit,
         "tokens": agreement.tokens,
         "near_ties": agreement.near,
@@ -91,9 +93,13 @@ def verify_gguf(
 def _expected(
     reference: Reference, samples: Sequence[Sample], stops: Sequence[int], beat: Callable[[], None]
 ) -> list[Expected]:
-    found = []
+    found: list[Expected] = []
+    began = time.monotonic()
     for sample in samples:
         beat()
+        # A large model on a slow processor: fewer prompts rather than a wait without end.
+        if len(found) >= ENOUGH and time.monotonic() - began > BUDGET:
+            break
         greedy = reference.greedy(sample.prompt, ANSWER, stops)
         # A prompt without a reference answer is compared along what base and adapter say themselves.
         answer = sample.answer[:ANSWER] or [choice.token for choice in greedy]

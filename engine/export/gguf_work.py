@@ -15,12 +15,13 @@ from engine.merge.adapter import stop_if_asked
 from engine.merge.delta import Adapter
 from engine.merge.place import check_gguf, check_space, writing_file
 from engine.merge.prompts import Trained, load_samples
+from engine.merge.verify import plain
 from engine.merge.weights import BaseWeights
 from engine.project.run_folder import RunFolder
 from engine.protocol.channel import Channel
 from engine.protocol.errors import UserError
 from engine.protocol.events import Note, Progress, Stage
-from engine.protocol.text import say
+from engine.protocol.text import as_text, say
 
 PROMPTS = 12
 
@@ -46,6 +47,7 @@ def export_gguf(run: RunFolder, out: Path, quantize: str, channel: Channel) -> d
     adapter = Adapter.open(run.adapter)
     adapter.check_against(base.shapes)
     trained = Trained.load(run.adapter)
+    samples = load_samples(run, trained, limit=PROMPTS)
     planned = plan(base, run.adapter, kind)
     if kind.name != "F16":
         routine()
@@ -60,14 +62,14 @@ def export_gguf(run: RunFolder, out: Path, quantize: str, channel: Channel) -> d
     about = {"run": run.id, "title": str(facts.get("title") or run.id), "model": str(facts.get("model") or "")}
     with writing_file(out) as path:
         write(path, planned, base, adapter, trained, kind, about, progress)
-    channel.emit(Stage(name="check", text=say("Asking it in llama.cpp", "正在用 llama.cpp 核对")))
-    samples = load_samples(run, trained, limit=PROMPTS)
-    try:
-        parity = verify_gguf(
-            out, base, run.adapter, trained, planned.vocabulary, samples, kind, lambda: stop_if_asked(channel)
-        )
-    except UserError as error:
-        parity = {"prompts": 0, "agreement": 0.0, "passed": False, "limit": kind.limit, "reason": error.problem.message}
+        channel.emit(Stage(name="check", text=say("Asking it in llama.cpp", "正在用 llama.cpp 核对")))
+        try:
+            parity = verify_gguf(
+                path, base, run.adapter, trained, planned.vocabulary, samples, kind, lambda: stop_if_asked(channel)
+            )
+        except UserError as error:
+            reason = plain(error.problem.message)
+            parity = {"prompts": 0, "agreement": None, "passed": False, "limit": kind.limit, "reason": reason}
     if parity["passed"] is not True:
         channel.emit(_doubt(parity, kind))
     size = out.stat().st_size
@@ -78,10 +80,10 @@ def export_gguf(run: RunFolder, out: Path, quantize: str, channel: Channel) -> d
 def _doubt(parity: dict[str, Any], kind: Quantisation) -> Note:
     """What the user must read when the file is not known to be right."""
     if parity["passed"] is None:
-        text = say("The GGUF was not checked: {reason}.", "未核对该 GGUF：{reason}。", reason=parity["reason"])
+        text = say("The GGUF was not checked: {reason}.", "未核对该 GGUF：{reason}。", reason=as_text(parity["reason"]))
         return Note(text=text, level="warning", code="export.unchecked")
     if "reason" in parity:
-        text = say("Do not use this GGUF: {reason}", "请勿使用该 GGUF：{reason}", reason=parity["reason"])
+        text = say("Do not use this GGUF: {reason}", "请勿使用该 GGUF：{reason}", reason=as_text(parity["reason"]))
     elif not parity["tokenizer_equal"]:
         text = say(
             "Do not use this GGUF: llama.cpp cuts texts into other tokens than in training.",

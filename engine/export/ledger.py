@@ -9,7 +9,6 @@ from typing import Any
 
 from engine.project.atomic import read_json, write_json
 from engine.project.run_folder import RunFolder
-from engine.protocol.text import Text
 
 LEDGER = "exports.json"
 
@@ -61,14 +60,4 @@ def listed(run: RunFolder) -> tuple[Export, ...]:
 def remember(run: RunFolder, export: Export) -> None:
     """Add an export; one of the same path takes the older one's place. Raises `UserError` when the disk is full."""
     kept = [old for old in listed(run) if old.file != export.file]
-    write_json(run.path / LEDGER, [_plain(item) for item in (export, *kept)])
-
-
-def _plain(export: Export) -> dict[str, Any]:
-    plain = asdict(export)
-    plain["parity"] = {key: _text(value) for key, value in export.parity.items()}
-    return plain
-
-
-def _text(value: Any) -> Any:
-    return {"en": value.en, "zh": value.zh} if isinstance(value, Text) else value
+    write_json(run.path / LEDGER, [asdict(item) for item in (export, *kept)])

@@ -132,8 +132,9 @@ def _parameters(xllamacpp: Any, path: Path, context: int, key: str) -> Any:
 def _failed(name: str, details: str) -> UserError:
     return UserError(
         "export.llama_cpp",
-        say("llama.cpp cannot run {name}.", "llama.cpp 无法运行 {name}。", name=name),
+        say("llama.cpp cannot run the GGUF.", "llama.cpp 无法运行该 GGUF。"),
         say("Export again; if it happens again, export as F16.", "请重新导出；若仍失败，请导出为 F16。"),
+        where=name,
         exit_code=EXIT_MACHINE,
         details=details,
     )

@@ -17,7 +17,7 @@ class Target:
     Attributes:
         name: "adapter", "merged" or "gguf".
         label, summary: what people read.
-        kind: the worker's job that makes it.
+        kind: the worker's job that makes it (an export is told the target's name as ``to``).
         is_file: it is one file; else a folder.
         suffix: of the file ("" for a folder).
     """
@@ -54,7 +54,7 @@ ADAPTER = Target(
     name="adapter",
     label=say("Adapter", "适配器"),
     summary=say("only what was learned; needs the base model beside it", "只含学到的部分；使用时需要基础模型"),
-    kind="export_adapter",
+    kind="export",
     is_file=False,
 )
 MERGED = Target(
@@ -70,7 +70,7 @@ GGUF = Target(
     name="gguf",
     label=say("GGUF", "GGUF"),
     summary=say("one file for llama.cpp, Ollama and LM Studio", "单个文件，可用于 llama.cpp、Ollama 和 LM Studio"),
-    kind="export_gguf",
+    kind="export",
     is_file=True,
     suffix=".gguf",
 )

@@ -23,7 +23,7 @@ from engine.project.run_folder import RunFolder
 from engine.protocol.channel import Channel
 from engine.protocol.errors import Stopped
 from engine.protocol.events import STOP, Note, Progress, Stage
-from engine.protocol.text import say
+from engine.protocol.text import as_text, say
 
 # What a model folder needs beside weights. The adapter's copies go first: they carry the trained template and stops.
 _FROM_ADAPTER = (
@@ -57,6 +57,7 @@ def merge(run: RunFolder, out: Path, channel: Channel) -> dict[str, Any]:
     adapter = Adapter.open(run.adapter)
     adapter.check_against(base.shapes)
     trained = Trained.load(run.adapter)
+    samples = load_samples(run, trained, limit=8)
     check_folder(out)
     check_space(out, base.bytes)
     channel.emit(Stage(name="merge", text=say("Merging the adapter into the weights", "正在把适配器合并到权重中")))
@@ -64,9 +65,8 @@ def merge(run: RunFolder, out: Path, channel: Channel) -> dict[str, Any]:
     with writing_folder(out, mark) as folder:
         write_weights(base, adapter, folder, channel)
         copy_companions(base.folder, run.adapter, folder)
-    channel.emit(Stage(name="check", text=say("Comparing with base and adapter", "正在与基础模型加适配器对比")))
-    samples = load_samples(run, trained, limit=8)
-    parity = verify_merged(base, run.adapter, out, samples, trained.stops, lambda: stop_if_asked(channel))
+        channel.emit(Stage(name="check", text=say("Comparing with base and adapter", "正在与基础模型加适配器对比")))
+        parity = verify_merged(base, run.adapter, folder, samples, trained.stops, lambda: stop_if_asked(channel))
     if parity["passed"] is not True:
         channel.emit(_doubt(parity))
     files = sorted(path for path in out.iterdir() if path.is_file())
@@ -112,7 +112,9 @@ def stop_if_asked(channel: Channel) -> None:
 def _doubt(parity: dict[str, Any]) -> Note:
     if parity["passed"] is None:
         text = say(
-            "The merged weights were not checked: {reason}.", "未检查合并后的权重：{reason}。", reason=parity["reason"]
+            "The merged weights were not checked: {reason}.",
+            "未检查合并后的权重：{reason}。",
+            reason=as_text(parity["reason"]),
         )
         return Note(text=text, level="warning", code="merge.unchecked")
     text = say(

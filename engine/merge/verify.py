@@ -32,14 +32,21 @@ def precision_that_fits(base: BaseWeights) -> str | None:
     return None
 
 
-def no_memory(base: BaseWeights) -> Text:
-    """Why nothing was compared."""
+def no_memory(base: BaseWeights) -> dict[str, str]:
+    """Why nothing was compared, as JSON holds it: a text in each language."""
     elements = sum(stored.elements for stored in base.tensors.values())
-    return say(
-        "comparing needs {need:.1f} GiB of free memory",
-        "对比需要 {need:.1f} GiB 空闲内存",
-        need=elements * 2.6 / _GIB,
+    return plain(
+        say(
+            "comparing needs {need:.1f} GiB of free memory",
+            "对比需要 {need:.1f} GiB 空闲内存",
+            need=elements * 2.6 / _GIB,
+        )
     )
+
+
+def plain(text: Text) -> dict[str, str]:
+    """A text as JSON holds it."""
+    return {"en": text.en, "zh": text.zh}
 
 
 def answer_choices(

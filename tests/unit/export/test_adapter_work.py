@@ -13,11 +13,10 @@ from engine.export.adapter_work import export_adapter
 from engine.export.card import adapter_card
 from engine.export.ledger import Export, listed, remember
 from engine.export.targets import GGUF, TARGETS, estimated_bytes
-from engine.project.atomic import write_json
+from engine.project.atomic import read_json, write_json
 from engine.project.run_folder import RunFolder
 from engine.protocol.channel import Recorder
 from engine.protocol.errors import UserError
-from engine.protocol.text import say
 
 
 def test_the_folder_loads_with_peft(run: RunFolder, tmp_path: Path) -> None:
@@ -57,7 +56,10 @@ def test_the_list_keeps_one_entry_per_place(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     assert listed(run) == ()
     remember(run, Export("gguf", "F16", str(tmp_path / "a.gguf"), 10, 1.0, {"passed": True}))
-    remember(run, Export("gguf", "Q8_0", str(tmp_path / "b.gguf"), 5, 2.0, {"passed": None, "reason": say("r", "因")}))
+    remember(
+        run,
+        Export("gguf", "Q8_0", str(tmp_path / "b.gguf"), 5, 2.0, {"passed": None, "reason": {"en": "r", "zh": "因"}}),
+    )
     remember(run, Export("gguf", "Q4_K_M", str(tmp_path / "a.gguf"), 3, 3.0, {"passed": False}))
     assert [(export.type, export.passed) for export in listed(run)] == [("Q4_K_M", False), ("Q8_0", None)]
     assert listed(run)[1].parity["reason"] == {"en": "r", "zh": "因"}
@@ -77,3 +79,13 @@ def test_sizes_are_forecast() -> None:
     assert estimated_bytes(7_000_000_000, 16) == 14_000_000_000
     assert TARGETS["gguf"] is GGUF
     assert all(target.label.zh and target.summary.zh for target in TARGETS.values())
+
+
+@pytest.mark.parametrize(
+    ("model", "named"), [("meta-llama/Llama-3.2-1B", True), ("starter", False), ("/models/mine", False)]
+)
+def test_a_base_of_the_hub_is_named_as_there(run: RunFolder, tmp_path: Path, model: str, named: bool) -> None:
+    run.write_facts({**run.read_facts(), "model": model})
+    out = Path(export_adapter(run, tmp_path / "out", Recorder())["folder"])
+    before = read_json(run.adapter / "adapter_config.json")["base_model_name_or_path"]
+    assert read_json(out / "adapter_config.json")["base_model_name_or_path"] == (model if named else before)

@@ -122,7 +122,7 @@ def test_a_file_llama_cpp_does_not_load_is_marked(
     channel = Recorder()
     parity = export_gguf(run, tmp_path / "model.gguf", "F16", channel)["parity"]
     assert parity["passed"] is False
-    assert "llama.cpp cannot run" in parity["reason"].en
+    assert "llama.cpp cannot run the GGUF" in parity["reason"]["en"]
     assert [event.code for event in channel.events if isinstance(event, Note)] == ["export.differs"]
     assert listed(run)[0].passed is False
 

@@ -164,7 +164,7 @@ def test_without_memory_it_says_that_nothing_was_checked(
     channel = Recorder()
     result = merge(run, tmp_path / "out", channel)
     assert result["parity"]["passed"] is None
-    assert "GiB" in result["parity"]["reason"].en
+    assert "GiB" in result["parity"]["reason"]["en"]
     assert [event.code for event in channel.events if isinstance(event, Note)] == ["merge.unchecked"]
     assert listed(run)[0].passed is None
 
