@@ -11,6 +11,7 @@ from engine.protocol.text import say
 from gui.context import AppContext
 from gui.i18n.language import language
 from gui.operations.operation import Operation, attempt
+from gui.operations.plan import set_objective
 from gui.state.notices import INFO
 
 SAMPLES = Path(__file__).resolve().parents[2] / "resources" / "samples"
@@ -102,19 +103,6 @@ def _fit_objective(context: AppContext, shape: str) -> None:
         name=fitting.label,
     )
     context.notices.tell(INFO, words)
-
-
-def set_objective(context: AppContext, name: str) -> None:
-    """Learn from the rows in another way; its learning rate fits the objective."""
-    from engine.methods.registry import METHODS
-    from engine.objectives.registry import OBJECTIVES
-
-    rate = METHODS[context.draft.recipe.method.name].default_learning_rate
-    values = {
-        "objective": {"name": name},
-        "train.learning_rate": rate * OBJECTIVES[name].default_learning_rate_factor,
-    }
-    attempt(context, lambda: context.draft.set(values))
 
 
 def fetch_rows(

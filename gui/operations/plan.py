@@ -120,11 +120,30 @@ def _take_first_advice(context: AppContext) -> None:
     key = (recipe.data.files, recipe.model.source, recipe.objective.name)
     if advice is None or context.plan.advised_for == key:
         return
-    untouched = context.plan.advised is None and _choices(recipe) == _choices(_defaults(recipe))
-    untouched = untouched or (context.plan.advised is not None and _choices(recipe) == context.plan.advised)
     context.plan.advised_for = key
-    if untouched:
+    if is_untouched(context):
         take_advice(context)
+
+
+def is_untouched(context: AppContext) -> bool:
+    """Whether the settings are the defaults, or what the advisor chose: nobody has changed them by hand."""
+    recipe = context.draft.recipe
+    return _choices(recipe) == (context.plan.advised or _choices(_defaults(recipe)))
+
+
+def set_objective(context: AppContext, name: str) -> None:
+    """Learn from the rows in another way; its learning rate fits the objective."""
+    from engine.methods.registry import METHODS
+    from engine.objectives.registry import OBJECTIVES
+
+    untouched = is_untouched(context)
+    rate = METHODS[context.draft.recipe.method.name].default_learning_rate
+    factor = OBJECTIVES[name].default_learning_rate_factor
+    values = {"objective": {"name": name}, "train.learning_rate": rate * factor}
+    attempt(context, lambda: context.draft.set(values))
+    if untouched:
+        # The change is ours, not the user's: advice for the new objective may still be taken.
+        context.plan.advised = _choices(context.draft.recipe)
 
 
 def take_advice(context: AppContext) -> None:

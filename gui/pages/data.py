@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import Qt
-from PySide6.QtGui import QDragEnterEvent, QDropEvent
+from PySide6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent
 from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QWidget
 
 from engine.protocol.text import Text, say
@@ -92,15 +92,14 @@ class DataPage(Page):
 
         self._rows = RowsCard(self.context)
         self._side = SideCard(self.context, self._rows.show_only)
-        middle = row(self._rows, self._side, spacing=14)
-        middle.setStretch(0, 1)
-        self._place = column()
+        self._place = row(self._rows, self._side, spacing=14)
+        self._place.setStretch(0, 1)
         self._next = button(say("Choose a model →", "选择模型 →"), self._go_on, "primary", shortcut="Ctrl+Right")
         more = button(say("Add a file…", "添加文件…"), lambda: self._ask_for_files(add=True), shortcut="Ctrl+Shift+O")
         other = button(say("Other data…", "换用其他数据…"), self._ask_for_files, shortcut="Ctrl+O")
         self._footer = Footer(other, more, self._next)
-        body = column(self._head(), self._place, middle, self._footer, spacing=14)
-        body.setStretch(2, 1)
+        body = column(self._head(), self._place, self._footer, spacing=14)
+        body.setStretch(1, 1)
         return holder(body)
 
     def _head(self) -> Card:
@@ -160,12 +159,15 @@ class DataPage(Page):
             self._panel.hide()
             self._panel.deleteLater()
             self._panel = None
+            self._side.show()
             return
         from gui.widgets.columns_panel import ColumnsPanel
 
         data = self.context.draft.recipe.data
         self._panel = ColumnsPanel(self._choose_columns, self._toggle_panel)
         self._panel.put(self.context.data.facts, data.shape, data.encoding)
+        self._panel.setFixedWidth(self._side.width())
+        self._side.hide()
         self._place.addWidget(self._panel)
         self._panel.shape.setFocus()
 
@@ -190,11 +192,18 @@ class DataPage(Page):
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         """Take files that can be data."""
         if _dropped(event):
+            self.banner.invite(True)
             event.setDropAction(Qt.DropAction.CopyAction)
             event.accept()
 
+    def dragLeaveEvent(self, event: QDragLeaveEvent) -> None:
+        """Nothing was dropped."""
+        self.banner.invite(False)
+        super().dragLeaveEvent(event)
+
     def dropEvent(self, event: QDropEvent) -> None:
         """Import what was dropped."""
+        self.banner.invite(False)
         operations.import_files(self.context, _dropped(event))
         event.accept()
 

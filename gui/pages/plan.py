@@ -15,10 +15,8 @@ from gui.context import AppContext
 from gui.i18n.language import tr
 from gui.i18n.numbers import count, duration, gib, parameters, percent, size
 from gui.operations import plan as operations
-from gui.operations.data import set_objective
 from gui.pages.page import Page
 from gui.state.phase import Phase
-from gui.state.wizard import NO_DATA, NO_MODEL
 from gui.widgets.bars import Part, StackedBar
 from gui.widgets.basic import button, column, holder, label, row, rule, tool
 from gui.widgets.card import Card
@@ -40,6 +38,7 @@ BAR_PARTS: tuple[tuple[Text, tuple[str, ...]], ...] = (
     (say("Adapter and optimizer", "适配器与优化器"), ("adapter", "gradients", "optimizer")),
     (say("Reserve", "预留"), ("reserve",)),
 )
+MADE_FOR = say("The plan is made for your data, your model and this machine.", "计划会根据你的数据、模型与本机制定。")
 
 
 class PlanPage(Page):
@@ -76,9 +75,9 @@ class PlanPage(Page):
         elif context.data.status.phase is Phase.WORKING or context.models.chosen_status.phase is Phase.WORKING:
             self.show_banner().working(say("Waiting for data and model…", "正在等待数据与模型…"), None)
         elif not context.data.facts:
-            self.show_banner().empty(NO_DATA, say("The plan fits them.", "计划会与数据匹配。"), self._to("data"))
+            self.show_banner().empty(say("Import data first", "请先导入数据"), MADE_FOR, self._to("data"))
         elif not context.models.chosen:
-            self.show_banner().empty(NO_MODEL, say("The plan fits it.", "计划会与模型匹配。"), self._to("model"))
+            self.show_banner().empty(say("Choose a model first", "请先选择模型"), MADE_FOR, self._to("model"))
         else:
             self.show_banner().working(say("Looking at the machine…", "正在检测本机…"), None)
 
@@ -115,7 +114,7 @@ class PlanPage(Page):
         self._methods.group.buttonClicked.connect(self._choose_method)
         self._objective = ChoiceEditor([(item.name, item.label) for item in OBJECTIVES.values()])
         self._objective.control.setAccessibleName(tr(say("What is learned", "学习目标")))
-        self._objective.edited.connect(lambda name: set_objective(self.context, str(name)))
+        self._objective.edited.connect(lambda name: operations.set_objective(self.context, str(name)))
         self._objective_row = holder(
             row(label(say("What is learned", "学习目标"), "muted"), self._objective, margins=(0, 4, 0, 0))
         )

@@ -7,6 +7,7 @@ from PySide6.QtWidgets import QPlainTextEdit, QPushButton, QWidget
 from engine.catalogue import CATALOGUE
 from engine.host.follow import log_tail
 from engine.methods.registry import METHODS
+from engine.project.run_folder import RunFolder
 from engine.protocol.errors import UserError
 from engine.protocol.events import CheckpointSaved, Event, HeldOut, Note
 from engine.protocol.state import STARTING, WAITING, JobState
@@ -37,6 +38,10 @@ ENDINGS: dict[str, Text] = {
 }
 
 
+MOST_TOLD = 200
+"""Lines of what happened that are shown; the log has all."""
+
+
 class TrainPage(Page):
     """One run: progress, curves, memory, speed, and what happened."""
 
@@ -46,6 +51,7 @@ class TrainPage(Page):
     def __init__(self, context: AppContext) -> None:
         super().__init__(context)
         self._told = -1
+        self._headed: RunFolder | None = None
         self._pause = button(say("Pause", "暂停"), self._pause_or_continue, shortcut="Ctrl+P")
         self._save = button(say("Save checkpoint", "保存检查点"), lambda: save_checkpoint(context), shortcut="Ctrl+K")
         self._stop = button(say("Stop and keep", "停止并保留"), lambda: stop_run(context), "danger", shortcut="Ctrl+.")
@@ -209,7 +215,9 @@ class TrainPage(Page):
 
     # -------------------------------------------------------------------------------------------------------- fill
     def _fill(self, state: JobState) -> None:
-        self.set_subtitle(self._heading())
+        if self._headed is not self.context.runs.run:
+            self._headed = self.context.runs.run
+            self.set_subtitle(self._heading())
         self._fill_progress(state)
         self._fill_curves(state)
         self._fill_numbers(state)
@@ -246,19 +254,16 @@ class TrainPage(Page):
         self._since.setText("· " + tr(say("started {time}", "{time} 开始", time=day(state.started)[5:])))
 
     def _fill_curves(self, state: JobState) -> None:
-        steps = [item.step for item in state.steps]
-        self._loss.put("train", steps, [item.loss for item in state.steps])
-        self._loss.put("held", [item.step for item in state.held_out], [item.loss for item in state.held_out])
+        self._loss.follow("train", state.steps, lambda item: (item.step, item.loss))
+        self._loss.follow("held", state.held_out, lambda item: (item.step, item.loss))
         if state.checkpoints:
             last = state.checkpoints[-1].step
             self._loss.mark("checkpoint", last, tr(say("checkpoint {n}", "检查点 {n}", n=last)))
-        known = [(item.step, item.memory_gib) for item in state.steps if item.memory_gib is not None]
-        self._memory.put("held", [step for step, _ in known], [value for _, value in known])
+        self._memory.follow("held", state.steps, lambda item: (item.step, item.memory_gib))
         if state.plan is not None and state.plan.predicted_memory_gib is not None:
             predicted = state.plan.predicted_memory_gib
             self._memory.level("predicted", predicted, tr(say("predicted {n}", "预计 {n}", n=gib(predicted))))
-        fast = [(item.step, item.tokens_per_second) for item in state.steps if item.tokens_per_second is not None]
-        self._speed.put("speed", [step for step, _ in fast], [value for _, value in fast])
+        self._speed.follow("speed", state.steps, lambda item: (item.step, item.tokens_per_second))
 
     def _fill_numbers(self, state: JobState) -> None:
         last = state.steps[-1]
@@ -268,16 +273,17 @@ class TrainPage(Page):
         self._numbers["tokens"].setText(parameters(last.tokens))
         self._trained.setText("● " + tr(say("training {n}", "训练 {n}", n=figure(last.loss))))
         self._held.setText(held_out_words(state))
-        peak = max((item.memory_gib for item in state.steps if item.memory_gib is not None), default=None)
+        peak = self._memory.highest("held")
         self._memory_card_.title.setText(tr(memory_name(state)))
         self._memory_card_.note.setText(tr(say("peak {n}", "峰值 {n}", n=gib(peak))))
         self._speed_card_.note.setText(speed_words(state))
         self._about.put(about(state))
 
     def _fill_happened(self, state: JobState) -> None:
-        happened = self._happened(state)
-        if len(happened) != self._told:
-            self._told = len(happened)
+        number = len(state.notes) + len(state.held_out) + len(state.checkpoints)
+        if number != self._told:
+            self._told = number
+            happened = self._happened(state)[-MOST_TOLD:]
             lines = [(clock(event.time), tone_of(event), tr(text)) for event, text in reversed(happened)]
             self._notes.put(lines, select=False)
 

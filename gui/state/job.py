@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PySide6.QtCore import QObject, Signal
+from PySide6.QtCore import QObject, QTimer, Signal
 
 from engine.project.run_folder import JobFolder
 from engine.protocol.events import Event
 from engine.protocol.state import JobState, apply_all
 from gui.bridge.bridge import Bridge
+
+TELL_MS = 90
+"""Shortest time between two `changed`: with drawing, at most ten a second."""
 
 
 class JobView(QObject):
@@ -33,12 +36,17 @@ class JobView(QObject):
         self.state = JobState()
         self._bridge = bridge
         self._is_connected = False
+        self._timer = QTimer(self)
+        self._timer.setObjectName("job is told")
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self.changed)
 
     def follow(self, folder: JobFolder | None) -> None:
         """Follow another job from its first event, or none."""
         if self.folder is not None:
             self._bridge.jobs.forget(self.folder)
         self.folder, self.state = folder, JobState()
+        self._timer.stop()
         if folder is not None:
             self._watch(folder)
         self.changed.emit()
@@ -59,6 +67,10 @@ class JobView(QObject):
             return
         was_over = self.state.is_over
         self.state = apply_all(self.state, events)
-        self.changed.emit()
         if self.state.is_over and not was_over:
+            self._timer.stop()
+            self.changed.emit()
             self.finished.emit()
+        elif not self._timer.isActive():
+            # Batches that come close together are shown together: a page that is slow to draw falls behind no queue.
+            self._timer.start(TELL_MS)

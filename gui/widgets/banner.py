@@ -79,6 +79,10 @@ class StatusBanner(QWidget):
         self._problems.setText("\n".join(lines))
         self._problems.setVisible(len(lines) > 1)
 
+    def invite(self, inviting: bool) -> None:
+        """Show that something can be dropped here."""
+        self._card.set_tone("drop" if inviting else "")
+
     def _show(self, sentence: Text, hint: Text, buttons: list[QPushButton]) -> None:
         self._card.set_tone("")
         self._title.setText(tr(sentence))

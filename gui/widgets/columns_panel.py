@@ -10,9 +10,10 @@ from PySide6.QtWidgets import QComboBox, QGridLayout, QLabel
 from engine.data.registry import SHAPES
 from engine.protocol.text import Text, say
 from gui.i18n.language import tr
-from gui.widgets.basic import button, column, label, row
+from gui.widgets.basic import button, column, holder, label, row
 from gui.widgets.card import Card
 from gui.widgets.editors import quiet_combo
+from gui.widgets.scroll import scrolled
 
 ENCODINGS = ("utf-8", "utf-8-sig", "gb18030", "big5", "utf-16", "shift_jis", "euc-kr", "cp1252", "latin-1")
 AUTO = "auto"
@@ -50,7 +51,7 @@ class ColumnsPanel(Card):
             button(say("Close", "关闭"), close),
             button(say("Read again", "重新读取"), self._press, "primary", shortcut="Ctrl+Return"),
         )
-        self.body.addLayout(self._grid)
+        self.body.addWidget(scrolled(holder(column(self._grid, None, margins=(0, 0, 6, 0)))), 1)
         self.body.addLayout(self._buttons)
 
     def put(self, facts: dict[str, Any], shape: str, encoding: str) -> None:
@@ -64,8 +65,8 @@ class ColumnsPanel(Card):
 
     def _show_roles(self) -> None:
         self._empty_grid()
-        self._cell(0, 0, say("Shape of the rows", "数据格式"), self.shape)
-        self._cell(0, 1, say("Text encoding", "文本编码"), self.encoding)
+        self._cell(0, say("Shape of the rows", "数据格式"), self.shape)
+        self._cell(1, say("Text encoding", "文本编码"), self.encoding)
         chosen = self.shape.currentData()
         shape = SHAPES.get(self._found if chosen == AUTO else chosen)
         if shape is None:
@@ -78,12 +79,12 @@ class ColumnsPanel(Card):
             _fill(box, choices, role.label)
             box.setCurrentIndex(max(0, box.findData(self._mapping.get(role.name, NOT_USED))))
             words = say("{label} (needed)", "{label}（必需）", label=role.label) if role.required else role.label
-            self._cell(1 + number // 3, number % 3, words, box)
+            self._cell(2 + number, words, box)
 
-    def _cell(self, line: int, at: int, words: Text, box: QComboBox) -> None:
+    def _cell(self, line: int, words: Text, box: QComboBox) -> None:
         name: QLabel = label(words, "facts")
         name.setBuddy(box)
-        self._grid.addLayout(column(name, box, spacing=3), line, at)
+        self._grid.addLayout(column(name, box, spacing=3), line, 0)
         box.show()
 
     def _empty_grid(self) -> None:

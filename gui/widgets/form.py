@@ -17,7 +17,7 @@ from engine.protocol.text import Text, say
 from engine.recipe.fields import Section, Setting, settings
 from gui.i18n.language import tr
 from gui.state.draft import DraftRecipe
-from gui.widgets.basic import clear, label, set_property, tool
+from gui.widgets.basic import holder, label, set_property, tool
 from gui.widgets.editors import Editor, editor_for
 from gui.widgets.scroll import scrolled
 
@@ -95,7 +95,7 @@ class FieldRow(QWidget):
 
     def _names(self) -> QVBoxLayout:
         about = self.item.about
-        name = label(about.label)
+        name = label(about.label, wrap=True)
         name.setFixedWidth(LABELS)
         name.setBuddy(self.editor)
         names = QVBoxLayout()
@@ -159,11 +159,7 @@ class RecipeForm(QWidget):
         self.search.textChanged.connect(self._filter)
         self.search.hide()
         self._layout = QVBoxLayout()
-        self._layout.setSpacing(5)
-        inner = QWidget()
-        inner.setLayout(self._layout)
-        self._layout.setContentsMargins(0, 0, 8, 0)
-        self._scroll = scrolled(inner)
+        self._scroll = scrolled(QWidget())
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(self.search)
@@ -196,13 +192,16 @@ class RecipeForm(QWidget):
     def _rebuild(self) -> None:
         recipe = self._draft.recipe
         self._kinds = (type(recipe.method), type(recipe.objective))
-        clear(self._layout)
+        self._layout = QVBoxLayout()
+        self._layout.setSpacing(5)
+        self._layout.setContentsMargins(0, 0, 8, 0)
         self.rows = {}
         every = fields_of(self._draft)
         for part, title in SECTIONS:
             mine = [item for item in every if item.name.startswith(f"{part}.") and (self._all or item.about.basic)]
             self._add_section(title, mine)
         self._layout.addStretch(1)
+        self._scroll.setWidget(holder(self._layout))
         self._take(set(self.rows))
 
     def _add_section(self, title: Text, items: Sequence[FieldOf]) -> None:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyqtgraph as pg
-from numpy.typing import NDArray
 from pyqtgraph.exporters import ImageExporter
 from PySide6.QtCore import QPointF, Qt, QTimer
 from PySide6.QtGui import QColor, QHideEvent, QKeySequence, QShortcut, QShowEvent
@@ -27,9 +27,28 @@ from gui.i18n.numbers import short
 from gui.theme.apply import colour, palette, text_font
 from gui.widgets.basic import label
 
+T = TypeVar("T")
 REDRAW_MS = 100
 # Words stand left of an upright line and above a level one, whichever side of the plot it is on.
 _ANCHORS = {90: [(1, 0), (1, 0)], 0: [(1, 1), (1, 1)]}
+
+
+class Smoothing:
+    """Exponential moving average without the start's bias, as TensorBoard draws it; weight 0 leaves the values alone.
+
+    Values are added one by one, so that a curve that grows is not computed anew each time.
+    """
+
+    def __init__(self, weight: float) -> None:
+        self._weight, self._mean, self._norm = weight, 0.0, 0.0
+        self.values: list[float] = []
+
+    def add(self, value: float) -> None:
+        """One more value; one that is not finite leaves the average as it was."""
+        if math.isfinite(value):
+            self._mean = self._weight * self._mean + (1 - self._weight) * value
+            self._norm = self._weight * self._norm + (1 - self._weight)
+        self.values.append(self._mean / self._norm if self._norm else value)
 
 
 @dataclass(slots=True)
@@ -40,21 +59,25 @@ class _Series:
     ink: QColor
     points: bool
     smooth: float
-    xs: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
-    ys: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    xs: list[float] = field(default_factory=list)
+    ys: list[float] = field(default_factory=list)
+    smoothing: Smoothing = field(default_factory=lambda: Smoothing(0.0))
+    seen: int = 0
+    last: object = None
     raw: Any = None
     line: Any = None
 
+    def clear(self) -> None:
+        """Begin anew."""
+        self.xs, self.ys, self.seen, self.last = [], [], 0, None
+        self.smoothing = Smoothing(self.smooth)
 
-def smoothed(values: NDArray[np.float64], weight: float) -> NDArray[np.float64]:
-    """Exponential moving average without the start's bias, as TensorBoard draws it; 0 leaves the values alone."""
-    result = np.empty_like(values)
-    mean, norm = 0.0, 0.0
-    for i, value in enumerate(values):
-        if np.isfinite(value):
-            mean, norm = weight * mean + (1 - weight) * value, weight * norm + (1 - weight)
-        result[i] = mean / norm if norm else value
-    return result
+    def add(self, x: float, y: float) -> None:
+        """One more value."""
+        self.xs.append(x)
+        self.ys.append(y)
+        if self.smooth:
+            self.smoothing.add(y)
 
 
 class LinePlot(QWidget):
@@ -129,12 +152,32 @@ class LinePlot(QWidget):
             if curve is not None and not points:
                 curve.setDownsampling(auto=True, method="peak")
                 curve.setClipToView(True)
+        series.clear()
         self._series[key] = series
 
     def put(self, key: str, xs: Sequence[float], ys: Sequence[float]) -> None:
         """Give a curve all its numbers; drawn at the next tick."""
         series = self._series[key]
-        series.xs, series.ys = np.asarray(xs, dtype=np.float64), np.asarray(ys, dtype=np.float64)
+        series.clear()
+        for x, y in zip(xs, ys, strict=True):
+            series.add(x, y)
+        self.touch()
+
+    def follow(self, key: str, items: Sequence[T], point: Callable[[T], tuple[float, float | None]]) -> None:
+        """Let a curve follow a sequence that grows: only what is new since the last call is looked at.
+
+        Args:
+            items: all of them; when it is no longer what it was, the curve begins anew.
+            point: item → x and y; y None leaves the item out.
+        """
+        series = self._series[key]
+        if series.seen > len(items) or (series.seen and items[series.seen - 1] is not series.last):
+            series.clear()
+        for item in items[series.seen :]:
+            x, y = point(item)
+            if y is not None:
+                series.add(x, y)
+        series.seen, series.last = len(items), items[-1] if items else None
         self.touch()
 
     def mark(self, key: str, x: float, words: str) -> None:
@@ -175,14 +218,15 @@ class LinePlot(QWidget):
     def redraw(self) -> None:
         """Draw now what was given."""
         for series in self._series.values():
-            series.raw.setData(series.xs, series.ys)
+            xs = np.asarray(series.xs, dtype=np.float64)
+            series.raw.setData(xs, np.asarray(series.ys, dtype=np.float64))
             if series.line is not None:
-                series.line.setData(series.xs, smoothed(series.ys, series.smooth))
+                series.line.setData(xs, np.asarray(series.smoothing.values, dtype=np.float64))
         if self._from_zero and not self._zoomed:
             self._show_from_zero()
 
     def _show_from_zero(self) -> None:
-        highest = [float(np.nanmax(series.ys)) for series in self._series.values() if len(series.ys)]
+        highest = [float(np.nanmax(np.asarray(series.ys))) for series in self._series.values() if series.ys]
         highest += [float(mark.value()) for mark in self._marks.values() if mark.angle == 0]
         if highest and max(highest) > 0:
             self._plot.setYRange(0, 1.3 * max(highest), padding=0)
@@ -211,9 +255,13 @@ class LinePlot(QWidget):
         words = [f"{self._x_label} {x:.0f}"]
         for series in self._series.values():
             if len(series.xs):
-                nearest = int(np.argmin(np.abs(series.xs - x)))
+                nearest = int(np.argmin(np.abs(np.asarray(series.xs) - x)))
                 words.append(f"{series.name} {short(float(series.ys[nearest]))}")
         return " · ".join(words)
+
+    def highest(self, key: str) -> float | None:
+        """The highest value of a curve, None while it has none."""
+        return max(self._series[key].ys, default=None)
 
     def csv(self) -> str:
         """All numbers as CSV: curve, x, y."""

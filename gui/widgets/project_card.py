@@ -56,7 +56,7 @@ class ProjectCard(QToolButton):
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.setFixedHeight(52)
-        self.setShortcut(QKeySequence("Ctrl+P"))
+        self.setShortcut(QKeySequence("Ctrl+Shift+P"))
         self._name, self._words = ElidedLabel("", "strong"), ElidedLabel("", "small", middle=True)
         self._lay_out()
         self.clicked.connect(self._show_menu)

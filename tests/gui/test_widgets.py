@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from pathlib import Path
 
 import pytest
@@ -228,11 +229,36 @@ def test_a_plot_redraws_later_reads_and_saves(qtbot: QtBot, tmp_path: Path) -> N
     plot.clear_marks()
 
 
+def test_a_plot_follows_what_grows_and_begins_anew_when_it_changed(qtbot: QtBot) -> None:
+    from gui.widgets.plots import LinePlot
+
+    plot, looked_at = LinePlot(say("Loss", "损失"), x_label=say("step", "步")), []
+    qtbot.addWidget(plot)
+    plot.add("train", say("training", "训练"), smooth=0.9)
+
+    def point(item: tuple[int, float | None]) -> tuple[float, float | None]:
+        looked_at.append(item)
+        return item
+
+    items = tuple((i, None if i == 3 else 1.0 / i) for i in range(1, 6))
+    plot.follow("train", items, point)
+    plot.follow("train", (*items, (6, 0.1)), point)
+    assert len(looked_at) == 6
+    assert plot._series["train"].xs == [1, 2, 4, 5, 6]
+    assert plot.highest("train") == 1.0
+    plot.follow("train", items[:2], point)
+    assert plot._series["train"].xs == [1, 2]
+
+
 def test_smoothing_has_no_bias_at_the_start() -> None:
-    import numpy as np
+    from gui.widgets.plots import Smoothing
 
-    from gui.widgets.plots import smoothed
+    def smoothed(values: list[float], weight: float) -> list[float]:
+        made = Smoothing(weight)
+        for value in values:
+            made.add(value)
+        return made.values
 
-    assert smoothed(np.full(50, 3.0), 0.9) == pytest.approx(np.full(50, 3.0))
-    assert smoothed(np.array([1.0, 2.0]), 0.0) == pytest.approx([1.0, 2.0])
-    assert np.isfinite(smoothed(np.array([1.0, np.nan, 2.0]), 0.5)).all()
+    assert smoothed([3.0] * 50, 0.9) == pytest.approx([3.0] * 50)
+    assert smoothed([1.0, 2.0], 0.0) == pytest.approx([1.0, 2.0])
+    assert all(math.isfinite(value) for value in smoothed([1.0, math.nan, 2.0], 0.5))
