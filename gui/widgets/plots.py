@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ from gui.widgets.basic import label
 
 T = TypeVar("T")
 REDRAW_MS = 100
+# Plots of one page draw one after the other, each in a frame of its own: all at once would be a long frame.
+_OFFSETS = itertools.cycle((0, 33, 66))
 # Words stand left of an upright line and above a level one, whichever side of the plot it is on.
 _ANCHORS = {90: [(1, 0), (1, 0)], 0: [(1, 1), (1, 1)]}
 
@@ -110,6 +113,7 @@ class LinePlot(QWidget):
         self._timer.setObjectName("plot redraws")
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self.redraw)
+        self._offset = next(_OFFSETS)
 
     def _dress(self) -> None:
         item = self._plot.getPlotItem()
@@ -213,7 +217,7 @@ class LinePlot(QWidget):
     def touch(self) -> None:
         """Draw at the next tick."""
         if self.isVisible() and not self._timer.isActive():
-            self._timer.start(REDRAW_MS)
+            self._timer.start(REDRAW_MS + self._offset)
 
     def redraw(self) -> None:
         """Draw now what was given."""
