@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import locale
 import os
 from dataclasses import dataclass
 
@@ -38,5 +37,9 @@ def speak(chosen: str) -> str:
 def system_language() -> str:
     """ "zh" where the system speaks Chinese, else "en"."""
     names = [os.environ.get(name, "") for name in ("LC_ALL", "LC_MESSAGES", "LANG")]
-    first = next((name for name in names if name), "") or locale.getlocale()[0] or ""
+    first = next((name for name in names if name), "")
+    if not first:
+        import locale  # here and not above: the first frame waits for every import, and most systems set a variable
+
+        first = locale.getlocale()[0] or ""
     return "zh" if first.lower().startswith(("zh", "chinese")) else "en"

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from PySide6.QtCore import QObject, Signal
 
 from engine.protocol.errors import Failure, UserError
-from engine.protocol.events import Event
 from gui.context import AppContext
 
 if TYPE_CHECKING:
+    from engine.protocol.events import Event
     from gui.bridge.session import Ask, SessionClient
 
 

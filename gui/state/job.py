@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
 from engine.project.run_folder import JobFolder
-from engine.protocol.events import Event
-from engine.protocol.state import JobState, apply_all
 from gui.bridge.bridge import Bridge
+
+if TYPE_CHECKING:
+    from engine.protocol.events import Event
+    from engine.protocol.state import JobState
 
 TELL_MS = 90
 """Shortest time between two `changed`: with drawing, at most ten a second."""
@@ -20,7 +23,6 @@ class JobView(QObject):
 
     Attributes:
         folder: the job that is followed, None when there is none.
-        state: what is known of it.
 
     Signals:
         changed: `state` or `folder` is another; at most ten times a second.
@@ -33,7 +35,7 @@ class JobView(QObject):
     def __init__(self, bridge: Bridge, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self.folder: JobFolder | None = None
-        self.state = JobState()
+        self._state: JobState | None = None
         self._bridge = bridge
         self._is_connected = False
         self._timer = QTimer(self)
@@ -45,7 +47,7 @@ class JobView(QObject):
         """Follow another job from its first event, or none."""
         if self.folder is not None:
             self._bridge.jobs.forget(self.folder)
-        self.folder, self.state = folder, JobState()
+        self.folder, self._state = folder, None
         self._timer.stop()
         if folder is not None:
             self._watch(folder)
@@ -58,6 +60,15 @@ class JobView(QObject):
         self._bridge.jobs.watch(folder)
 
     @property
+    def state(self) -> JobState:
+        """What is known of the job; the blank state before its first event."""
+        if self._state is None:
+            from engine.protocol.state import JobState  # here and not above: the first frame needs no job
+
+            self._state = JobState()
+        return self._state
+
+    @property
     def is_running(self) -> bool:
         """Whether a job is followed that has not ended."""
         return self.folder is not None and not self.state.is_over
@@ -65,8 +76,10 @@ class JobView(QObject):
     def _take(self, path: Path, events: list[Event]) -> None:
         if self.folder is None or path != self.folder.path:
             return
+        from engine.protocol.state import apply_all
+
         was_over = self.state.is_over
-        self.state = apply_all(self.state, events)
+        self._state = apply_all(self.state, events)
         if self.state.is_over and not was_over:
             self._timer.stop()
             self.changed.emit()

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, Signal
 
-from engine.protocol.events import Gauge
-
 if TYPE_CHECKING:
     from engine.machine.detect import Machine
+    from engine.protocol.events import Gauge
 
 
 class MachineState(QObject):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TYPE_CHECKING
 
-from engine.protocol.errors import Failure
-from engine.protocol.events import Event, Progress, Stage
 from engine.protocol.text import NOTHING, Text
+
+if TYPE_CHECKING:
+    from engine.protocol.errors import Failure
+    from engine.protocol.events import Event, Progress
 
 
 class Phase(Enum):
@@ -41,6 +44,8 @@ class Status:
 
     def tell(self, event: Event) -> None:
         """Take in what the engine says while it works."""
+        from engine.protocol.events import Progress, Stage
+
         if isinstance(event, Progress):
             self.progress = event
         elif isinstance(event, Stage):

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QWidget
 
-from engine.protocol.errors import Failure
-from engine.protocol.events import Progress
 from engine.protocol.text import NOTHING, Text, say
 from gui.i18n.language import tr
 from gui.i18n.numbers import count, duration, size
 from gui.state.notices import details_of
 from gui.widgets.basic import button, clear, column, copy, label, row
 from gui.widgets.card import Card
+
+if TYPE_CHECKING:
+    from engine.protocol.errors import Failure
+    from engine.protocol.events import Progress
 
 _WIDTH = 520
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from PySide6.QtWidgets import QFrame, QVBoxLayout
 
-from engine.protocol.events import Gauge
 from engine.protocol.text import say
 from gui.i18n.language import tr
 from gui.i18n.numbers import percent
 from gui.state.machine import MachineState
 from gui.widgets.bars import ThinBar
 from gui.widgets.basic import ElidedLabel, label
+
+if TYPE_CHECKING:
+    from engine.protocol.events import Gauge
 
 
 class MachineBox(QFrame):
