@@ -18,6 +18,7 @@ from gui.widgets.chip import BAD, GOOD, PLAIN, WARN, Chip
 from gui.widgets.facts import Facts
 from gui.widgets.figures import Cell, Figures
 from gui.widgets.footer import Footer
+from gui.widgets.pair_bars import PairBars
 from gui.widgets.row_list import RowList
 
 CLEAR = 0.05
@@ -121,11 +122,16 @@ class EvaluatePage(Page):
         )
         self._count = Facts()
         self._notes = label("", "small", wrap=True, selectable=True)
+        self._bars = PairBars()
         heading = label(say("How many rows", "行数统计"), "card")
+        glance = label(say("At a glance: base above, tuned below", "一览：上为基础模型，下为微调模型"), "card")
         return Card(
             say("Your task", "你的任务"),
             say("base → tuned", "基础 → 微调"),
             self._figures,
+            8,
+            glance,
+            self._bars,
             8,
             heading,
             self._count,
@@ -168,6 +174,7 @@ class EvaluatePage(Page):
         self._how.setText(tr(how_measured(found)))
         self._chip.put(chip, tone)
         self._figures.put(figure_rows(found))
+        self._bars.put(shares(found))
         self._count.put(counts(found))
         self._notes.setText("\n".join(dict.fromkeys(tr(text) for text in found.notes.values())))
         self._footer.say(
@@ -288,6 +295,16 @@ def _change(base: float | None, tuned: float | None, as_percent: bool, more_is_b
     if change == 0:
         return (words, "muted")
     return (words, "good" if (change > 0) == more_is_better else "bad")
+
+
+def shares(found: Evaluation) -> list[tuple[Text | str, float, float]]:
+    """The measures that are shares, of base and tuned model."""
+    named = (
+        (say("Exact match", "完全匹配"), found.base.exact_match, found.tuned.exact_match),
+        (say("ROUGE-L", "ROUGE-L"), found.base.rouge_l, found.tuned.rouge_l),
+        (say("Token accuracy", "词元准确率"), found.base.token_accuracy, found.tuned.token_accuracy),
+    )
+    return [(name, base, tuned) for name, base, tuned in named if base is not None and tuned is not None]
 
 
 def counts(found: Evaluation) -> list[tuple[Text | str, Text | str]]:
