@@ -52,9 +52,9 @@ CUDA_FRAGMENTS = 0.06
 # Resident memory of a process with torch, transformers, peft and TRL imported: 0.47 GiB (ours, CPU build), and its
 # rows.
 CPU_PROCESS_GIB = 0.55
-# Resident memory against the formulas' count, for what comes and goes in a step: arenas of the C library's allocator and
-# copies that no formula here counts. With it the prediction is 1% below to 22% above five runs of ours, 0.3 to 187 million
-# weights (tests/bench/bench_memory_model.py --cpu).
+# Resident memory against the formulas' count, for what comes and goes in a step: arenas of the C library's allocator
+# and copies that no formula here counts. With it the prediction is 1% below to 22% above five runs of ours, 0.3 to
+# 187 million weights (tests/bench/bench_memory_model.py --cpu).
 CPU_FRAGMENTS = 0.85
 
 
