@@ -13,7 +13,7 @@ from engine.machine.forecast import DataFacts, Lengths
 from engine.machine.plan import plan
 from engine.model.inspect import inspect
 from engine.model.locate import locate
-from engine.protocol.text import Text, say
+from engine.protocol.text import Text, as_text, say
 from engine.recipe.file import from_plain
 from engine.recipe.recipe import DataSettings
 
@@ -87,7 +87,7 @@ def plan_lines(document: dict[str, Any]) -> list[Text]:
             steps=document["steps"],
         ),
     ]
-    lines += [Text(f"- {reason}", f"- {reason}") for reason in document["reasons"]]
-    if document["nearest"]:
-        lines.append(Text(document["nearest"], document["nearest"]))
+    lines += [as_text(reason) for reason in document["texts"]["reasons"]]
+    if document["texts"]["nearest"]:
+        lines.append(as_text(document["texts"]["nearest"]))
     return lines
