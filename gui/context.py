@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, QTimer
 
+from engine.protocol.errors import Failure, UserError
 from gui.bridge.bridge import Bridge
 from gui.state.data import DataState
 from gui.state.draft import DraftRecipe
@@ -54,6 +55,12 @@ class AppContext(QObject):
         self.runs = RunState(self.bridge, self)
         self.wizard = Wizard(self.data, self.models, self.plan, self.runs, self)
         settings.setParent(self)
+        for source in (settings, self.draft):
+            source.not_kept.connect(self._tell)
+
+    def _tell(self, error: UserError) -> None:
+        """The disk did not take what the user chose; it counts all the same, and the user should know."""
+        self.notices.failure(Failure.of(error))
 
     @cached_property
     def talk(self) -> TalkState:

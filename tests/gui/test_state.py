@@ -100,6 +100,15 @@ def test_status_tells_cancelled_from_wrong() -> None:
     assert status.phase is Phase.WRONG
 
 
+def test_a_choice_that_the_disk_refuses_becomes_a_notice(context: AppContext, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    context.draft.begin(from_plain({}, CATALOGUE), tmp_path / "file" / "draft.toml")
+    context.draft.set({"train.epochs": 5})
+    context.draft.keep()
+    assert [notice.level for notice in context.notices.open] == [ERROR]
+    assert context.draft.recipe.train.epochs == 5
+
+
 # ------------------------------------------------------------------------------------------------------------- wizard
 def test_steps_say_why_they_wait(context: AppContext) -> None:
     wizard = context.wizard
