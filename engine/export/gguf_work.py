@@ -15,6 +15,7 @@ from engine.merge.adapter import stop_if_asked
 from engine.merge.delta import Adapter
 from engine.merge.place import check_gguf, check_space, writing_file
 from engine.merge.prompts import Trained, load_samples
+from engine.merge.reference import calm
 from engine.merge.verify import plain
 from engine.merge.weights import BaseWeights
 from engine.project.run_folder import RunFolder
@@ -61,7 +62,8 @@ def export_gguf(run: RunFolder, out: Path, quantize: str, channel: Channel) -> d
 
     about = {"run": run.id, "title": str(facts.get("title") or run.id), "model": str(facts.get("model") or "")}
     with writing_file(out) as path:
-        write(path, planned, base, adapter, trained, kind, about, progress)
+        with calm(base.elements):
+            write(path, planned, base, adapter, trained, kind, about, progress)
         channel.emit(Stage(name="check", text=say("Asking it in llama.cpp", "正在用 llama.cpp 核对")))
         try:
             parity = verify_gguf(

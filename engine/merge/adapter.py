@@ -16,6 +16,7 @@ from engine.export.targets import MERGED
 from engine.merge.delta import Adapter
 from engine.merge.place import check_folder, check_space, writing_folder
 from engine.merge.prompts import Trained, load_samples
+from engine.merge.reference import calm
 from engine.merge.verify import verify_merged
 from engine.merge.weights import INDEX, BaseWeights
 from engine.project.atomic import write_json
@@ -63,7 +64,8 @@ def merge(run: RunFolder, out: Path, channel: Channel) -> dict[str, Any]:
     channel.emit(Stage(name="merge", text=say("Merging the adapter into the weights", "正在把适配器合并到权重中")))
     mark = {"kind": MERGED.name, "run": run.id, "base": facts.get("model", ""), "title": facts.get("title", "")}
     with writing_folder(out, mark) as folder:
-        write_weights(base, adapter, folder, channel)
+        with calm(base.elements):
+            write_weights(base, adapter, folder, channel)
         copy_companions(base.folder, run.adapter, folder)
         channel.emit(Stage(name="check", text=say("Comparing with base and adapter", "正在与基础模型加适配器对比")))
         parity = verify_merged(base, run.adapter, folder, samples, trained.stops, lambda: stop_if_asked(channel))

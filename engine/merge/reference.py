@@ -57,6 +57,21 @@ class Reference:
         return found
 
 
+# Threads wait for each other spinning. For a small model on a busy machine that costs six times what it saves.
+_ONE_THREAD = 100_000_000
+
+
+@contextmanager
+def calm(elements: int) -> Iterator[None]:
+    """One thread for the arithmetic of a model of ``elements`` weights that is too small for more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if elements < _ONE_THREAD else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 @contextmanager
 def opened(base: Path, adapter: Path | None, precision: str = "fp32") -> Iterator[Reference]:
     """The model in ``base``, with ``adapter`` beside it, on the CPU; its memory is freed afterwards.
@@ -75,7 +90,8 @@ def opened(base: Path, adapter: Path | None, precision: str = "fp32") -> Iterato
             warnings.simplefilter("ignore", UserWarning)
             model = PeftModel.from_pretrained(model, str(adapter)).to(DTYPES[precision])
     try:
-        yield Reference(model.eval())
+        with calm(model.num_parameters()):
+            yield Reference(model.eval())
     finally:
         del model
         gc.collect()

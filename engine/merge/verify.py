@@ -24,22 +24,20 @@ _GIB = 1024**3
 
 def precision_that_fits(base: BaseWeights) -> str | None:
     """ "fp32" where the free memory holds the model so, else "bf16", else None."""
-    elements = sum(stored.elements for stored in base.tensors.values())
     free = psutil.virtual_memory().available
     for precision, size in (("fp32", 4), ("bf16", 2)):
-        if elements * size * 1.3 < free:
+        if base.elements * size * 1.3 < free:
             return precision
     return None
 
 
 def no_memory(base: BaseWeights) -> dict[str, str]:
     """Why nothing was compared, as JSON holds it: a text in each language."""
-    elements = sum(stored.elements for stored in base.tensors.values())
     return plain(
         say(
             "comparing needs {need:.1f} GiB of free memory",
             "对比需要 {need:.1f} GiB 空闲内存",
-            need=elements * 2.6 / _GIB,
+            need=base.elements * 2.6 / _GIB,
         )
     )
 

@@ -84,6 +84,11 @@ class BaseWeights:
         return {name: stored.shape for name, stored in self.tensors.items()}
 
     @property
+    def elements(self) -> int:
+        """Number of all weights."""
+        return sum(stored.elements for stored in self.tensors.values())
+
+    @property
     def bytes(self) -> int:
         """Size of all tensors."""
         return sum(stored.bytes for stored in self.tensors.values())

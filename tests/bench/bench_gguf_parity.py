@@ -52,10 +52,10 @@ def tuned(folder: Path) -> list[RunFolder]:
     """The two runs that the bench makes for itself."""
     samples, data = ROOT / "resources" / "samples", ROOT.parent / "shared" / "data"
     recipe = from_plain({"method": {"name": "lora", "rank": 16}, "train": {"evaluate_every": 0}}, CATALOGUE)
-    wanted = [("starter", "starter", samples / "orders_en.jsonl", 120)]
+    wanted = [("starter", "starter", samples / "orders_en.jsonl", 60)]
     alpaca = data / "datasets" / "llama-factory" / "alpaca_en_demo.json"
     if alpaca.is_file():
-        wanted.append(("stories260K", str(data / "models" / "stories260K"), alpaca, 200))
+        wanted.append(("stories260K", str(data / "models" / "stories260K"), alpaca, 100))
     runs = []
     project = Project.open_or_create(folder)
     for title, model, file, steps in wanted:
