@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -31,8 +30,6 @@ from gui.widgets.basic import label
 
 T = TypeVar("T")
 REDRAW_MS = 100
-# Plots on one page are drawn one after the other, each in a frame of its own.
-_PHASES = itertools.cycle((0, 30, 60))
 # Plots of one page draw one after the other, each in a frame of its own: all at once would be a long frame.
 _OFFSETS = itertools.cycle((0, 33, 66))
 # Words stand left of an upright line and above a level one, whichever side of the plot it is on.
@@ -96,7 +93,6 @@ class LinePlot(QWidget):
         super().__init__()
         self._from_zero = from_zero
         self._zoomed = False
-        self._delay = REDRAW_MS + next(_PHASES)
         self._name, self._x_label = name, tr(x_label)
         self._series: dict[str, _Series] = {}
         self._marks: dict[str, Any] = {}
