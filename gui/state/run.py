@@ -35,6 +35,8 @@ class RunState(QObject):
         self.train = JobView(bridge, self)
         self.evaluate = JobView(bridge, self)
         self.export = JobView(bridge, self)
+        # The run writes down what it was made of while it works; who listens after us reads it as it is then.
+        self.train.finished.connect(self._read_facts)
         for job in (self.train, self.evaluate, self.export):
             job.changed.connect(self.changed)
 
@@ -46,6 +48,9 @@ class RunState(QObject):
         self.evaluate.follow(_newest(run, "evaluate"))
         self.export.follow(_newest(run, "export") or _newest(run, "merge"))
         self.selected.emit()
+
+    def _read_facts(self) -> None:
+        self.facts = _facts(self.run)
 
     @property
     def is_trained(self) -> bool:

@@ -367,6 +367,19 @@ def test_export_offers_what_this_model_can_become(
     assert context.takeaway.target(run, "clinic replies", ".gguf").name == "clinic-replies-q8_0.gguf"
 
 
+def test_facts_are_those_of_the_finished_run(
+    context: AppContext, run: RunFolder, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "is_alive", lambda folder: True)
+    write(run, *begun(), step(1))
+    context.runs.select(run)
+    qtbot.waitUntil(lambda: context.runs.train.state.step == 1)
+    run.write_facts({**run.read_facts(), "model_folder": "/a/base"})
+    with qtbot.waitSignal(context.runs.train.finished):
+        write(run, Finished(status="done"))
+    assert context.runs.facts["model_folder"] == "/a/base"
+
+
 def test_export_stamps_what_was_written(opened: Opened, run: RunFolder, context: AppContext) -> None:
     trained(run)
     page = opened(ExportPage)
