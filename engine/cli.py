@@ -312,8 +312,8 @@ def _written_lines(value: dict[str, Any]) -> list[Text]:
         lines.append(say("Checked: it is what you trained.", "已检查：与训练结果一致。"))
     elif parity.get("passed") is False:
         lines.append(say("Do not use it: it differs from what you trained.", "请勿使用：与训练结果不一致。"))
-    if "agreement" in parity:
-        share = parity["agreement"]
+    share = parity.get("agreement")
+    if share is not None:
         lines.append(say("{share:.1%} of next tokens agree.", "{share:.1%} 的下一词元一致。", share=share))
     return lines
 

@@ -244,7 +244,7 @@ def parity_facts(item: Export) -> list[tuple[Text | str, Text | str]]:
     """The figures of the check, as far as they apply."""
     parity: dict[str, Any] = dict(item.parity)
     facts: list[tuple[Text | str, Text | str]] = []
-    if "agreement" in parity:
+    if parity.get("agreement") is not None:
         limit = parity.get("limit")
         words = percent(parity["agreement"], 1) + (f" · ≥ {percent(limit, 1)}" if limit else "")
         facts.append((say("Next token equal to base + adapter", "下一词元与基础模型 + 适配器一致"), words))
