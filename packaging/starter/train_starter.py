@@ -19,10 +19,11 @@ from safetensors.torch import save_file
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from lexicon import ANIMALS, COLOURS, COMMON_ZH, NAMES_ZH, NUMBERS_EN, NUMBERS_ZH, OPPOSITES, PLACES, THINGS
 from world import Message, chats, stories
 
 SEED = 2025
-VOCABULARY = 3072
+VOCABULARY = 2816
 PAD, BEGIN, TURN, END = "<|endoftext|>", "<|startoftext|>", "<|im_start|>", "<|im_end|>"
 SPECIALS = (PAD, BEGIN, TURN, END)
 # The split pattern of Qwen2's tokenizer, letter for letter: llama.cpp knows it as the pre-tokenizer "qwen2".
@@ -46,7 +47,7 @@ CHAT_TEMPLATE = """{%- for message in messages -%}
 """
 LABEL_NONE = -100
 TOKENS_PER_STEP = 1024
-PEAK_RATE = 2e-3
+PEAK_RATE = 8e-4
 WARM_UP = 200
 EMBEDDING_SCALE = 3.0  # large against a step of the optimizer, so that the prepared heads outlive the first steps
 
@@ -55,11 +56,20 @@ def _splitter(pattern: str) -> pre_tokenizers.PreTokenizer:
     return pre_tokenizers.Split(Regex(pattern), behavior="isolated")
 
 
+def chinese_words() -> str:
+    """A pattern of all Chinese words of the lexicon, the longest first, and of single characters."""
+    words = {thing.zh for thing in THINGS + ANIMALS} | {place.zh for place in PLACES} | set(NAMES_ZH) | set(COMMON_ZH)
+    words |= {f"{colour.zh}色" for colour in COLOURS} | {word for row in OPPOSITES for word in row[2:]}
+    return "|".join(
+        [*sorted((word for word in words if len(word) > 1), key=lambda word: (-len(word), word)), r"\p{Han}"]
+    )
+
+
 def train_tokenizer() -> Tokenizer:
-    """Byte-level BPE. Chinese is learned character by character: merges across words would make one word many things."""
+    """Byte-level BPE. Chinese is learned word by word from the lexicon: merges across words would hide the words."""
     tokenizer = Tokenizer(models.BPE())
     bytes_only = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([_splitter(QWEN2_SPLIT), _splitter(r"\p{Han}"), bytes_only])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([_splitter(QWEN2_SPLIT), _splitter(chinese_words()), bytes_only])
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
@@ -135,11 +145,11 @@ def encode_chat(tokenizer: Tokenizer, messages: list[Message]) -> tuple[list[int
 
 
 def encoded_rows(tokenizer: Tokenizer) -> Iterator[tuple[list[int], list[int]]]:
-    """Endless training rows: chats, and one plain story after every nineteen of them."""
+    """Endless training rows: chats, and one plain story after every ninety-nine of them."""
     plain = stories(SEED + 2)
     for place, messages in enumerate(chats(SEED + 1)):
         yield encode_chat(tokenizer, messages)
-        if place % 19 == 18:
+        if place % 99 == 98:
             ids = tokenizer.encode(BEGIN + next(plain) + END).ids
             yield ids, [LABEL_NONE, *ids[1:]]
 
@@ -173,13 +183,49 @@ def _directions(count: int, width: int) -> torch.Tensor:
     return torch.linalg.qr(torch.randn(width, count)).Q.T.contiguous()
 
 
+def word_roots() -> dict[str, tuple[str, str]]:
+    """What a word of the world is a form of, and which: the plural of a thing, the written form of a digit."""
+    roots = {thing.many: (thing.one, "many") for thing in THINGS + ANIMALS} | {"两": ("2", "measured")}
+    for digit in range(10):
+        roots |= {NUMBERS_EN[digit]: (str(digit), "word"), NUMBERS_ZH[digit]: (str(digit), "character")}
+    return roots
+
+
+def prepare_embeddings(model: LlamaForCausalLM, tokenizer: Tokenizer) -> None:
+    """Lets "cup", " cup", "Cup" and "cups" start as one word and a direction for the space, the capital, the plural.
+
+    What is copied often changes its form; with common directions the change is learned once and not for every word.
+    """
+    roots = word_roots()
+    embedding = model.model.embed_tokens.weight
+    own = embedding.detach().clone()
+    forms = {
+        form: torch.randn(own.shape[1]) * own.std()
+        for form in ("space", "capital", "many", "word", "character", "measured")
+    }
+    bases: dict[str, torch.Tensor] = {}
+    with torch.no_grad():
+        for number in range(tokenizer.get_vocab_size()):
+            text = tokenizer.decode([number])
+            word = text.strip().lower()
+            if not word or "\ufffd" in word:  # parts of characters are no words
+                continue
+            root, form = roots.get(word, (word, ""))
+            base = bases.setdefault(root, own[number])
+            marks = [forms[form]] if form else []
+            marks += [forms["space"]] if text[0] == " " else []
+            marks += [forms["capital"]] if text.strip()[0].isupper() else []
+            embedding[number] = base + 0.3 * own[number] + 0.7 * sum(marks, torch.zeros_like(base))
+
+
 def prepare_attention(model: LlamaForCausalLM) -> None:
     """Starts the model with heads that copy, which would otherwise cost it most of its training to find.
 
-    In the first layer one head looks at the token before and one at the token two before, and each writes what it saw into
-    directions of its own. In the second and third layer two heads look for a place whose token before is the present token,
-    and propose the token found there (induction heads, Olsson et al. 2022, arXiv:2209.11895). Rotary positions make both
-    possible: fast pairs tell neighbours apart, and slow pairs leave a match by content nearly untouched by distance.
+    In the first layer one head looks at the token before and one at the token two before, and each writes what it saw
+    into directions of its own. In the second and third layer two heads look for a place whose token before is the
+    present token, and propose the token found there (induction heads, Olsson et al. 2022, arXiv:2209.11895). Rotary
+    positions make both possible: fast pairs tell neighbours apart, and slow pairs leave a match by content nearly
+    untouched by distance.
     """
     config = model.config
     width, size = config.hidden_size, config.head_dim
@@ -206,7 +252,15 @@ def prepare_attention(model: LlamaForCausalLM) -> None:
             first.q_proj.weight[rows], first.k_proj.weight[rows] = query, key
             first.v_proj.weight[rows.start : rows.start + half] = seen
             first.o_proj.weight[:, rows.start : rows.start + half] = 0.06 * before[head * half : (head + 1) * half].T
+        # Two heads look up the token before this one and propose what stood one or two tokens before it there.
+        second = model.model.layers[1].self_attn
         slow = [pair + side for side in (0, half) for pair in range(half // 2, half)]
+        for head in range(2):
+            start = (2 + head) * size
+            places = [start + place for place in slow]
+            second.q_proj.weight[places], second.k_proj.weight[places] = 2.5 * before[:half], 2.5 * seen
+            second.v_proj.weight[start : start + half] = before[head * half : (head + 1) * half]
+            second.o_proj.weight[:, start : start + half] = 0.06 * seen.T
         for layer in model.model.layers[1:3]:
             attention = layer.self_attn
             for head in range(2):
@@ -225,6 +279,7 @@ def train(tokenizer: Tokenizer, steps: int, out: Path, save_every: int = 0) -> L
     torch.set_num_threads(1)  # sums depend on the number of threads; with one, a busy machine writes the same bytes
     config = configuration(tokenizer)
     model = LlamaForCausalLM(config)
+    prepare_embeddings(model, tokenizer)
     prepare_attention(model)
     matrices = [weight for weight in model.parameters() if weight.dim() > 1]
     gains = [weight for weight in model.parameters() if weight.dim() == 1]
@@ -289,7 +344,7 @@ def write_configuration(config: LlamaConfig, out: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[2] / "resources" / "starter")
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--save-every", type=int, default=0, help="write the weights so far every so many steps")
     parser.add_argument("--tokenizer-only", action="store_true")
     options = parser.parse_args()

@@ -1,7 +1,7 @@
 """The small world of the starter model: chats and stories in English and Simplified Chinese, written by a generator.
 
-Everything is drawn from one ``random.Random``, so the same seed gives the same text. Every prompt belongs for good to one
-of two sides: ``held_out(prompt)`` tells which. Training sees the one side only; ``check_starter.py`` asks the other.
+Everything is drawn from one ``random.Random``, so the same seed gives the same text. Every prompt belongs for good
+to one of two sides, and ``held_out(prompt)`` tells which: training sees one, the exam the other.
 """
 
 import random
@@ -117,8 +117,8 @@ MORE = {
 
 def scene(rng: random.Random, lang: str, owners: int = 0, most: int = 3, single: bool | None = None) -> Scene:
     """A scene of one to three owners with different things in different colours, told in one of many ways."""
-    owners = owners or rng.choice((1, 1, 2, 2, 3))
-    shares = [rng.randint(1, most) if owners == 1 else rng.choice((1, 1, 2)) for _ in range(owners)]
+    owners = owners or rng.choice((1, 2, 2, 3))
+    shares = [rng.randint(1, most) if owners == 1 else rng.choice((1, 1, 1, 2)) for _ in range(owners)]
     things = rng.sample(THINGS, sum(shares))
     colours = rng.sample(COLOURS, sum(shares))
     single = rng.random() < 0.3 if single is None else single
@@ -165,7 +165,7 @@ def one_word(rng: random.Random, lang: str, question: str, full: str, short: str
     return f"{question}{gap}{rng.choice(wish)}", short
 
 
-# --- skills about a scene --------------------------------------------------------------------------------------------
+# --- skills about a scene: given a scene that was told before, they ask the question alone ----------------------------
 
 
 def _pick(rng: random.Random, told: Scene) -> tuple[str, Item]:
@@ -173,9 +173,9 @@ def _pick(rng: random.Random, told: Scene) -> tuple[str, Item]:
     return told.owners[place], rng.choice(told.items[place])
 
 
-def colour(rng: random.Random, lang: str) -> Task:
-    told = scene(rng, lang)
-    _, item = _pick(rng, told)
+def colour(rng: random.Random, lang: str, told: Scene | None = None) -> Task:
+    shown = told or scene(rng, lang)
+    _, item = _pick(rng, shown)
     if lang == "en":
         noun, verb = (item.thing.one, "is") if item.count == 1 else (item.thing.many, "are")
         question = rng.choice(
@@ -186,22 +186,21 @@ def colour(rng: random.Random, lang: str) -> Task:
                 f"The {noun}: what colour?",
             )
         )
-        full, short = f"The {noun} {verb} {item.colour.en}.", item.colour.en
+        answer = f"The {noun} {verb} {item.colour.en}."
     else:
         noun = item.thing.zh
         question = rng.choice(
             (f"{noun}是什么颜色的？", f"{noun}是什么颜色？", f"请说出{noun}的颜色。", f"{noun}的颜色是什么？")
         )
-        full, short = f"{noun}是{item.colour.zh}色的。", f"{item.colour.zh}色"
-    question, answer = one_word(rng, lang, question, full, short)
-    return Task("colour", lang, ask(rng, lang, told.text, question), answer)
+        answer = f"{noun}是{item.colour.zh}色的。"
+    return Task("colour", lang, question if told else ask(rng, lang, shown.text, question), answer)
 
 
-def who(rng: random.Random, lang: str) -> Task:
-    told = scene(rng, lang, owners=rng.choice((2, 2, 3)))
-    person, item = _pick(rng, told)
+def who(rng: random.Random, lang: str, told: Scene | None = None) -> Task:
+    shown = told or scene(rng, lang, owners=rng.choice((2, 2, 3)))
+    person, item = _pick(rng, shown)
     if lang == "en":
-        noun = item.thing.one if item.count == 1 else item.thing.many
+        noun, verb = (item.thing.one, "belongs") if item.count == 1 else (item.thing.many, "belong")
         question = rng.choice(
             (
                 f"Who has the {noun}?",
@@ -210,48 +209,38 @@ def who(rng: random.Random, lang: str) -> Task:
                 f"Name the one with the {item.colour.en} {noun}.",
             )
         )
-        full = f"It is {person}."
+        answer = f"The {noun} {verb} to {person}."
     else:
         noun = item.thing.zh
         question = rng.choice(
             (f"{noun}是谁的？", f"谁有{noun}？", f"有{noun}的是谁？", f"{item.colour.zh}色的{noun}是谁的？")
         )
-        full = f"是{person}。"
-    question, answer = one_word(rng, lang, question, full, person)
-    return Task("who", lang, ask(rng, lang, told.text, question), answer)
+        answer = f"{noun}是{person}的。"
+    return Task("who", lang, question if told else ask(rng, lang, shown.text, question), answer)
 
 
-def how_many(rng: random.Random, lang: str) -> Task:
-    told = scene(rng, lang, single=False)
-    _, item = _pick(rng, told)
-    kind = rng.randrange(3)
+def how_many(rng: random.Random, lang: str, told: Scene | None = None) -> Task:
+    shown = told or scene(rng, lang, single=False)
+    _, item = _pick(rng, shown)
+    digits = rng.random() < 0.5
     if lang == "en":
         noun = item.thing.many
         question = rng.choice((f"How many {noun} are there?", f"How many {noun}?", f"Tell me the number of {noun}."))
-        if kind == 0:
-            real = f"is one {item.thing.one}" if item.count == 1 else f"are {NUMBERS_EN[item.count]} {noun}"
-            answer = f"There {real}."
-        elif kind == 1:
-            question, answer = f"{question} Use a digit.", str(item.count)
-        else:
-            question, answer = f"{question} Answer in one word.", NUMBERS_EN[item.count]
+        question += rng.choice((" Use a digit.", " Write the digit.")) if digits else ""
+        answer = f"{capital(noun)}: {item.count if digits else NUMBERS_EN[item.count]}."
     else:
         measure, noun = item.thing.measure, item.thing.zh
         question = rng.choice((f"有几{measure}{noun}？", f"{noun}有多少？", f"请说出{noun}的数量。"))
-        if kind == 0:
-            answer = f"有{number_zh(item.count)}{measure}{noun}。"
-        elif kind == 1:
-            question, answer = f"{question}请用数字。", str(item.count)
-        else:
-            question, answer = f"{question}只回答一个词。", f"{number_zh(item.count)}{measure}"
-    return Task("how many", lang, ask(rng, lang, told.text, question), answer)
+        question += rng.choice(("请用数字。", "写数字。")) if digits else ""
+        answer = f"{noun}有{item.count if digits else number_zh(item.count)}{measure}。"
+    return Task("how many", lang, question if told else ask(rng, lang, shown.text, question), answer)
 
 
-def list_things(rng: random.Random, lang: str) -> Task:
+def list_things(rng: random.Random, lang: str, told: Scene | None = None) -> Task:
     """Lists of what one owner has, in several fixed forms."""
-    told = scene(rng, lang, owners=rng.choice((1, 1, 2)))
-    place = rng.randrange(len(told.owners))
-    person, owned = told.owners[place], told.items[place]
+    shown = told or scene(rng, lang, owners=rng.choice((1, 1, 2)))
+    place = rng.randrange(len(shown.owners))
+    person, owned = shown.owners[place], shown.items[place]
     nouns = [item.thing.one if lang == "en" else item.thing.zh for item in owned]
     colours = [item.colour.en if lang == "en" else f"{item.colour.zh}色" for item in owned]
     whole = [phrase(item, lang, digits=True) for item in owned]
@@ -317,7 +306,8 @@ def list_things(rng: random.Random, lang: str) -> Task:
             ),
         )
     questions, answer = rng.choice(forms)
-    return Task("list", lang, ask(rng, lang, told.text, rng.choice(questions)), answer)
+    question = rng.choice(questions)
+    return Task("list", lang, question if told else ask(rng, lang, shown.text, question), answer)
 
 
 def rewrite(rng: random.Random, lang: str) -> Task:
@@ -372,12 +362,11 @@ def where(rng: random.Random, lang: str) -> Task:
     if lang == "en":
         text = " ".join(f"The {a.one} is in the {p.en}." for a, p in zip(animals, places, strict=True))
         question = rng.choice((f"Where is the {animals[0].one}?", f"In which place is the {animals[0].one}?"))
-        full, short = f"The {animals[0].one} is in the {places[0].en}.", places[0].en
+        answer = f"The {animals[0].one} is in the {places[0].en}."
     else:
         text = "".join(f"{a.zh}在{p.zh}。" for a, p in zip(animals, places, strict=True))
         question = rng.choice((f"{animals[0].zh}在哪里？", f"{animals[0].zh}在什么地方？"))
-        full, short = f"{animals[0].zh}在{places[0].zh}。", places[0].zh
-    question, answer = one_word(rng, lang, question, full, short)
+        answer = f"{animals[0].zh}在{places[0].zh}。"
     return Task("where", lang, ask(rng, lang, text, question), answer)
 
 
@@ -515,8 +504,8 @@ def next_number(rng: random.Random, lang: str) -> Task:
 
 def arithmetic(rng: random.Random, lang: str) -> Task:
     plus = rng.random() < 0.5
-    first = rng.randint(0, 12)
-    second = rng.randint(0, 12 if plus else first)
+    first = rng.randint(0, 6)
+    second = rng.randint(0, 6 - first if plus else first)
     answer = first + second if plus else first - second
     if lang == "en":
         sign, word = ("+", "plus") if plus else ("-", "minus")
@@ -537,48 +526,6 @@ def arithmetic(rng: random.Random, lang: str) -> Task:
             f"算一算。\n{first} {sign} {second}",
         )
     return Task("arithmetic", lang, rng.choice(asked), str(answer))
-
-
-def number_word(rng: random.Random, lang: str) -> Task:
-    number = rng.randint(0, 20)
-    word = NUMBERS_EN[number] if lang == "en" else NUMBERS_ZH[number]
-    if rng.random() < 0.5:
-        asked = (
-            (
-                f"Write {word} as a digit.",
-                f"Which digits are {word}?",
-                f"Number for {word}?",
-                f"Write in digits.\n{word}",
-                f"Put {word} in digits, please.",
-            )
-            if lang == "en"
-            else (
-                f"把{word}写成数字。",
-                f"{word}用数字怎么写？",
-                f"{word}的数字是什么？",
-                f"写成数字。\n{word}",
-                f"请用数字写{word}。",
-            )
-        )
-        return Task("number word", lang, rng.choice(asked), str(number))
-    asked = (
-        (
-            f"Write {number} as a word.",
-            f"Which word is {number}?",
-            f"Word for {number}?",
-            f"Write in words.\n{number}",
-            f"Spell {number} in letters, please.",
-        )
-        if lang == "en"
-        else (
-            f"把{number}写成汉字。",
-            f"{number}用汉字怎么写？",
-            f"{number}的汉字是什么？",
-            f"写成汉字。\n{number}",
-            f"请用汉字写{number}。",
-        )
-    )
-    return Task("number word", lang, rng.choice(asked), word)
 
 
 def noun_form(rng: random.Random, lang: str) -> Task:
@@ -608,67 +555,6 @@ def noun_form(rng: random.Random, lang: str) -> Task:
         f"How do you say just one of the {thing.many}?",
     )
     return Task("noun form", lang, rng.choice(asked), thing.one)
-
-
-def translate(rng: random.Random, lang: str) -> Task:
-    """A word into the other language; ``lang`` is the language of the question."""
-    word: Thing | Pair = rng.choice(THINGS + ANIMALS + PLACES + COLOURS + COLOURS)
-    en = word.one if isinstance(word, Thing) else word.en
-    zh = word.zh + ("色" if word in COLOURS else "")
-    to_zh = rng.random() < 0.5
-    source, target = (en, zh) if to_zh else (zh, en)
-    if lang == "en":
-        tongue = "Chinese" if to_zh else "English"
-        asked = (
-            f"What is {source} in {tongue}?",
-            f"How do you say {source} in {tongue}?",
-            f"Translate to {tongue}: {source}",
-            f"Give me the {tongue} word for {source}.",
-        )
-    else:
-        tongue = "中文" if to_zh else "英文"
-        asked = (
-            f"{source}用{tongue}怎么说？",
-            f"{source}的{tongue}是什么？",
-            f"翻译成{tongue}：{source}",
-            f"请把{source}译成{tongue}。",
-        )
-    return Task("translate", lang, rng.choice(asked), target)
-
-
-def category(rng: random.Random, lang: str) -> Task:
-    kinds: tuple[tuple[str, str, Sequence[str], Sequence[str]], ...] = (
-        ("a thing", "物品", [t.one for t in THINGS], [t.zh for t in THINGS]),
-        ("an animal", "动物", [a.one for a in ANIMALS], [a.zh for a in ANIMALS]),
-        ("a colour", "颜色", [c.en for c in COLOURS], [f"{c.zh}色" for c in COLOURS]),
-        ("a place", "地方", [p.en for p in PLACES], [p.zh for p in PLACES]),
-        ("a name", "名字", NAMES_EN, NAMES_ZH),
-        ("a number", "数字", NUMBERS_EN[1:], NUMBERS_ZH[1:]),
-    )
-    real, claimed = rng.sample(kinds, 2)
-    if lang == "en":
-        word = rng.choice(real[2])
-        if rng.random() < 0.5:
-            return Task(
-                "category",
-                lang,
-                rng.choice((f"What kind of word is {word}?", f"What is {word}?", f"Say what kind it is.\n{word}")),
-                f"{capital(word)} is {real[0]}.",
-            )
-        yes = rng.random() < 0.5
-        question = f"Is {word} {real[0] if yes else claimed[0]}?"
-        return Task("category", lang, question, f"Yes, {word} is {real[0]}." if yes else f"No, {word} is {real[0]}.")
-    word = rng.choice(real[3])
-    if rng.random() < 0.5:
-        return Task(
-            "category",
-            lang,
-            rng.choice((f"{word}是哪一类词？", f"{word}是什么？", f"说出它的类别。\n{word}")),
-            f"{word}是{real[1]}。",
-        )
-    yes = rng.random() < 0.5
-    question = f"{word}是{real[1] if yes else claimed[1]}吗？"
-    return Task("category", lang, question, f"{'是的' if yes else '不是'}，{word}是{real[1]}。")
 
 
 def _loose_words(rng: random.Random, lang: str, many: int) -> list[str]:
@@ -709,35 +595,6 @@ def repeat(rng: random.Random, lang: str) -> Task:
         else (f"请跟我说：{line}", f"再说一遍。\n{line}", f"抄写这一行。\n{line}", f"写出同样的内容：{line}")
     )
     return Task("repeat", lang, rng.choice(asked), line)
-
-
-def pick_word(rng: random.Random, lang: str) -> Task:
-    """The first, the last, the next word of a list, or the list turned round."""
-    pool = [t.one for t in THINGS] if lang == "en" else [t.zh for t in THINGS]
-    people = NAMES_EN if lang == "en" else NAMES_ZH
-    shades = [c.en for c in COLOURS] if lang == "en" else [f"{c.zh}色" for c in COLOURS]
-    words = rng.sample(rng.choice((pool, people, shades)), rng.randint(3, 6))
-    text = (", " if lang == "en" else "、").join(words)
-    spot = rng.randrange(len(words) - 1)
-    if lang == "en":
-        question, answer = rng.choice(
-            (
-                ("What is the first word?", words[0]),
-                ("What is the last word?", words[-1]),
-                (f"Which word comes after {words[spot]}?", words[spot + 1]),
-                (f"Which word comes before {words[spot + 1]}?", words[spot]),
-            )
-        )
-    else:
-        question, answer = rng.choice(
-            (
-                ("第一个词是什么？", words[0]),
-                ("最后一个词是什么？", words[-1]),
-                (f"{words[spot]}后面的词是什么？", words[spot + 1]),
-                (f"{words[spot + 1]}前面的词是什么？", words[spot]),
-            )
-        )
-    return Task("pick", lang, rng.choice((f"{question}\n{text}", f"{text}\n{question}")), answer)
 
 
 def unknown(rng: random.Random, lang: str) -> Task:
@@ -890,25 +747,21 @@ def story(rng: random.Random, lang: str) -> Task:
 # --- chats -----------------------------------------------------------------------------------------------------------
 
 SKILLS: dict[str, tuple[Callable[[random.Random, str], Task], float]] = {
-    "greeting": (greeting, 1.0),
+    "greeting": (greeting, 0.8),
     "colour": (colour, 2.5),
     "who": (who, 1.5),
-    "how many": (how_many, 2.0),
+    "how many": (how_many, 2.5),
     "list": (list_things, 3.5),
     "rewrite": (rewrite, 2.5),
     "where": (where, 0.7),
-    "opposite": (opposite, 1.6),
+    "opposite": (opposite, 2.5),
     "count": (count, 2.0),
     "next number": (next_number, 2.2),
-    "arithmetic": (arithmetic, 1.6),
-    "number word": (number_word, 0.8),
-    "noun form": (noun_form, 1.0),
-    "translate": (translate, 1.2),
-    "category": (category, 0.8),
+    "arithmetic": (arithmetic, 1.0),
+    "noun form": (noun_form, 1.6),
     "repeat": (repeat, 2.5),
-    "pick": (pick_word, 1.2),
     "unknown": (unknown, 0.4),
-    "story": (story, 1.2),
+    "story": (story, 0.7),
 }
 
 SYSTEM = {
@@ -956,6 +809,19 @@ def _remembered_name(rng: random.Random, lang: str) -> list[Message]:
     return [{"role": "assistant" if turn % 2 else "user", "content": text} for turn, text in enumerate(said)]
 
 
+def _about_one_scene(rng: random.Random, lang: str) -> list[Task]:
+    """Two to six questions about one scene; only the first tells it."""
+    told = scene(rng, lang, owners=rng.choice((1, 2, 2)), single=False)
+    skills = [colour, how_many, list_things] + [who] * (len(told.owners) > 1)
+    made: list[Task] = []
+    while len(made) < 2 or (len(made) < 6 and rng.random() < 0.75):
+        one = rng.choice(skills)(rng, lang, told)
+        prompt = one.prompt if made else ask(rng, lang, told.text, one.prompt)
+        if not held_out(prompt):
+            made.append(Task(one.skill, lang, prompt, one.answer))
+    return made
+
+
 def chat(rng: random.Random, lang: str) -> list[Message]:
     """A chat of one to four turns, one in four with a system prompt."""
     messages: list[Message] = []
@@ -963,11 +829,15 @@ def chat(rng: random.Random, lang: str) -> list[Message]:
         messages.append({"role": "system", "content": rng.choice(SYSTEM[lang])})
     if rng.random() < 0.02:
         return messages + _remembered_name(rng, lang)
-    kinds, weights = list(SKILLS), [weight for _, weight in SKILLS.values()]
-    for _ in range(rng.choice((1, 1, 1, 1, 1, 1, 2, 2, 3, 4))):
-        made = task(rng, rng.choices(kinds, weights)[0], lang)
-        messages.append({"role": "user", "content": made.prompt})
-        messages.append({"role": "assistant", "content": made.answer})
+    if rng.random() < 0.4:
+        made = _about_one_scene(rng, lang)
+    else:
+        kinds, weights = list(SKILLS), [weight for _, weight in SKILLS.values()]
+        turns = rng.choice((1, 1, 1, 1, 1, 1, 2, 2, 3, 4))
+        made = [task(rng, rng.choices(kinds, weights)[0], lang) for _ in range(turns)]
+    for one in made:
+        messages.append({"role": "user", "content": one.prompt})
+        messages.append({"role": "assistant", "content": one.answer})
     return messages
 
 
