@@ -234,12 +234,7 @@ class TrainPage(Page):
             return self.subtitle
         what = METHODS[recipe.method.name].describe(recipe.method)
         model = recipe.model.source.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1]
-        return say(
-            "{what} on {model} · you may close this window, the run goes on",
-            "{model} 上的 {what} · 可以关闭窗口，训练会继续",
-            what=what,
-            model=model,
-        )
+        return say("{what} on {model}", "{model} 上的 {what}", what=what, model=model)
 
     def _fill_progress(self, state: JobState) -> None:
         step, total = state.step, state.total_steps
