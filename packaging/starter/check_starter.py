@@ -13,6 +13,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerBase
@@ -39,7 +40,8 @@ def answers(
             [texts[p] for p in places], return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False
         )
         with torch.no_grad():
-            output = model.generate(**inputs, max_new_tokens=longest, do_sample=False)
+            whole: Any = model  # the annotations of generate() do not fit the class that has it
+            output = whole.generate(**inputs, max_new_tokens=longest, do_sample=False)
         for place, row in zip(places, output[:, inputs["input_ids"].shape[1] :].tolist(), strict=True):
             ended = tokenizer.eos_token_id in row
             kept = row[: row.index(tokenizer.eos_token_id)] if ended else row

@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -180,7 +181,8 @@ def rate(step: int, steps: int) -> float:
 
 def _directions(count: int, width: int) -> torch.Tensor:
     """``count`` random orthonormal rows of length ``width``."""
-    return torch.linalg.qr(torch.randn(width, count)).Q.T.contiguous()
+    rows: torch.Tensor = torch.linalg.qr(torch.randn(width, count)).Q.T.contiguous()
+    return rows
 
 
 def word_roots() -> dict[str, tuple[str, str]]:
@@ -227,7 +229,7 @@ def prepare_attention(model: LlamaForCausalLM) -> None:
     positions make both possible: fast pairs tell neighbours apart, and slow pairs leave a match by content nearly
     untouched by distance.
     """
-    config = model.config
+    config: Any = model.config  # transformers types its widths as optional
     width, size = config.hidden_size, config.head_dim
     half = size // 2
     apart = _directions(1 + 3 * half + 2 * size, width)  # at right angles, so that no head disturbs what another reads
@@ -290,7 +292,9 @@ def train(tokenizer: Tokenizer, steps: int, out: Path, save_every: int = 0) -> L
     )
     started = time.monotonic()
     seen, losses = 0, 0.0
-    for step, (ids, labels) in enumerate(itertools.islice(batches(tokenizer, config.pad_token_id), steps)):
+    for step, (ids, labels) in enumerate(
+        itertools.islice(batches(tokenizer, int(tokenizer.token_to_id(PAD) or 0)), steps)
+    ):
         for group in optimizer.param_groups:
             group["lr"] = rate(step, steps)
         hidden = model.model(input_ids=ids).last_hidden_state[:, :-1]

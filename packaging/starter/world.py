@@ -476,7 +476,7 @@ def next_number(rng: random.Random, lang: str) -> Task:
         length = rng.randint(3, 5)
         start = min(start, 95)
         run = ", ".join(str(start + step) for step in range(length))
-        asked = (
+        asked: tuple[str, ...] = (
             (f"Go on: {run}", f"{run}. What comes next?", f"Which number is next?\n{run}")
             if lang == "en"
             else (f"接着数：{run}", f"{run}，下一个数是什么？", f"下一个数是几？\n{run}")
