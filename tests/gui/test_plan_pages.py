@@ -14,6 +14,7 @@ from engine.protocol.errors import UserError
 from engine.protocol.text import say
 from engine.recipe.file import load
 from gui.context import AppContext
+from gui.i18n.numbers import parameters
 from gui.main_window import MainWindow
 from gui.operations import data as data_operations
 from gui.operations import models as model_operations
@@ -194,7 +195,7 @@ def test_the_starter_is_listed_chosen_and_described(qtbot: QtBot, window: MainWi
     assert model.table.paged.index(0, 0).data() == "Lorimer starter"
     qtbot.waitUntil(lambda: "complete, checked" in texts(model))
     assert model.table.paged.index(0, 4).data() == "QLoRA fits"
-    assert opened.wizard.step("model").word.en == "3.4 M"
+    assert opened.wizard.step("model").word.en == parameters(opened.models.chosen["parameters"])
 
 
 def test_a_folder_is_opened_and_chosen(qtbot: QtBot, window: MainWindow, opened: AppContext, shared_data: Path) -> None:
