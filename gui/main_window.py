@@ -15,6 +15,8 @@ from gui.operations import project as projects
 from gui.pages.page import Page
 from gui.pages.registry import PAGES, Entry
 from gui.theme.apply import apply, speak_qt
+from gui.theme.icon import app_icon
+from gui.widgets.announcer import RunAnnouncer
 from gui.widgets.machine_box import MachineBox
 from gui.widgets.notice_strip import NoticeStrip
 from gui.widgets.project_card import ProjectCard
@@ -41,6 +43,8 @@ class MainWindow(QMainWindow):
         self.setMinimumSize(*SMALLEST)
         self.resize(*USUAL)
         self.setObjectName("window")
+        self.setWindowIcon(app_icon())
+        RunAnnouncer(context, self)
         context.settings.changed.connect(self.rebuild)
         context.wizard.moved.connect(self._show_current)
         context.runs.changed.connect(self._name_window)

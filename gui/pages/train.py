@@ -19,6 +19,7 @@ from gui.i18n.numbers import clock, count, day, duration, figure, gib, parameter
 from gui.operations.train import continue_run, open_folder, pause_run, save_checkpoint, stop_run
 from gui.pages.page import Page
 from gui.state.notices import details_of
+from gui.state.run import ENDINGS
 from gui.widgets.bars import ThinBar
 from gui.widgets.basic import button, column, copy, holder, label, row, tool
 from gui.widgets.card import Card
@@ -30,14 +31,6 @@ from gui.widgets.row_list import RowList
 
 SMOOTH = 0.85
 LOG_BYTES = 60_000
-ENDINGS: dict[str, Text] = {
-    "done": say("The run is done.", "训练完成。"),
-    "stopped": say("Stopped, as you asked. What was learned is kept.", "已按你的要求停止。学到的内容已保存。"),
-    "paused": say("Paused. Continue whenever you like.", "已暂停，可随时继续。"),
-    "failed": say("The run ended with an error. Its checkpoints are kept.", "训练出错结束。检查点已保留。"),
-}
-
-
 MOST_TOLD = 200
 """Lines of what happened that are shown; the log has all."""
 

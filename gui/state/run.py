@@ -8,8 +8,17 @@ from PySide6.QtCore import QObject, Signal
 
 from engine.project.run_folder import JobFolder, RunFolder
 from engine.protocol.errors import UserError
+from engine.protocol.text import Text, say
 from gui.bridge.bridge import Bridge
 from gui.state.job import JobView
+
+ENDINGS: dict[str, Text] = {
+    "done": say("The run is done.", "训练完成。"),
+    "stopped": say("Stopped, as you asked. What was learned is kept.", "已按你的要求停止。学到的内容已保存。"),
+    "paused": say("Paused. Continue whenever you like.", "已暂停，可随时继续。"),
+    "failed": say("The run ended with an error. Its checkpoints are kept.", "训练出错结束。检查点已保留。"),
+}
+"""How a training run ended, in words."""
 
 
 class RunState(QObject):

@@ -1,0 +1,103 @@
+"""Says that a run has ended to someone who is not looking: a notification of the system, or a notice in the window."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import QObject, QTimer, Signal
+from PySide6.QtWidgets import QApplication, QSystemTrayIcon, QWidget
+
+from engine.protocol.text import NOTHING, Text, say
+from gui.context import AppContext
+from gui.i18n.language import tr
+from gui.i18n.numbers import figure
+from gui.state.notices import ERROR, GOOD, INFO
+from gui.state.run import ENDINGS
+from gui.theme.icon import app_icon
+
+if TYPE_CHECKING:
+    from engine.protocol.state import JobState
+
+SHOWN_MS = 15_000
+"""How long a notification may stay; the icon that it hangs on goes with it."""
+_LEVELS = {"done": GOOD, "failed": ERROR}
+_SIGNS = {ERROR: QSystemTrayIcon.MessageIcon.Warning}
+
+
+class RunAnnouncer(QObject):
+    """Tells the end of the run that is followed, where the Train page does not show it anyway.
+
+    A window in the background asks for attention in the task bar and, where the desktop has a place for it, shows a
+    notification; a click on that brings the window back to the run. What ended before the window opened is not news.
+
+    Signals:
+        announced(str): the sentence that was shown outside the window.
+    """
+
+    announced = Signal(str)
+
+    def __init__(self, context: AppContext, window: QWidget) -> None:
+        super().__init__(window)
+        self._context, self._window = context, window
+        self._since = time.time()
+        self._tray: QSystemTrayIcon | None = None
+        self._gone = QTimer(self)
+        self._gone.setObjectName("notification goes")
+        self._gone.setSingleShot(True)
+        self._gone.timeout.connect(self.dismiss)
+        context.runs.train.finished.connect(self._ended)
+
+    def _ended(self) -> None:
+        state = self._context.runs.train.state
+        if state.ended < self._since:
+            return
+        if not self._window.isActiveWindow():
+            self._announce(state)
+        if self._context.wizard.current != "train":
+            self._context.notices.tell(_level(state), ENDINGS[state.status], what_came_out(state))
+
+    def _announce(self, state: JobState) -> None:
+        words = f"{tr(ENDINGS[state.status])} {tr(what_came_out(state))}".strip()
+        QApplication.alert(self._window)
+        if QSystemTrayIcon.isSystemTrayAvailable():
+            self._show(words, _level(state))
+        self.announced.emit(words)
+
+    def _show(self, words: str, level: str) -> None:
+        if self._tray is None:
+            self._tray = QSystemTrayIcon(app_icon(), self)
+            self._tray.messageClicked.connect(self._come_back)
+            self._tray.activated.connect(self._come_back)
+        self._tray.show()
+        sign = _SIGNS.get(level, QSystemTrayIcon.MessageIcon.Information)
+        self._tray.showMessage(f"{self._context.project.name} · Lorimer", words, sign, SHOWN_MS)
+        self._gone.start(SHOWN_MS)
+
+    def _come_back(self) -> None:
+        self.dismiss()
+        self._context.wizard.go("train")
+        self._window.show()
+        self._window.raise_()
+        self._window.activateWindow()
+
+    def dismiss(self) -> None:
+        """Take the notification's icon away again."""
+        self._gone.stop()
+        if self._tray is not None:
+            self._tray.hide()
+
+
+def _level(state: JobState) -> str:
+    return _LEVELS.get(state.status, INFO)
+
+
+def what_came_out(state: JobState) -> Text:
+    """The result in one clause: why it failed, or the loss that was reached; nothing where no step was done."""
+    if state.failure is not None:
+        return state.failure.message
+    if state.best is not None:
+        return say("Best held-out loss {n}.", "最佳留出损失 {n}。", n=figure(state.best.loss))
+    if state.steps:
+        return say("Training loss {n}.", "训练损失 {n}。", n=figure(state.steps[-1].loss))
+    return NOTHING

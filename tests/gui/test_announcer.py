@@ -1,0 +1,117 @@
+"""The end of a run is told to someone who looks elsewhere, and only then."""
+
+import time
+from pathlib import Path
+
+import pytest
+from PySide6.QtWidgets import QApplication, QSystemTrayIcon
+from pytestqt.qtbot import QtBot
+
+from engine.project.run_folder import RunFolder
+from engine.protocol.codec import encode_event
+from engine.protocol.errors import Failure
+from engine.protocol.events import Event, Finished, HeldOut, JobStarted, StepDone
+from engine.protocol.text import say
+from gui.context import AppContext
+from gui.i18n.language import speak
+from gui.main_window import MainWindow
+from gui.widgets.announcer import RunAnnouncer
+
+
+def ended(tmp_path: Path, status: str, at: float, failure: Failure | None = None) -> RunFolder:
+    """A run whose record says that it ended then."""
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    run.write_facts({"id": "run", "title": "run", "created": 0})
+    events: list[Event] = [
+        JobStarted(kind="train", pid=1, time=at - 9),
+        StepDone(step=8, steps=8, epoch=1, loss=1.5, learning_rate=1e-4, time=at - 2),
+        HeldOut(step=8, loss=1.25, time=at - 1),
+        Finished(status=status, failure=failure, time=at),
+    ]
+    run.events.write_text("".join(encode_event(event) + "\n" for event in events), encoding="utf-8")
+    return run
+
+
+@pytest.fixture
+def announcer(window: MainWindow) -> RunAnnouncer:
+    return window.findChildren(RunAnnouncer)[0]
+
+
+@pytest.fixture
+def in_background(monkeypatch: pytest.MonkeyPatch, window: MainWindow) -> list[object]:
+    """Has the window look inactive; gives what asked for attention."""
+    alerts: list[object] = []
+    monkeypatch.setattr(window, "isActiveWindow", lambda: False)
+    monkeypatch.setattr(QApplication, "alert", lambda *args: alerts.append(args[0]))
+    return alerts
+
+
+def test_a_window_in_the_background_asks_for_attention(
+    qtbot: QtBot, context: AppContext, tmp_path: Path, announcer: RunAnnouncer, in_background: list[object]
+) -> None:
+    with qtbot.waitSignal(announcer.announced) as told:
+        context.runs.select(ended(tmp_path, "done", time.time() + 60))
+    assert told.args == ["The run is done. Best held-out loss 1.25."]
+    assert in_background == [announcer.parent()]
+    [notice] = context.notices.open  # the page that was looked at is not Train
+    assert (notice.level, notice.message.zh) == ("good", "训练完成。")
+
+
+def test_a_failure_says_why_in_the_language_of_the_window(
+    qtbot: QtBot, context: AppContext, tmp_path: Path, announcer: RunAnnouncer, in_background: list[object]
+) -> None:
+    speak("zh")
+    failure = Failure("gpu_memory", say("Out of memory.", "显存不足。"), say("Try less.", "请减小。"))
+    with qtbot.waitSignal(announcer.announced) as told:
+        context.runs.select(ended(tmp_path, "failed", time.time() + 60, failure))
+    assert told.args == ["训练出错结束。检查点已保留。 显存不足。"]
+    assert [notice.level for notice in context.notices.open] == ["error"]
+
+
+def test_who_looks_at_the_run_is_not_told_twice(
+    qtbot: QtBot, context: AppContext, tmp_path: Path, window: MainWindow, announcer: RunAnnouncer
+) -> None:
+    window.activateWindow()
+    qtbot.waitUntil(window.isActiveWindow)
+    context.wizard.go("train")
+    with qtbot.assertNotEmitted(announcer.announced), qtbot.waitSignal(context.runs.train.finished):
+        context.runs.select(ended(tmp_path, "done", time.time() + 60))
+    assert context.notices.open == []
+
+
+def test_what_ended_before_the_window_opened_is_not_news(
+    qtbot: QtBot, context: AppContext, tmp_path: Path, announcer: RunAnnouncer, in_background: list[object]
+) -> None:
+    with qtbot.assertNotEmitted(announcer.announced), qtbot.waitSignal(context.runs.train.finished):
+        context.runs.select(ended(tmp_path, "done", time.time() - 60))
+    assert context.notices.open == []
+
+
+def test_a_click_on_the_notification_brings_the_run_back(
+    qtbot: QtBot,
+    context: AppContext,
+    tmp_path: Path,
+    window: MainWindow,
+    announcer: RunAnnouncer,
+    in_background: list[object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The desktop's part is played: offscreen there is none, and Qt warns of each call that it would serve."""
+    shown: list[tuple[str, str]] = []
+    visible: list[bool] = []
+    raised: list[MainWindow] = []
+    monkeypatch.setattr(QSystemTrayIcon, "show", lambda icon: visible.append(True))
+    monkeypatch.setattr(QSystemTrayIcon, "hide", lambda icon: visible.append(False))
+    monkeypatch.setattr(window, "raise_", lambda: raised.append(window))
+    monkeypatch.setattr(QSystemTrayIcon, "isSystemTrayAvailable", staticmethod(lambda: True))
+    monkeypatch.setattr(QSystemTrayIcon, "showMessage", lambda icon, title, words, *rest: shown.append((title, words)))
+    with qtbot.waitSignal(announcer.announced):
+        context.runs.select(ended(tmp_path, "done", time.time() + 60))
+    assert shown == [(f"{context.project.name} · Lorimer", "The run is done. Best held-out loss 1.25.")]
+    [icon] = announcer.findChildren(QSystemTrayIcon)
+    assert visible == [True]
+    icon.messageClicked.emit()
+    assert context.wizard.current == "train"
+    assert visible == [True, False]
+    assert raised == [window]
