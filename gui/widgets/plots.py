@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import csv
 import io
-import itertools
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,8 +30,8 @@ from gui.widgets.basic import label
 
 T = TypeVar("T")
 REDRAW_MS = 100
-# Plots of one page draw one after the other, each in a frame of its own: all at once would be a long frame.
-_OFFSETS = itertools.cycle((0, 33, 66))
+APART_SECONDS = 0.033
+"""Plots draw one after the other, each in a frame of its own, however late their timers are."""
 # Words stand left of an upright line and above a level one, whichever side of the plot it is on.
 _ANCHORS = {90: [(1, 0), (1, 0)], 0: [(1, 1), (1, 1)]}
 
@@ -89,6 +89,9 @@ class LinePlot(QWidget):
     Wheel zooms, dragging pans, a double click or R shows everything again, Ctrl+S saves a picture (CSV by its name).
     """
 
+    _free_at = 0.0
+    """When the next of all plots may draw, on the monotonic clock."""
+
     def __init__(self, name: Text, *, x_label: Text, height: int = 0, from_zero: bool = False) -> None:
         super().__init__()
         self._from_zero = from_zero
@@ -112,8 +115,7 @@ class LinePlot(QWidget):
         self._timer = QTimer(self)
         self._timer.setObjectName("plot redraws")
         self._timer.setSingleShot(True)
-        self._timer.timeout.connect(self.redraw)
-        self._offset = next(_OFFSETS)
+        self._timer.timeout.connect(self._take_turn)
 
     def _dress(self) -> None:
         item = self._plot.getPlotItem()
@@ -217,7 +219,15 @@ class LinePlot(QWidget):
     def touch(self) -> None:
         """Draw at the next tick."""
         if self.isVisible() and not self._timer.isActive():
-            self._timer.start(REDRAW_MS + self._offset)
+            self._timer.start(REDRAW_MS)
+
+    def _take_turn(self) -> None:
+        wait = LinePlot._free_at - time.monotonic()
+        if wait > 0:
+            self._timer.start(math.ceil(1000 * wait))
+            return
+        LinePlot._free_at = time.monotonic() + APART_SECONDS
+        self.redraw()
 
     def redraw(self) -> None:
         """Draw now what was given."""

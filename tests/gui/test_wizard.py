@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QApplication, QPushButton
+from PySide6.QtWidgets import QApplication, QFileDialog, QPushButton
 from pytestqt.qtbot import QtBot
 
 from engine.host.follow import replay
@@ -120,6 +120,63 @@ def test_from_sample_data_to_a_checked_gguf(
     assert written.passed is True, written.parity
     assert Path(written.file).read_bytes()[:4] == b"GGUF"
     assert export._chip.text == "✓ is what you trained"
+
+
+def test_a_pretrained_model_and_real_data(
+    qtbot: QtBot, opened: AppContext, window: MainWindow, shared_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A base model without a chat template, and a dataset that people really use: nothing of ours but the window."""
+    data = shared_data / "datasets" / "llama-factory" / "alpaca_en_demo.json"
+    model = shared_data / "models" / "stories260K"
+    monkeypatch.setattr(QFileDialog, "getOpenFileNames", lambda *args: ([str(data)], ""))
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *args: str(model))
+    press(qtbot, window, "Import data…")
+    wait(qtbot, lambda: opened.data.facts.get("shape") == "alpaca")
+    assert opened.data.facts["rows"] > 900
+    press(qtbot, window, "Choose a model →")
+    press(qtbot, window, "Open a folder…")
+    wait(qtbot, lambda: opened.models.chosen.get("source") == str(model))
+    press(qtbot, window, "See the plan →")
+    wait(qtbot, lambda: opened.plan.forecast is not None)
+    opened.draft.set({**QUICK, "method": {"name": "lora", "rank": 8}, "data.max_length": 256})
+    wait(qtbot, lambda: opened.plan.forecast is not None and opened.plan.forecast.steps == 12)
+
+    press(qtbot, window, "Start training")
+    wait(qtbot, lambda: opened.runs.train.state.is_over)
+    assert opened.runs.train.state.status == "done", opened.runs.train.state.failure
+    assert any("template" in note.text.en for note in opened.runs.train.state.notes), "the choice of one is told"
+
+    press(qtbot, window, "See whether it helped →")
+    press(qtbot, window, "Measure")
+    evaluate = page_of(window)
+    assert isinstance(evaluate, EvaluatePage)
+    wait(qtbot, lambda: evaluate.is_ready)
+
+    press(qtbot, window, "Compare by hand →")
+    press(qtbot, window, "Load the models")
+    compare = page_of(window)
+    assert isinstance(compare, ComparePage)
+    wait(qtbot, lambda: compare.is_ready)
+    opened.talk.sampling["max_new_tokens"] = 16
+    qtbot.keyClicks(compare._question, "Name three fruits.")
+    qtbot.keyClick(compare._question, Qt.Key.Key_Return)
+    wait(qtbot, lambda: bool(opened.talk.turns) and opened.talk.turns[0].is_over)
+    assert opened.talk.turns[0].failure is None
+
+    opened.wizard.go("export")
+    for number, (name, kind) in enumerate((("merged", "merged"), ("Q8_0", "gguf")), 1):
+        export_as(qtbot, window, name)
+        wait(qtbot, lambda number=number: len(opened.takeaway.exports) == number)  # type: ignore[misc]
+        written = opened.takeaway.exports[0]
+        assert (written.kind, written.passed) == (kind, True), written
+
+
+def export_as(qtbot: QtBot, window: MainWindow, name: str) -> None:
+    """Choose the card and press the button."""
+    export = page_of(window)
+    assert isinstance(export, ExportPage)
+    qtbot.mouseClick(export._choices.cards[name], Qt.MouseButton.LeftButton)
+    press(qtbot, window, "Export and check")
 
 
 def test_a_killed_worker_is_explained_and_the_run_goes_on(
