@@ -1,6 +1,7 @@
 """From files to what is trained on: read, set aside, render, tokenise, split. Read from top to bottom.
 
-Held-out rows are never trained on: exact duplicates are set aside, and rows with the same prompt fall on one side.
+Held-out rows are never trained on: exact duplicates are set aside, and rows with the same prompt fall on one side
+wherever the data allow it; `asked_in_training` finds those whose prompt is trained on all the same.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from engine.recipe.recipe import DataSettings
 # Rows tokenised together: enough to keep all cores busy, few enough to show progress and to keep memory low.
 _BATCH = 1024
 _FEWEST_TO_SPLIT = 10
+# Where every prompt has more rows than are wanted, one whole prompt is held out if it leaves this share for training.
+_LEAST_TRAINED = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -412,8 +415,9 @@ def split(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Ex
     """(training, held-out) rows, in the files' order.
 
     Rows with the same prompt fall on one side. Prompts are taken in the order of a hash of seed and text, so that
-    adding rows to a file moves few others. Of ten rows or more at least one is held out; where all rows share a few
-    prompts, so that no group fits, single rows are taken.
+    adding rows to a file moves few others. Of ten rows or more at least one is held out. Where every prompt has more
+    rows than are wanted, the prompt with the fewest is held out whole if three quarters of the rows are left to train
+    on; else single rows are taken, and `asked_in_training` counts them.
 
     Args:
         examples: all usable rows.
@@ -428,7 +432,7 @@ def split(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Ex
     groups: dict[bytes, list[int]] = {}
     for i, example in enumerate(examples):
         groups.setdefault(_key(example.row.prompt), []).append(i)
-    taken = _take(groups, wanted, seed)
+    taken = _take(groups, wanted, seed) or _smallest(groups, int(len(examples) * (1 - _LEAST_TRAINED)), seed)
     if not taken:
         single = {_key(e.row.messages, e.row.chosen, e.row.rejected): [i] for i, e in enumerate(examples)}
         taken = _take(single, wanted, seed)
@@ -436,13 +440,32 @@ def split(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Ex
     return train, [e for i, e in enumerate(examples) if i in taken]
 
 
+def asked_in_training(train: Iterable[Row], held_out: Iterable[Row]) -> set[int]:
+    """Indices of held-out rows whose prompt a training row has too, compared as duplicates are.
+
+    What is measured on such rows flatters the model: it was told an answer to the same question.
+    """
+    trained = {_key(row.prompt) for row in train}
+    return {row.index for row in held_out if _key(row.prompt) in trained}
+
+
 def _take(groups: dict[bytes, list[int]], wanted: int, seed: int) -> set[int]:
-    salt = str(seed).encode("ascii")
     taken: set[int] = set()
-    for key in sorted(groups, key=lambda k: hashlib.blake2b(k, digest_size=16, salt=salt[-16:]).digest()):
+    for key in sorted(groups, key=lambda k: _lot(k, seed)):
         if len(taken) + len(groups[key]) <= wanted:
             taken.update(groups[key])
     return taken
+
+
+def _smallest(groups: dict[bytes, list[int]], most: int, seed: int) -> set[int]:
+    """The group with the fewest rows, nothing where it has more than ``most``."""
+    key = min(groups, key=lambda k: (len(groups[k]), _lot(k, seed)))
+    return set(groups[key]) if len(groups[key]) <= most else set()
+
+
+def _lot(key: bytes, seed: int) -> bytes:
+    """Where a group stands in the order in which groups are taken."""
+    return hashlib.blake2b(key, digest_size=16, salt=str(seed).encode("ascii")[-16:]).digest()
 
 
 # ----------------------------------------------------------------------------------------------------------- nothing

@@ -18,7 +18,16 @@ from typing import Any
 from tokenizers import Encoding
 
 from engine.data.check import length_problems, percentiles, row_problems, text_problems
-from engine.data.prepare import Example, RowEncoder, gather, learned_tokens, longest, render_row, split
+from engine.data.prepare import (
+    Example,
+    RowEncoder,
+    asked_in_training,
+    gather,
+    learned_tokens,
+    longest,
+    render_row,
+    split,
+)
 from engine.data.registry import SHAPES
 from engine.data.rows import HINTS, REASONS, Row, SetAside, set_aside_to_plain
 from engine.data.template import ChatTemplate, Rendered, choose_template
@@ -63,6 +72,7 @@ class DataView:
         self._measures: dict[int, _Measure] = {}
         self._refused = 0
         self._held_out: set[int] | None = None
+        self._asked_twice: set[int] | None = None
         self._encoder: RowEncoder | None = None
         if model_folder is not None:
             tokenizer = TextTokenizer.load(model_folder)
@@ -121,6 +131,17 @@ class DataView:
             self._held_out = {e.row.index for e in split(usable, self.data.held_out, self.data.seed)[1]}
         return self._held_out
 
+    def _in_training(self) -> set[int]:
+        """Indices of held-out rows whose prompt is trained on too; known once all rows are measured."""
+        if not self.measured:
+            return set()
+        if self._asked_twice is None:
+            held_out = self._held_out_rows()
+            used = [row for index, row in self._usable.items() if index in self._measures]
+            train = (row for row in used if row.index not in held_out)
+            self._asked_twice = asked_in_training(train, (row for row in used if row.index in held_out))
+        return self._asked_twice
+
     # --------------------------------------------------------------------------------------------------------- facts
     def facts(self) -> dict[str, Any]:
         """What the files are, and how their rows stand.
@@ -128,9 +149,10 @@ class DataView:
         Returns:
             ``files`` (per file: ``path``, ``name``, ``bytes``, ``sha256``, ``format``, ``encoding``, ``shape``,
             ``shape_label``, ``confidence``, ``columns``, ``mapping``, ``rows``), ``roles`` (of the first file's shape:
-            ``name``, ``label``, ``required``), ``preference``, ``total``, ``trainable``, ``held_out``, ``cut``,
-            ``set_aside`` (reason → count), ``reasons`` (reason → label), ``problems``, ``template`` (``name``,
-            ``reason``; None without a model), ``estimate``, ``measured``, ``limit``.
+            ``name``, ``label``, ``required``), ``preference``, ``total``, ``trainable``, ``held_out``,
+            ``in_training`` (held-out rows whose prompt a training row has too), ``cut``, ``set_aside`` (reason →
+            count), ``reasons`` (reason → label), ``problems``, ``template`` (``name``, ``reason``; None without a
+            model), ``estimate``, ``measured``, ``limit``.
         """
         roles = self._gathered.sources[0].shape.roles
         return {
@@ -140,6 +162,7 @@ class DataView:
             "total": self.total,
             "trainable": len(self._usable) - self._refused,
             "held_out": len(self._held_out_rows()),
+            "in_training": len(self._in_training()),
             "cut": sum(measure.cut for measure in self._measures.values()),
             "set_aside": dict(Counter(item.reason for item in self._set_aside.values()).most_common()),
             "reasons": {reason: _plain(label) for reason, label in REASONS.items()},
@@ -207,8 +230,8 @@ class DataView:
 
         Args:
             start, count: which of them.
-            status: only rows of this status (``ready``, ``cut``, ``held_out``, ``set_aside``) or set aside for this
-                reason; all when empty.
+            status: only rows of this status (``ready``, ``cut``, ``held_out``, ``in_training``, ``set_aside``) or set
+                aside for this reason; all when empty.
 
         Returns:
             ``total`` (rows of that status), ``start``, ``rows``: ``index``, ``where``, ``question``, ``answer``
@@ -232,7 +255,8 @@ class DataView:
             return "set_aside", self._set_aside[index].reason
         measure = self._measures.get(index)
         if index in held_out:
-            return ("held_out", "cut") if measure is not None and measure.cut else ("held_out",)
+            also = {"cut": measure is not None and measure.cut, "in_training": index in self._in_training()}
+            return ("held_out", *(name for name, is_so in also.items() if is_so))
         return ("cut",) if measure is not None and measure.cut else ("ready",)
 
     def _line(self, index: int, held_out: set[int]) -> dict[str, Any]:

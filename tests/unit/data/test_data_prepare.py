@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from engine.data.prepare import Example, Prepared, gather, prepare, split
+from engine.data.prepare import Example, Prepared, asked_in_training, gather, prepare, split
 from engine.data.rows import Message, Row, row_from_plain, row_to_plain, set_aside_from_plain, set_aside_to_plain
 from engine.protocol.errors import EXIT_INPUT, UserError
 from engine.recipe.recipe import DataSettings
@@ -196,6 +196,16 @@ def test_one_prompt_for_all_rows_is_still_split() -> None:
     examples = [row(i, "the same", f"answer {i}") for i in range(40)]
     train, held_out = split(examples, 0.1, 7)
     assert (len(train), len(held_out)) == (36, 4)
+    assert asked_in_training([e.row for e in train], [e.row for e in held_out]) == {e.row.index for e in held_out}
+
+
+def test_prompts_with_more_rows_than_wanted_do_not_leak() -> None:
+    examples = [row(i, f"prompt {i % 5}", f"answer {i}") for i in range(43)]
+    for seed in range(5):
+        train, held_out = split(examples, 0.1, seed)
+        assert len(held_out) == 8  # one of the two prompts with the fewest rows, whole
+        assert asked_in_training([e.row for e in train], [e.row for e in held_out]) == set()
+    assert len(split([row(i, f"prompt {i % 3}", f"answer {i}") for i in range(42)], 0.1, 1)[1]) == 4
 
 
 def test_a_held_out_file_is_never_trained_on(run: Callable[..., Prepared], write: Write) -> None:

@@ -183,3 +183,18 @@ def test_real_rows_are_shown_whole(shared_data: Path, starter_text: Path, storie
                 pieces = view.row(item.index)["pieces"]
                 assert "".join(p["text"] for p in pieces) == render_row(template, item)[0].text
                 assert any(p["learned"] for p in pieces)
+
+
+def test_held_out_rows_that_are_asked_in_training_are_counted_and_found(write: Write) -> None:
+    same = [{"prompt": "the same", "completion": f"answer {i}"} for i in range(40)]
+    path = write("same.jsonl", "".join(json.dumps(record) + "\n" for record in same))
+    view = DataView(settings(path))
+    assert view.facts()["in_training"] == 0  # not known yet
+    view.measure()
+    assert (view.facts()["held_out"], view.facts()["in_training"]) == (4, 4)
+    page = view.page(0, 10, status="in_training")
+    assert (page["total"], {r["status"] for r in page["rows"]}) == (4, {"held_out"})
+    own = [{"prompt": f"Q{i}", "completion": "A"} for i in range(40)]
+    view = DataView(settings(write("own.jsonl", "".join(json.dumps(record) + "\n" for record in own))))
+    view.measure()
+    assert (view.facts()["held_out"], view.facts()["in_training"]) == (4, 0)
