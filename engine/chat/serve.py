@@ -12,7 +12,8 @@ from engine.chat.sampling import Sampling
 from engine.data.rows import USER
 from engine.model.tuned import SIDES, Side
 from engine.project.project import open_run
-from engine.protocol.errors import UserError
+from engine.project.run_folder import RunFolder
+from engine.protocol.errors import Stopped, UserError
 from engine.protocol.events import Event, Request, Stage, Token
 from engine.protocol.text import say
 
@@ -31,6 +32,7 @@ class ChatService:
         self._cancelled = threading.Event()
         self._pair: Pair | None = None
         self._run: Path | None = None
+        self._written = 0
 
     def cancel(self) -> None:
         """End the present answer after its next token; called from another thread."""
@@ -41,6 +43,7 @@ class ChatService:
 
         Raises:
             UserError: the request is unknown or wrong, or the run cannot be loaded.
+            Stopped: it was cancelled while the models were loaded.
         """
         self._cancelled.clear()
         if request.name == "load":
@@ -63,15 +66,20 @@ class ChatService:
         }
 
     def _pair_of(self, arguments: Mapping[str, Any], emit: Callable[[Event], None]) -> Pair:
-        """The pair of the run that is asked for, or the one that is loaded. Loading one lets go of the other."""
+        """The pair of the run that is asked for, or the one that is loaded. Loading one lets go of the other; a run
+        that has learned more since is loaded anew."""
         wanted = str(arguments.get("run") or self._run or "")
         if not wanted:
             raise _wrong("run", "")
         run = open_run(Path(wanted))
-        if self._pair is None or run.path != self._run:
+        written = _written(run)
+        if self._pair is None or (run.path, written) != (self._run, self._written):
             self._pair, self._run = None, None
-            emit(Stage(name="load", text=say("Loading the model", "加载模型")))
-            self._pair, self._run = Pair.load(run), run.path
+            emit(Stage(name="load", text=say("Loading the model…", "正在加载模型……")))
+            pair = Pair.load(run)
+            if self._cancelled.is_set():
+                raise Stopped  # the weights cannot be left half-read; they are let go of at once
+            self._pair, self._run, self._written = pair, run.path, written
         return self._pair
 
     def _ask(self, request: Request, emit: Callable[[Event], None]) -> dict[str, Any]:
@@ -88,6 +96,12 @@ class ChatService:
             cancelled=self._cancelled.is_set,
         )
         return {side: reply.plain() for side, reply in replies.items()}
+
+
+def _written(run: RunFolder) -> int:
+    """When the run's adapter was written, in nanoseconds; 0 when it has none, which loading it then tells."""
+    file = run.adapter / "adapter_config.json"
+    return file.stat().st_mtime_ns if file.exists() else 0
 
 
 def _sides(names: Any) -> tuple[Side, ...]:

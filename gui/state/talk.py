@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,18 +24,20 @@ class Turn:
     Attributes:
         texts: what each side has said so far.
         facts: per side: tokens, tokens_per_second, first_token_seconds, end; empty while it speaks.
-        failure: why there is no answer.
+        failures: per side: why it said no more.
+        stopped: the user wants no more of it.
     """
 
     question: str
     texts: dict[str, str] = field(default_factory=lambda: dict.fromkeys(SIDES, ""))
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
-    failure: Failure | None = None
+    failures: dict[str, Failure] = field(default_factory=dict)
+    stopped: bool = False
 
     @property
     def is_over(self) -> bool:
         """Whether both have ended, or failed."""
-        return self.failure is not None or len(self.facts) == len(SIDES)
+        return self.facts.keys() | self.failures.keys() >= set(SIDES)
 
 
 class TalkState(QObject):
@@ -47,14 +50,18 @@ class TalkState(QObject):
         prompts: held-out questions to ask.
         facts: of the models that are loaded.
         asking: requests under way.
+        loading: the request that loads the models, while it does.
+        loaded: the adapter that the models are of, see `gui.operations.talk.adapter_of`.
 
     Signals:
         changed: a turn began or ended, the conversation was cleared, the status is another.
         grew(side, piece): an answer has grown.
+        waits(text): why no answer grows yet.
     """
 
     changed = Signal()
     grew = Signal(str, str)
+    waits = Signal(object)
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -70,6 +77,8 @@ class TalkState(QObject):
         self.prompts: list[str] = []
         self.facts: dict[str, Any] = {}
         self.asking: list[Any] = []
+        self.loading: Any = None
+        self.loaded: tuple[Path, int] | None = None
 
     @property
     def is_speaking(self) -> bool:
@@ -95,9 +104,9 @@ class TalkState(QObject):
             turn.facts[side] = facts
         self.changed.emit()
 
-    def fail(self, turn: Turn, failure: Failure) -> None:
-        """There will be no answer."""
-        turn.failure = failure
+    def fail(self, turn: Turn, failure: Failure, sides: Sequence[str] = SIDES) -> None:
+        """Sides will say no more; what they said, and what others said, stays."""
+        turn.failures.update({side: failure for side in sides if side not in turn.facts})
         self.changed.emit()
 
     def clear(self) -> None:
@@ -109,6 +118,8 @@ class TalkState(QObject):
         """The conversation as one side knows it, the open question last."""
         messages: list[dict[str, str]] = []
         for turn in self.turns:
+            if turn is not self.turns[-1] and not turn.texts[side]:
+                continue  # it never answered: a model is not told of answers that are empty
             messages.append({"role": "user", "content": turn.question})
             if turn is not self.turns[-1]:
                 messages.append({"role": "assistant", "content": turn.texts[side]})

@@ -5,9 +5,9 @@ from __future__ import annotations
 from PySide6.QtCore import Qt, QTimer
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
-from engine.protocol.text import Text
+from engine.protocol.text import Text, say
 from gui.i18n.language import tr
-from gui.widgets.basic import clear, label, row
+from gui.widgets.basic import button, clear, copy, label, row
 
 REDRAW_MS = 60
 
@@ -72,10 +72,14 @@ class Conversation(QScrollArea):
         self.setWidget(inner)
         self.verticalScrollBar().rangeChanged.connect(self._follow)
         self._at_end = True
+        self._invitation: QLabel | None = None
         self.verticalScrollBar().valueChanged.connect(self._scrolled)
 
     def ask(self, text: str) -> Bubble:
         """Add a question, on the right."""
+        if self._invitation is not None:
+            self._invitation.deleteLater()
+            self._invitation = None
         bubble = Bubble(text, own=True)
         self._add(row(None, bubble), answer=False)
         return bubble
@@ -92,8 +96,27 @@ class Conversation(QScrollArea):
         self._layout.insertWidget(self._layout.count() - 1, made)
         return made
 
+    def trouble(self, text: Text | str, details: str) -> QLabel:
+        """Add a line that says why no more was said, with the way to copy its details."""
+        made = label(text, "bad", wrap=True)
+        made.setVisible(bool(text))
+        more = button(say("Copy details", "复制详情"), lambda: copy(details), "small")
+        for item in (made, more):
+            self._layout.insertWidget(self._layout.count() - 1, item)
+        return made
+
+    def invite(self, text: Text | str) -> None:
+        """Say what will stand here, until the first question."""
+        self._invitation = self.note(text)
+
+    @property
+    def invitation(self) -> str:
+        """What an empty conversation says; empty when something was asked."""
+        return self._invitation.text() if self._invitation is not None else ""
+
     def clear_all(self) -> None:
         """Begin anew."""
+        self._invitation = None
         clear(self._layout)
         self._layout.addStretch(1)
 

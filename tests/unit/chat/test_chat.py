@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from engine.chat.pair import CANCELLED, ENDED, LIMIT, Pair, Sampling, ask_both
 from engine.chat.serve import ChatService
 from engine.data.rows import USER, Message
 from engine.project.run_folder import RunFolder
-from engine.protocol.errors import UserError
+from engine.protocol.errors import Stopped, UserError
 from engine.protocol.events import Event, Request, Stage, Token
 from tests.tiny_model import make_model
 from tests.unit.tuned_run import make_run, words
@@ -203,6 +205,55 @@ def test_service_cancel_keeps_what_there_was(run: RunFolder) -> None:
     assert value["tuned"]["text"] in ("th", "thr", "three", "t")
     again = service.handle(Request(request=2, name="ask", arguments=arguments), lambda event: None)
     assert again["tuned"]["end"] == "ended"
+
+
+class Unloaded:
+    """In place of a pair: what matters here is when one is loaded."""
+
+    def ask(self, *_: object, **__: object) -> dict[str, object]:
+        return {}
+
+
+@pytest.fixture
+def untrained(tmp_path: Path) -> RunFolder:
+    made = RunFolder(tmp_path / "run")
+    made.adapter.mkdir(parents=True)
+    made.write_facts({"id": "run"})
+    (made.adapter / "adapter_config.json").write_text("{}")
+    return made
+
+
+def test_service_loads_a_run_again_that_has_learned_more(untrained: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    loads: list[RunFolder] = []
+    monkeypatch.setattr(Pair, "load", lambda run: loads.append(run) or Unloaded())
+    service = ChatService()
+    request = Request(request=1, name="ask", arguments={"run": str(untrained.path), "prompt": "boat?"})
+    service.handle(request, lambda event: None)
+    service.handle(request, lambda event: None)
+    assert len(loads) == 1
+    os.utime(untrained.adapter / "adapter_config.json", ns=(1, 1))
+    service.handle(request, lambda event: None)
+    assert len(loads) == 2
+
+
+def test_service_lets_go_of_what_was_cancelled_while_it_loaded(
+    untrained: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = ChatService()
+    loads: list[RunFolder] = []
+
+    def load(run: RunFolder) -> Unloaded:
+        loads.append(run)
+        if len(loads) == 1:
+            service.cancel()
+        return Unloaded()
+
+    monkeypatch.setattr(Pair, "load", load)
+    request = Request(request=1, name="ask", arguments={"run": str(untrained.path), "prompt": "boat?"})
+    with pytest.raises(Stopped):
+        service.handle(request, lambda event: None)
+    service.handle(request, lambda event: None)
+    assert len(loads) == 2
 
 
 @pytest.mark.parametrize(
