@@ -49,6 +49,7 @@ def evaluate(run: RunFolder, channel: Channel, *, rows: int | None = None) -> di
         Stopped: the user asked; an earlier evaluation stays as it was.
     """
     began = time.monotonic()
+    run.trained_on()  # where nothing was trained, that is what to say, and not that no row is there to measure with
     held_out = read_rows(run)
     watch = Watch(channel)
     watch.stage("load", say("Loading the model", "加载模型"), 0, "")

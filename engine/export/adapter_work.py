@@ -33,15 +33,14 @@ def export_adapter(run: RunFolder, out: Path, channel: Channel) -> dict[str, Any
         UserError: the adapter is damaged or belongs to another base, ``out`` is occupied, the disk is full.
         Stopped: the user asked.
     """
+    base = BaseWeights.open(run.trained_on())
     facts = run.read_facts()
-    sources = sorted(path for path in run.adapter.iterdir() if path.is_file()) if run.adapter.is_dir() else []
-    # Says what is missing where there is no adapter yet.
-    Adapter.open(run.adapter)
+    sources = sorted(path for path in run.adapter.iterdir() if path.is_file())
+    mark = {"kind": ADAPTER.name, "run": run.id, "base": facts.get("model", ""), "title": facts.get("title", "")}
     total = sum(path.stat().st_size for path in sources)
-    check_folder(out)
+    check_folder(out, mark)
     check_space(out, total)
     channel.emit(Stage(name="adapter", text=say("Copying the adapter", "正在复制适配器")))
-    mark = {"kind": ADAPTER.name, "run": run.id, "base": facts.get("model", ""), "title": facts.get("title", "")}
     evaluation = read_json(run.evaluation) if run.evaluation.is_file() else None
     with writing_folder(out, mark) as folder:
         done = 0
@@ -52,7 +51,7 @@ def export_adapter(run: RunFolder, out: Path, channel: Channel) -> dict[str, Any
             channel.emit(Progress(done=done, total=total, unit="bytes"))
         _name_base(folder / CONFIG, str(facts.get("model") or ""))
         write_text(folder / "README.md", adapter_card(facts, evaluation))
-        _verify(folder, BaseWeights.open(Path(facts["model_folder"])))
+        _verify(folder, base)
     files = sorted(path for path in out.iterdir() if path.is_file())
     size = sum(path.stat().st_size for path in files)
     parity = {"passed": True}

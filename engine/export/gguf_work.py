@@ -43,8 +43,8 @@ def export_gguf(run: RunFolder, out: Path, quantize: str, channel: Channel) -> d
         Stopped: the user asked; nothing is left.
     """
     kind = quantisation(quantize)
+    base = BaseWeights.open(run.trained_on())
     facts = run.read_facts()
-    base = BaseWeights.open(Path(facts["model_folder"]))
     adapter = Adapter.open(run.adapter)
     adapter.check_against(base.shapes)
     trained = Trained.load(run.adapter)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from pathlib import Path
 
 from engine.host.diagnose import diagnose
@@ -9,10 +12,13 @@ from engine.host.launch import exit_code, is_alive, stop_file
 from engine.project.atomic import read_json
 from engine.project.run_folder import JobFolder
 from engine.protocol.codec import decode_event, encode_event
-from engine.protocol.errors import UserError
+from engine.protocol.errors import Failure, UserError
 from engine.protocol.events import STOPPED, TERMINAL, Event, Finished, JobStarted, Launched, Note
 from engine.protocol.state import JobState, apply_all
 from engine.protocol.text import say
+
+FULL_BYTES = 1024**2
+"""With less than this free, a disk is full: a line of events, a log and a temporary file do not fit together."""
 
 
 class Follower:
@@ -55,7 +61,7 @@ class Follower:
     def _last_word(self) -> Finished:
         """The terminal event that the process could not write, written to its file so that it is told once."""
         rung = _rung(self._folder)
-        failure = None if rung else diagnose(exit_code(self._folder), log_tail(self._folder.log))
+        failure = None if rung else _why(self._folder)
         event = Finished(status=STOPPED if rung else "failed", failure=failure, rung=rung, derived=True)
         line = encode_event(event)
         try:
@@ -75,6 +81,16 @@ class Follower:
                 return True
             file.seek(-1, 2)
             return file.read(1) == b"\n"
+
+
+def _why(folder: JobFolder) -> Failure:
+    """Why the process ended without a last word; on a full disk neither it nor its log could say so."""
+    code, log = exit_code(folder), log_tail(folder.log)
+    try:
+        full = shutil.disk_usage(folder.path).free < FULL_BYTES
+    except OSError:
+        full = False
+    return diagnose(code, f"{log}\n{os.strerror(errno.ENOSPC)}" if full else log)
 
 
 def replay(folder: JobFolder) -> JobState:

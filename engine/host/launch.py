@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,15 @@ import psutil
 from engine.host import platform
 from engine.project.atomic import disk_error, read_json, write_json
 from engine.project.run_folder import JobFolder
-from engine.protocol.codec import encode_event
+from engine.protocol.codec import decode_event, encode_event
 from engine.protocol.errors import EXIT_MACHINE, UserError
-from engine.protocol.events import Launched
+from engine.protocol.events import Finished, Launched
 from engine.protocol.text import say
 
 ROOT = Path(__file__).resolve().parents[2]
+
+LEAVING_SECONDS = 10.0
+"""How long a process that has told its end may take to go."""
 
 _started: dict[int, subprocess.Popen[bytes]] = {}
 """Processes that this one started: asked now and then, so that none stays a zombie."""
@@ -34,7 +38,7 @@ def start_job(folder: JobFolder, kind: str, arguments: dict[str, Any]) -> None:
     Raises:
         UserError: a process works on it already, the disk does not take the files, or no process can be started.
     """
-    if is_alive(folder):
+    if is_alive(folder) and not _has_left(folder):
         raise UserError(
             "job.running",
             say("This is already being worked on.", "该任务已在进行中。"),
@@ -54,6 +58,27 @@ def start_job(folder: JobFolder, kind: str, arguments: dict[str, Any]) -> None:
         raise disk_error(error, folder.path) from error
     _started[process.pid] = process
     write_json(process_file(folder), {"pid": process.pid, "created": _created(process.pid)})
+
+
+def _has_left(folder: JobFolder) -> bool:
+    """Wait for a process that has told its end and only takes its leave; False for one that still works."""
+    end = time.monotonic() + LEAVING_SECONDS
+    while is_told(folder) and is_alive(folder):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return not is_alive(folder)
+
+
+def is_told(folder: JobFolder) -> bool:
+    """Whether the last line of the job's record tells its end."""
+    try:
+        with folder.events.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 65536))
+            lines = file.read().splitlines()
+        return bool(lines) and isinstance(decode_event(lines[-1]), Finished)
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
 
 
 def start_session_process(kind: str, log: Any) -> subprocess.Popen[bytes]:
@@ -113,7 +138,13 @@ def exit_code(folder: JobFolder) -> int | None:
         child = _started.get(int(read_json(process_file(folder))["pid"]))
     except (UserError, KeyError, TypeError, ValueError):
         return None
-    return child.poll() if child is not None else None
+    if child is None:
+        return None
+    try:
+        # Its threads may still be on their way out when its main thread is a zombie already.
+        return child.wait(timeout=2.0)
+    except subprocess.TimeoutExpired:
+        return None
 
 
 def _created(pid: int) -> float | None:

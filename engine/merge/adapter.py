@@ -53,16 +53,16 @@ def merge(run: RunFolder, out: Path, channel: Channel) -> dict[str, Any]:
         UserError: the base is missing, damaged or quantised; the adapter is not for it; ``out`` is occupied; disk full.
         Stopped: the user asked.
     """
+    base = BaseWeights.open(run.trained_on())
     facts = run.read_facts()
-    base = BaseWeights.open(Path(facts["model_folder"]))
     adapter = Adapter.open(run.adapter)
     adapter.check_against(base.shapes)
     trained = Trained.load(run.adapter)
     samples = load_samples(run, trained, limit=8)
-    check_folder(out)
+    mark = {"kind": MERGED.name, "run": run.id, "base": facts.get("model", ""), "title": facts.get("title", "")}
+    check_folder(out, mark)
     check_space(out, base.bytes)
     channel.emit(Stage(name="merge", text=say("Merging the adapter into the weights", "正在把适配器合并到权重中")))
-    mark = {"kind": MERGED.name, "run": run.id, "base": facts.get("model", ""), "title": facts.get("title", "")}
     with writing_folder(out, mark) as folder:
         with calm(base.elements):
             write_weights(base, adapter, folder, channel)

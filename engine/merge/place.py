@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from engine.project.atomic import disk_error, read_json, write_json
+from engine.project.atomic import disk_error, read_json, share, write_json
 from engine.protocol.errors import EXIT_MACHINE, UserError
 from engine.protocol.text import say
 
@@ -24,21 +24,21 @@ def writing_folder(out: Path, mark: dict[str, object]) -> Iterator[Path]:
     """A folder that takes the place of ``out`` when the block ends well, and leaves nothing when it does not.
 
     Args:
-        out: absent, empty, or an earlier export (it holds `MARK`).
-        mark: what to write into `MARK`.
+        out: absent, empty, or an earlier export of the same kind from the same run, without a file of someone else's.
+        mark: what to write into `MARK`, with ``kind`` and ``run``; the names of all files are added.
 
     Raises:
         UserError: ``out`` holds something else, or the disk does not take it.
     """
-    check_folder(out)
+    check_folder(out, mark)
     temporary: Path | None = None
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{out.name[:40]}.", suffix=".part", dir=out.parent))
         yield temporary
-        write_json(temporary / MARK, mark)
+        write_json(temporary / MARK, {**mark, "files": sorted(path.name for path in temporary.iterdir())})
         _flush(temporary)
-        temporary.chmod(0o777 & ~_umask())
+        share(temporary)
         _swap(temporary, out)
         temporary = None
     except OSError as error:
@@ -64,7 +64,7 @@ def writing_file(out: Path) -> Iterator[Path]:
         temporary = Path(name)
         yield temporary
         _sync(temporary)
-        temporary.chmod(0o666 & ~_umask())
+        share(temporary)
         os.replace(temporary, out)
         temporary = None
     except OSError as error:
@@ -74,13 +74,23 @@ def writing_file(out: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def check_folder(out: Path) -> None:
-    """See that a folder may be written at ``out``. Raises `UserError`."""
+def check_folder(out: Path, mark: Mapping[str, object]) -> None:
+    """See that the export of ``mark`` may be put at ``out``, as `writing_folder` says. Raises `UserError`."""
     if out.is_dir():
-        if any(out.iterdir()) and not (out / MARK).is_file():
+        if any(out.iterdir()) and not _may_go(out, mark):
             raise _occupied(out)
     elif out.exists() or out.is_symlink():
         raise _occupied(out)
+
+
+def _may_go(out: Path, mark: Mapping[str, object]) -> bool:
+    """Whether all that lies in ``out`` is what the new export replaces."""
+    if not (out / MARK).is_file():
+        return False
+    known = read_json(out / MARK)
+    ours = {MARK, *known.get("files", ())}
+    same = all(known.get(name) == mark.get(name) for name in ("kind", "run"))
+    return same and all(path.name in ours and not path.is_dir() for path in out.iterdir())
 
 
 def check_gguf(out: Path) -> None:
@@ -119,23 +129,18 @@ def check_space(out: Path, needed: int) -> None:
         )
 
 
-def earlier(out: Path) -> dict[str, object]:
-    """The mark of an earlier export at ``out``; empty when there is none."""
-    if not (out / MARK).is_file():
-        return {}
-    mark: dict[str, object] = read_json(out / MARK)
-    return mark
-
-
 def _occupied(out: Path) -> UserError:
     return UserError(
         "export.occupied",
         say(
-            "{out} already holds something that Lorimer did not export.",
-            "{out} 中已有内容，且不是 Lorimer 导出的。",
+            "{out} already holds something else.",
+            "{out} 中已有其他内容。",
             out=out,
         ),
-        say("Choose another name; only an earlier export is replaced.", "请换一个名称；只有先前的导出才会被替换。"),
+        say(
+            "Choose another name; only an earlier export of the same kind from the same run is replaced.",
+            "请换一个名称；只会替换同一训练先前的同类导出。",
+        ),
         where=str(out),
     )
 
@@ -160,15 +165,10 @@ def _swap(new: Path, out: Path) -> None:
 def _flush(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file():
+            share(path)  # safetensors writes for the owner's eyes only
             _sync(path)
 
 
 def _sync(path: Path) -> None:
     with path.open("rb+") as file:
         os.fsync(file.fileno())
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

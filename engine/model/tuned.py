@@ -100,7 +100,7 @@ def load_tuned(run: RunFolder) -> TunedModel:
     """
     # Expanding is told as a warning; it is what is wanted here.
     library_log.set_verbosity_error()
-    folder = _base_folder(run)
+    folder = run.trained_on()
     recipe = load(run.recipe_as_run, CATALOGUE)
     method = METHODS[recipe.method.name]
     quantisation: dict[str, Any] = {}
@@ -131,30 +131,6 @@ def expanded(base: PreTrainedModel) -> PreTrainedModel:
     whole = base.dequantize(dtype=base.dtype)
     whole.requires_grad_(False)
     return cast(PreTrainedModel, whole.eval())
-
-
-def _base_folder(run: RunFolder) -> Path:
-    facts = run.read_facts()
-    if not (run.adapter / "adapter_config.json").is_file():
-        raise UserError(
-            "run.no_adapter",
-            say("This run has no adapter yet.", "这次训练还没有适配器。"),
-            say("Let it finish, or resume it.", "请等待其完成，或继续训练。"),
-            where=str(run.path),
-        )
-    folder = Path(str(facts.get("model_folder", "")))
-    if not (folder / "config.json").is_file():
-        raise UserError(
-            "run.no_base",
-            say(
-                "The base model of this run is not in {folder} any more.",
-                "{folder} 中已没有这次训练的基础模型。",
-                folder=folder,
-            ),
-            say("Put it back, or download it again.", "请放回原处，或重新下载。"),
-            where=str(folder),
-        )
-    return folder
 
 
 def _described(model: PeftModel, folder: Path, run: RunFolder, recipe: Recipe) -> TunedModel:

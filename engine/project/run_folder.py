@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.project.atomic import read_json, write_json
+from engine.protocol.errors import UserError
+from engine.protocol.text import say
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,3 +109,31 @@ class RunFolder(JobFolder):
     def write_facts(self, facts: dict[str, Any]) -> None:
         """Replace ``run.json``. Raises `UserError` when the disk does not take it."""
         write_json(self.facts, facts)
+
+    def trained_on(self) -> Path:
+        """The folder of the base model that the adapter belongs to.
+
+        Raises:
+            UserError: the run has no adapter yet, or its base model is gone.
+        """
+        facts = self.read_facts()
+        if not (self.adapter / "adapter_config.json").is_file():
+            raise UserError(
+                "run.no_adapter",
+                say("This run has no adapter yet.", "这次训练还没有适配器。"),
+                say("Let it finish, or resume it.", "请等待其完成，或继续训练。"),
+                where=str(self.path),
+            )
+        folder = Path(str(facts.get("model_folder", "")))
+        if not (folder / "config.json").is_file():
+            raise UserError(
+                "run.no_base",
+                say(
+                    "The base model of this run is not in {folder} any more.",
+                    "{folder} 中已没有这次训练的基础模型。",
+                    folder=folder,
+                ),
+                say("Put it back, or download it again.", "请放回原处，或重新下载。"),
+                where=str(folder),
+            )
+        return folder

@@ -22,7 +22,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from engine.project.atomic import disk_error, write_json
+from engine.project.atomic import disk_error, share, write_json
 from engine.project.run_folder import RunFolder
 
 MANIFEST = "manifest.json"
@@ -143,8 +143,9 @@ def new_folder(place: Path) -> Iterator[Path]:
 
 
 def _publish(folder: Path, place: Path) -> None:
-    folder.chmod(0o755)
+    share(folder)
     for path in _files(folder):
+        share(path)
         _flush(path)
     if place.exists():
         remove(place)

@@ -7,6 +7,7 @@ another descriptor first, and descriptor 1 then points at the log, so that a lib
 from __future__ import annotations
 
 import faulthandler
+import logging
 import os
 import sys
 from pathlib import Path
@@ -45,4 +46,9 @@ def _set_environment() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    # All is told and written. Taking the libraries apart takes seconds, and who resumes would have to wait for them.
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

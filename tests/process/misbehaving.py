@@ -1,7 +1,7 @@
 """A worker that misbehaves as its job asks: started in the real one's place by `test_supervision`.
 
-``job.json``'s arguments: ``steps`` to tell of, then ``end``: "well", "crash", "silent", "killed", "half-line", "hang";
-``ignore``: rungs of the stop ladder it does not listen to.
+``job.json``'s arguments: ``steps`` to tell of, then ``end``, a key of `ENDS`; ``ignore``: rungs of the stop ladder it
+does not listen to.
 """
 
 import json
@@ -30,6 +30,12 @@ def tell(**event: object) -> None:
 
 def well(folder: Path, ignore: list[str]) -> int:
     tell(type="finished", status="done")
+    return 0
+
+
+def linger(folder: Path, ignore: list[str]) -> int:
+    well(folder, ignore)
+    time.sleep(1.0)
     return 0
 
 
@@ -63,7 +69,15 @@ def hang(folder: Path, ignore: list[str]) -> int:
         time.sleep(0.02)
 
 
-ENDS = {"well": well, "crash": crash, "silent": silent, "killed": killed, "half-line": half_line, "hang": hang}
+ENDS = {
+    "well": well,
+    "linger": linger,
+    "crash": crash,
+    "silent": silent,
+    "killed": killed,
+    "half-line": half_line,
+    "hang": hang,
+}
 
 if __name__ == "__main__":
     sys.exit(main(Path(sys.argv[1])))

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -135,6 +136,32 @@ def test_a_second_process_continues_the_record(job: JobFolder) -> None:
     follower, events = Follower(job), list[Event]()
     _until(lambda: events.extend(follower.poll()) or apply_all(JobState(), events).status == "done")
     assert sum(isinstance(event, Finished) for event in events) == 2
+
+
+def test_a_process_that_takes_its_leave_is_waited_for(job: JobFolder) -> None:
+    start_job(job, "train", {"end": "linger"})
+    _until(lambda: launch.is_told(job))
+    assert is_alive(job)
+    start_job(job, "resume", {"end": "well"})
+    follower, events = Follower(job), list[Event]()
+    _until(lambda: sum(isinstance(event, Finished) for event in events + _more(follower, events)) == 2)
+    assert not any(isinstance(event, Finished) and event.failure for event in events)
+
+
+def _more(follower: Follower, events: list[Event]) -> list[Event]:
+    events.extend(follower.poll())
+    return []
+
+
+def test_a_full_disk_is_told_where_the_process_could_not(job: JobFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = SimpleNamespace(free=4096)
+    monkeypatch.setattr("engine.host.follow.shutil.disk_usage", lambda path: full)
+    start_job(job, "train", {"end": "silent"})
+    events = _follow(job)
+    last = events[-1]
+    assert isinstance(last, Finished)
+    assert last.failure is not None
+    assert last.failure.code == "disk.full"
 
 
 def test_another_process_with_the_same_number_is_not_the_job(job: JobFolder) -> None:

@@ -192,11 +192,44 @@ def test_an_earlier_export_is_replaced_and_nothing_is_left_beside_it(
 ) -> None:
     out = tmp_path / "place" / "out"
     merge(run, out, Recorder())
-    (out / "old.txt").write_text("of the earlier export")
+    (out / "config.json").write_text("damaged")
     merge(run, out, Recorder())
     assert read_json(out / MARK)["run"] == "run"
-    assert not (out / "old.txt").exists()
+    assert read_json(out / "config.json")["model_type"] == "llama"
     assert [path.name for path in out.parent.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("change", ["a note of the user", "another kind", "another run"])
+def test_only_the_very_same_export_is_replaced(tmp_path: Path, base: Path, run: RunFolder, change: str) -> None:
+    out = tmp_path / "out"
+    merge(run, out, Recorder())
+    mark = read_json(out / MARK)
+    if change == "a note of the user":
+        (out / "note.txt").write_text("mine")
+    elif change == "another kind":
+        write_json(out / MARK, {**mark, "kind": "adapter"})
+    else:
+        write_json(out / MARK, {**mark, "run": "0007-other"})
+    before = sorted(path.name for path in out.iterdir())
+    with pytest.raises(UserError) as caught:
+        merge(run, out, Recorder())
+    assert caught.value.problem.code == "export.occupied"
+    assert sorted(path.name for path in out.iterdir()) == before
+
+
+def test_others_may_read_the_weights(tmp_path: Path, base: Path, run: RunFolder) -> None:
+    merge(run, tmp_path / "out", Recorder())
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert {path.stat().st_mode for path in (tmp_path / "out").iterdir()} == {plain.stat().st_mode}
+
+
+def test_a_run_without_an_adapter_says_so(tmp_path: Path, base: Path, run: RunFolder) -> None:
+    (run.adapter / "adapter_config.json").unlink()
+    run.write_facts({"id": "run", "title": "run", "created": 0})
+    with pytest.raises(UserError) as caught:
+        merge(run, tmp_path / "out", Recorder())
+    assert caught.value.problem.code == "run.no_adapter"
 
 
 def test_a_stop_leaves_nothing(tmp_path: Path, base: Path, run: RunFolder) -> None:
