@@ -16,6 +16,8 @@ from gui.state.notices import INFO
 
 SAMPLES = Path(__file__).resolve().parents[2] / "resources" / "samples"
 ENDINGS = (".json", ".jsonl", ".csv", ".tsv", ".parquet")
+HOW_READ = ("data.files", "data.held_out_file", "data.mapping", "data.shape", "data.encoding", "data.template")
+"""What decides whether data can be read, and is gone back to when they cannot."""
 
 
 def sample_file() -> Path:
@@ -50,15 +52,64 @@ def choose_columns(context: AppContext, shape: str, mapping: dict[str, str], enc
     attempt(context, lambda: context.draft.set(values))
 
 
+def last_good(context: AppContext) -> dict[str, Any]:
+    """The values that "go back" restores: those with which data were read before, where they are others than now."""
+    good = context.data.good(context.draft.path)
+    return good if good != how_read(context) else {}
+
+
+def how_read(context: AppContext) -> dict[str, Any]:
+    """The draft's values of `HOW_READ`."""
+    return {name: context.draft.value(name) for name in HOW_READ}
+
+
+def go_back(context: AppContext) -> None:
+    """Read what was read well before."""
+    good = last_good(context)
+    context.data.is_new = False
+    attempt(context, lambda: context.draft.set(good))
+
+
+def leave_out(context: AppContext, file: str) -> None:
+    """Take one of several files out of the data; it stays on the disk."""
+    files = [name for name in context.draft.recipe.data.files if name != file]
+    attempt(context, lambda: context.draft.set({"data.files": files}))
+
+
+def file_at_fault(context: AppContext, failure: Failure) -> str:
+    """Which of several files a failure is about, "" where that is not known or there is no other."""
+    files = context.draft.recipe.data.files
+    if len(files) < 2:
+        return ""
+    place = failure.where
+    named = [name for name in files if place == name or place.split(":")[0] == Path(name).name]
+    good = context.data.good(context.draft.path).get("data.files", ())
+    new = [name for name in files if name not in good]
+    doubtful = [name for name in named if name in new] or named or (new if len(new) == 1 else [])
+    return doubtful[-1] if doubtful else ""
+
+
+def cancel_reading(context: AppContext) -> None:
+    """End the reading; the session stops at its next row, and nobody waits for that."""
+    if context.data.reading is not None:
+        context.data.reading.cancel()
+        context.data.reading.drop()
+    context.data.clear(is_stopped=True)
+
+
 def open_data(context: AppContext) -> Operation | None:
     """Have the data session read what the draft names; the data state tells how it goes."""
     from engine.objectives.registry import OBJECTIVES
     from engine.recipe.file import to_plain
 
     recipe = context.draft.recipe
+    draft, values = context.draft.path, how_read(context)
+    if context.data.reading is not None:
+        context.data.reading.drop()
     if not recipe.data.files:
         context.data.clear()
         return None
+    context.data.is_stopped = False
     context.data.status.work(say("Reading {name}…", "正在读取 {name}…", name=Path(recipe.data.files[0]).name))
     context.data.changed.emit()
     operation = Operation(context).in_session(
@@ -75,10 +126,16 @@ def open_data(context: AppContext) -> Operation | None:
         context.data.changed.emit()
 
     def failed(failure: Failure) -> None:
+        context.data.reading = None
         context.data.status.fail(failure)
         context.data.changed.emit()
 
-    return operation.on_progress(told).on_failure(failed).on_success(lambda facts: _read(context, facts))
+    def done(facts: dict[str, Any]) -> None:
+        context.data.keep_good(draft, values)
+        _read(context, facts)
+
+    context.data.reading = operation
+    return operation.on_progress(told).on_failure(failed).on_success(done)
 
 
 def _read(context: AppContext, facts: dict[str, Any]) -> None:

@@ -41,17 +41,18 @@ def tell_job(context: AppContext, view: JobView, command: str) -> None:
 
 
 def stop_job(context: AppContext, view: JobView) -> None:
-    """End the job by the ladder: asked first, made to in the end. Its state says when it is over."""
-    if view.folder is not None:
-        Stopping(view.folder, context)
+    """End the job by the ladder: asked first, made to in the end. Its state says that it stops, and when it is over."""
+    if view.folder is not None and not view.is_stopping:
+        Stopping(view.folder, view, context)
 
 
 class Stopping(QObject):
-    """Climbs the stop ladder of one job until its process is gone, then deletes itself."""
+    """Climbs the stop ladder of one job until its process is gone, then deletes itself; the job's view says so."""
 
-    def __init__(self, folder: JobFolder, context: AppContext) -> None:
+    def __init__(self, folder: JobFolder, view: JobView, context: AppContext) -> None:
         super().__init__(context)
-        self._context = context
+        self._context, self._folder, self._view = context, folder, view
+        view.set_stopping(folder, True)
         self._ladder = StopLadder(folder)
         self._timer = QTimer(self)
         self._timer.setInterval(POLL_MS)
@@ -62,4 +63,5 @@ class Stopping(QObject):
     def _climb(self) -> None:
         if attempt(self._context, self._ladder.poll) is not False:  # gone, or the disk refuses: nothing more to do
             self._timer.stop()
+            self._view.set_stopping(self._folder, False)
             self.deleteLater()

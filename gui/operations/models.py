@@ -16,9 +16,9 @@ def list_models(context: AppContext) -> Operation:
     """Find the models on this machine."""
     models = context.models
     models.status.work(say("Looking for models on this machine…", "正在查找本机的模型…"))
-    models.changed.emit()
 
     def done(value: dict[str, Any]) -> None:
+        models.listing = None
         listed = list(value.get("models", []))
         sources = {model.get("source") for model in listed}
         models.models = listed + [m for m in models.models if m.get("where") == "folder" and m["source"] not in sources]
@@ -27,10 +27,25 @@ def list_models(context: AppContext) -> Operation:
         inspect_chosen(context)
 
     def failed(failure: Failure) -> None:
+        models.listing = None
         models.status.fail(failure)
         models.changed.emit()
 
-    return Operation(context).in_session(context.bridge.data, "list_models").on_success(done).on_failure(failed)
+    operation = Operation(context).in_session(context.bridge.data, "list_models")
+    models.listing = operation.on_success(done).on_failure(failed)
+    models.changed.emit()
+    return operation
+
+
+def cancel_listing(context: AppContext) -> None:
+    """Do not wait for the list: a folder can be opened and a hub id asked for without it."""
+    models = context.models
+    if models.listing is not None:
+        models.listing.drop()
+    models.listing = None
+    models.status.ready()
+    models.changed.emit()
+    inspect_chosen(context)
 
 
 def inspect_chosen(context: AppContext) -> None:
@@ -80,33 +95,47 @@ def _chosen(context: AppContext, model: dict[str, Any]) -> None:
     context.models.changed.emit()
 
 
-def look_up(context: AppContext, name: str) -> Operation:
-    """Ask the hub what a model is: size, licence, whether it is gated, and whether the disk has room."""
+def look_up(context: AppContext, name: str) -> Operation | None:
+    """Ask the hub what a model is: size, licence, whether it is gated, and whether the disk has room.
+
+    None while a download is under way: its progress stays in view.
+    """
     models = context.models
+    if models.is_downloading:
+        return None
+    if models.hub_asking is not None:
+        models.hub_asking.drop()
     models.hub = {}
     models.hub_status.work(say("Asking the hub about {name}…", "正在向 hub 查询 {name}…", name=name))
-    models.changed.emit()
 
     def done(value: dict[str, Any]) -> None:
+        models.hub_ends()
         models.hub = value
         models.hub_status.ready()
         models.changed.emit()
 
     operation = Operation(context).in_session(context.bridge.hub, "hub_info", id=name)
-    return operation.on_success(done).on_failure(lambda failure: _hub_failed(context, failure))
-
-
-def download(context: AppContext, name: str) -> Operation:
-    """Download a model into the hub's cache and choose it. `cancel` keeps what has come, so it can go on later."""
-    models = context.models
-    models.hub_status.work(say("Downloading {name}…", "正在下载 {name}…", name=name))
+    models.hub_begins(operation.on_success(done).on_failure(lambda failure: _hub_failed(context, failure)))
     models.changed.emit()
+    return operation
+
+
+def download(context: AppContext, name: str) -> Operation | None:
+    """Download a model into the hub's cache and choose it. `cancel_hub` keeps what has come, so it can go on later.
+
+    None while another download is under way.
+    """
+    models = context.models
+    if models.is_downloading:
+        return None
+    models.hub_status.work(say("Downloading {name}…", "正在下载 {name}…", name=name))
 
     def told(event: Any) -> None:
         models.hub_status.tell(event)
         models.changed.emit()
 
     def done(_value: dict[str, Any]) -> None:
+        models.hub_ends()
         models.hub = {}
         models.hub_status.clear()
         context.notices.tell(GOOD, say("{name} is on this machine now.", "{name} 已下载到本机。", name=name))
@@ -114,17 +143,37 @@ def download(context: AppContext, name: str) -> Operation:
         list_models(context)
 
     operation = Operation(context).in_session(context.bridge.hub, "hub_download", id=name)
-    return operation.on_progress(told).on_success(done).on_failure(lambda failure: _hub_failed(context, failure))
+    operation.on_progress(told).on_success(done).on_failure(lambda failure: _hub_failed(context, failure))
+    models.hub_begins(operation, is_download=True)
+    models.changed.emit()
+    return operation
+
+
+def cancel_hub(context: AppContext) -> None:
+    """End what is asked of the hub. A download ends after the piece that is coming; a question is just dropped."""
+    models = context.models
+    if models.hub_asking is None:
+        return
+    models.hub_asking.cancel()
+    if models.is_downloading:
+        models.is_ending = True
+        models.hub_status.doing = say("Stopping the download…", "正在停止下载…")
+        models.changed.emit()
+        return
+    models.hub_asking.drop()
+    leave_hub(context)
 
 
 def leave_hub(context: AppContext) -> None:
     """Forget what was looked up."""
+    context.models.hub_ends()
     context.models.hub = {}
     context.models.hub_status.clear()
     context.models.changed.emit()
 
 
 def _hub_failed(context: AppContext, failure: Failure) -> None:
+    context.models.hub_ends()
     if failure.code == "cancelled" and context.models.hub:
         context.models.hub_status.ready()
     else:

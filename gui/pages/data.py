@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent
-from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QWidget
+from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QMenu, QProgressBar, QPushButton, QWidget
 
 from engine.protocol.text import Text, say
 from gui.context import AppContext
@@ -17,12 +18,14 @@ from gui.i18n.numbers import count
 from gui.operations import data as operations
 from gui.pages.page import Page
 from gui.state.phase import Phase
-from gui.widgets.basic import ElidedLabel, button, clear, column, holder, label, row
+from gui.widgets.banner import progress_words, show_progress
+from gui.widgets.basic import ElidedLabel, button, clear, column, holder, label, rename, row, tool
 from gui.widgets.card import Card
 from gui.widgets.chip import ACCENT, PLAIN, Chip
 from gui.widgets.footer import Footer
 
 if TYPE_CHECKING:
+    from engine.protocol.errors import Failure
     from gui.widgets.columns_panel import ColumnsPanel
 
 NOTHING_YET = say("Bring the data your model should learn from", "导入希望模型学习的数据")
@@ -32,6 +35,11 @@ WHAT_KIND = say(
     "JSON、JSON Lines、CSV 或 Parquet 文件，含提问与回答。"
     "可将文件拖到此处、点击导入，或先用示例：让入门模型学习记录订单。",
 )
+READY = say("Ready: every row trains or says why it does not.", "就绪：每一行都会训练，或说明不训练的原因。")
+STOPPED = say("Reading was stopped.", "已停止读取。")
+READ_AGAIN = say("Nothing is lost: the files are as they were.", "没有损失：文件保持原样。")
+BAR = 140
+LONGEST_NAME = 26
 
 
 class DataPage(Page):
@@ -55,23 +63,55 @@ class DataPage(Page):
         if status.phase is Phase.EMPTY:
             self._show_empty()
         elif status.phase is Phase.WORKING and not self._can_stay():
-            self.show_banner().working(status.doing, status.progress)
+            self.show_banner().working(status.doing, status.progress, self._cancel_reading)
         elif status.phase is Phase.WRONG and status.failure is not None:
-            self.show_banner().wrong(status.failure, self._import_button(), *self._reset_button())
+            self.show_banner().wrong(status.failure, *self._ways_on(status.failure))
         else:
             self.show_body()
             self._fill()
+            self._show_reading()
 
     def _can_stay(self) -> bool:
-        """Whether the rows of before may stay in view while they are read again."""
-        return self.is_ready and bool(self.context.data.facts)
+        """Whether the rows of before may stay in view while they are read again: they are rows of the same files."""
+        good = self.context.data.good(self.context.draft.path)
+        same = good.get("data.files") == self.context.draft.recipe.data.files
+        return self.is_ready and bool(self.context.data.facts) and same
 
     def _show_empty(self) -> None:
+        if self.context.data.is_stopped:
+            again = button(say("Read again", "重新读取"), self._read_again, "primary", shortcut="Ctrl+R")
+            self.show_banner().empty(STOPPED, READ_AGAIN, again, *self._back_button(""), self._import_button(""))
+            return
         sample = button(say("Use the sample", "使用示例数据"), self._use_sample, shortcut="Ctrl+E")
-        self.show_banner().empty(NOTHING_YET, WHAT_KIND, self._import_button(), sample)
+        self.show_banner().empty(NOTHING_YET, WHAT_KIND, self._import_button("primary"), sample)
 
-    def _import_button(self) -> QPushButton:
-        return button(say("Import data…", "导入数据…"), self._ask_for_files, "primary", shortcut="Ctrl+O")
+    def _import_button(self, role: str) -> QPushButton:
+        return button(say("Import data…", "导入数据…"), self._ask_for_files, role, shortcut="Ctrl+O")
+
+    def _ways_on(self, failure: Failure) -> list[QPushButton]:
+        """Without the file that is wrong, with what was there before, with other data, or with other columns."""
+        found = self._leave_button(failure)
+        found += self._back_button("" if found else "primary")
+        return [*found, self._import_button("" if found else "primary"), *self._reset_button()]
+
+    def _leave_button(self, failure: Failure) -> list[QPushButton]:
+        file = operations.file_at_fault(self.context, failure)
+        if not file:
+            return []
+        words = say("Leave {name} out", "不使用 {name}", name=_shortened(Path(file).name))
+        leave = partial(operations.leave_out, self.context, file)
+        return [button(words, leave, "primary", shortcut="Ctrl+Shift+X", tip=file)]
+
+    def _back_button(self, role: str) -> list[QPushButton]:
+        """The way back to what was read well before, where there is such."""
+        good = operations.last_good(self.context)
+        if not good:
+            return []
+        files = good["data.files"]
+        names = _shortened(Path(files[0]).name) + (f" + {len(files) - 1}" if len(files) > 1 else "")
+        words = say("Go back to {name}", "返回 {name}", name=names)
+        back = partial(operations.go_back, self.context)
+        return [button(words, back, role, shortcut="Alt+Left", tip="\n".join(files))]
 
     def _reset_button(self) -> list[QPushButton]:
         """The way back where the user's own choice of columns or encoding is what is wrong."""
@@ -81,6 +121,7 @@ class DataPage(Page):
         again = button(
             say("Find the columns automatically", "自动识别各列"),
             lambda: operations.choose_columns(self.context, "auto", {}, "auto"),
+            shortcut="Ctrl+Shift+K",
         )
         return [again]
 
@@ -95,9 +136,14 @@ class DataPage(Page):
         self._place = row(self._rows, self._side, spacing=14)
         self._place.setStretch(0, 1)
         self._next = button(say("Choose a model →", "选择模型 →"), self._go_on, "primary", shortcut="Ctrl+Right")
-        more = button(say("Add a file…", "添加文件…"), lambda: self._ask_for_files(add=True), shortcut="Ctrl+Shift+O")
-        other = button(say("Other data…", "换用其他数据…"), self._ask_for_files, shortcut="Ctrl+O")
-        self._footer = Footer(other, more, self._next)
+        self._more = button(say("Add a file…", "添加文件…"), self._ask_for_another, shortcut="Ctrl+Shift+O")
+        self._other = button(say("Other data…", "换用其他数据…"), self._ask_for_files, shortcut="Ctrl+O")
+        self._cancel = button(say("Cancel", "取消"), self._cancel_reading, shortcut="Esc")
+        self._footer = Footer(self._cancel, self._other, self._more, self._next)
+        self._bar = QProgressBar()
+        self._bar.setTextVisible(False)
+        self._bar.setFixedWidth(BAR)
+        self._footer.put_before_buttons(self._bar)
         body = column(self._head(), self._place, self._footer, spacing=14)
         body.setStretch(1, 1)
         return holder(body)
@@ -110,7 +156,10 @@ class DataPage(Page):
         self._mapping = ElidedLabel("", "muted")
         self._aside = label("", "muted")
         change = button(say("Change columns…", "更改各列…"), self._toggle_panel, "link", shortcut="Ctrl+K")
-        first = row(self._file, self._chips, None, self._counts)
+        self._files = tool("", self._show_files)
+        self._files.setShortcut("Ctrl+Shift+L")
+        self._files.setToolTip(tr(say("Leave one of the files out (Ctrl+Shift+L)", "去掉其中一个文件 (Ctrl+Shift+L)")))
+        first = row(self._file, self._files, self._chips, None, self._counts)
         second = row(self._mapping, change, None, self._aside, spacing=10)
         return Card("", "", first, second, spacing=7)
 
@@ -125,17 +174,30 @@ class DataPage(Page):
         if self._panel is not None:
             data = self.context.draft.recipe.data
             self._panel.put(facts, data.shape, data.encoding)
-        self._footer.say(
-            say("Ready: every row trains or says why it does not.", "就绪：每一行都会训练，或说明不训练的原因。")
-        )
+
+    def _show_reading(self) -> None:
+        """While the rows in view are read again, the foot of the page says so and how far it is."""
+        status = self.context.data.status
+        is_reading = status.phase is Phase.WORKING
+        self._bar.setVisible(is_reading)
+        self._cancel.setVisible(is_reading)
+        self._other.setVisible(not is_reading)
+        self._more.setVisible(not is_reading)
+        if not is_reading:
+            self._footer.say(READY)
+            return
+        show_progress(self._bar, status.progress)
+        self._footer.say(" ".join(filter(None, (tr(status.doing), progress_words(status.progress)))))
+        self._counts.setText(tr(say("being read again…", "正在重新读取…")))
 
     def _fill_head(self, facts: dict[str, Any]) -> None:
         from gui.pages.words import aside_words, mapping_words
 
         files = self.context.draft.recipe.data.files
-        names = Path(files[0]).name if files else str(facts.get("name", ""))
-        self._file.setText(names if len(files) < 2 else f"{names} + {len(files) - 1}")
+        self._file.setText(Path(files[0]).name if files else str(facts.get("name", "")))
         self._file.setToolTip("\n".join(files))
+        rename(self._files, say("and {n} more ▾", "等共 {m} 个文件 ▾", n=len(files) - 1, m=len(files)))
+        self._files.setVisible(len(files) > 1)
         clear(self._chips)
         for text, tone in self._facts_in_chips(facts):
             self._chips.addWidget(Chip(text, tone))
@@ -171,6 +233,20 @@ class DataPage(Page):
         self._place.addWidget(self._panel)
         self._panel.shape.setFocus()
 
+    def _show_files(self) -> None:
+        menu = QMenu(self)
+        menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        for file in self.context.draft.recipe.data.files:
+            words = say("Leave {name} out", "不使用 {name}", name=Path(file).name)
+            menu.addAction(tr(words), partial(operations.leave_out, self.context, file))
+        menu.popup(self._files.mapToGlobal(self._files.rect().bottomLeft()))
+
+    def _cancel_reading(self) -> None:
+        operations.cancel_reading(self.context)
+
+    def _read_again(self) -> None:
+        operations.open_data(self.context)
+
     def _choose_columns(self, shape: str, mapping: dict[str, str], encoding: str) -> None:
         operations.choose_columns(self.context, shape, mapping, encoding)
 
@@ -179,6 +255,9 @@ class DataPage(Page):
 
     def _use_sample(self) -> None:
         operations.import_files(self.context, [operations.sample_file()])
+
+    def _ask_for_another(self) -> None:
+        self._ask_for_files(add=True)
 
     def _ask_for_files(self, *, add: bool = False) -> None:
         kinds = " ".join(f"*{ending}" for ending in operations.ENDINGS)
@@ -206,6 +285,11 @@ class DataPage(Page):
         self.banner.invite(False)
         operations.import_files(self.context, _dropped(event))
         event.accept()
+
+
+def _shortened(name: str) -> str:
+    """A file's name that fits on a button."""
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME // 2]}…{name[-LONGEST_NAME // 2 :]}"
 
 
 def _dropped(event: QDropEvent) -> list[Path]:

@@ -15,7 +15,7 @@ from gui.i18n.numbers import count
 from gui.operations import data as operations
 from gui.operations.operation import Operation
 from gui.pages.words import reason_label
-from gui.widgets.basic import ElidedLabel, column, holder, label, row, tool
+from gui.widgets.basic import ElidedLabel, column, holder, label, rename, row, tool
 from gui.widgets.card import Card
 from gui.widgets.chip import BAD, GOOD, PLAIN, WARN
 from gui.widgets.table import PAGE, Column, Table
@@ -34,6 +34,7 @@ FILTERS: tuple[tuple[str, Text], ...] = (
     ("cut", say("rows that are cut", "被截断的行")),
     ("set_aside", say("rows set aside", "搁置的行")),
 )
+IN_TRAINING = say("held-out rows also in training", "训练中也有的留出行")
 
 
 class RowsCard(Card):
@@ -95,7 +96,7 @@ class RowsCard(Card):
     def show_only(self, status: str) -> None:
         """Show only rows that stand so (a status, or a reason for being set aside); all for ""."""
         self._status = status
-        self.filter.setText(tr(self._filter_words()) + " ▾")
+        rename(self.filter, tr(self._filter_words()) + " ▾")
         self.table.paged.reset(self._expected())
         self._note(self.table.paged.rowCount())
         if self.table.paged.rowCount():
@@ -111,11 +112,12 @@ class RowsCard(Card):
             "cut": int(facts.get("cut", 0)),
             "set_aside": sum(aside.values()),
             "ready": int(facts.get("total", 0)),
+            "in_training": int(facts.get("in_training", 0)),
         }
         return known.get(self._status, int(aside.get(self._status, 0)))
 
     def _filter_words(self) -> Text:
-        return dict(FILTERS).get(self._status) or reason_label(self._status)
+        return {**dict(FILTERS), "in_training": IN_TRAINING}.get(self._status) or reason_label(self._status)
 
     def _note(self, rows: int) -> None:
         self.note.setText(tr(say("{n} rows", "{n} 行", n=count(rows))))

@@ -9,13 +9,14 @@ from typing import Any
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QScrollArea, QVBoxLayout
 
-from engine.protocol.text import Text, as_text, say
+from engine.protocol.text import NOTHING, Text, as_text, say
 from engine.recipe.fields import settings
 from engine.recipe.recipe import DataSettings
 from gui.context import AppContext
 from gui.i18n.language import tr
 from gui.i18n.numbers import count
 from gui.operations.operation import attempt
+from gui.pages.data_rows import IN_TRAINING
 from gui.pages.words import reason_label
 from gui.widgets.basic import button, clear, holder, label, row, rule
 from gui.widgets.card import Card
@@ -24,6 +25,11 @@ from gui.widgets.facts import Facts
 from gui.widgets.histogram import Histogram
 
 WIDTH = 312
+FLATTERS = say(
+    "Their questions are also trained on, so what is measured on them flatters the model. Name a held-out file with "
+    "other questions to measure fairly.",
+    "这些行的提问也用于训练，据此评估会高估模型。请另外指定提问不同的留出文件，以便公正评估。",
+)
 
 
 class SideCard(Card):
@@ -108,23 +114,31 @@ class SideCard(Card):
         for problem in facts.get("problems", []):
             self._remark(problem, aside)
         if facts.get("held_out"):
-            self._fine(say("held-out rows also in training", "同时用于训练的留出行"))
+            self._check_held_out(int(facts.get("in_training", 0)))
         for reason in ("duplicate", "empty_answer"):
             if reason not in aside:
                 self._fine(reason_label(reason))
+
+    def _check_held_out(self, asked_in_training: int) -> None:
+        if asked_in_training:
+            self._check(IN_TRAINING, asked_in_training, "in_training", FLATTERS)
+        else:
+            self._fine(IN_TRAINING)
 
     def _fine(self, words: Text) -> None:
         """A check that found nothing."""
         name = tr(words)
         self._checks.addLayout(row(label(name[:1].upper() + name[1:], "muted"), None, label("✓ 0", "good")))
 
-    def _check(self, words: Text, rows: int, status: str) -> None:
-        """One line with how many rows it is about; pressing it shows them."""
+    def _check(self, words: Text, rows: int, status: str, warning: Text = NOTHING) -> None:
+        """One line with how many rows it is about; pressing it shows them. A warning stands below it."""
         name = tr(words)
         link = button(name[:1].upper() + name[1:], partial(self._show_only, status), "link")
         link.setToolTip(tr(say("Show these rows", "显示这些行")))
-        number = label(count(rows), "strong")
+        number = label(f"⚠ {count(rows)}" if warning else count(rows), "warn" if warning else "strong")
         self._checks.addLayout(row(link, None, number))
+        if warning:
+            self._checks.addWidget(label(warning, "facts", wrap=True))
 
     def _remark(self, problem: dict[str, Any], aside: dict[str, int]) -> None:
         """What the checks say of the data as a whole; rows set aside are counted above."""

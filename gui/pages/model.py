@@ -10,24 +10,28 @@ from typing import Any
 from PySide6.QtWidgets import QFileDialog, QLineEdit, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from engine.methods.registry import METHODS
+from engine.protocol.errors import Failure
 from engine.protocol.text import Text, as_text, say
 from gui.context import AppContext
 from gui.i18n.language import tr
 from gui.i18n.numbers import NONE, count, length, parameters, size
 from gui.operations import models as operations
-from gui.operations.operation import Operation
 from gui.pages.page import Page
+from gui.state.models import ModelState
 from gui.state.notices import details_of
 from gui.state.phase import Phase
 from gui.widgets.banner import progress_words, show_progress
 from gui.widgets.basic import button, clear, column, copy, holder, label, row, rule
 from gui.widgets.card import Card
-from gui.widgets.chip import BAD, GOOD, PLAIN, WARN, Chip
+from gui.widgets.chip import BAD, GOOD, PLAIN, WARN, Chip, chip_width
 from gui.widgets.facts import Fact, Facts
 from gui.widgets.footer import Footer
+from gui.widgets.scroll import scrolled
 from gui.widgets.table import Column, Table
 
 SIDE = 312
+CELL_MARGIN = 8
+HAS_PROBLEM = say("has a problem", "有问题")
 WHERE: dict[str, Text] = {
     "starter": say("built in", "内置"),
     "cache": say("hub cache", "hub 缓存"),
@@ -59,7 +63,7 @@ class ModelPage(Page):
 
     def __init__(self, context: AppContext) -> None:
         super().__init__(context)
-        self._download: Operation | None = None
+        self._work: WorkBox | None = None
         self._listed: list[dict[str, Any]] = []
         context.models.changed.connect(self.refresh)
         context.draft.changed.connect(self.refresh)
@@ -70,13 +74,17 @@ class ModelPage(Page):
         """Show what the model state says."""
         models = self.context.models
         if models.status.phase is Phase.WRONG and models.status.failure is not None and not models.models:
-            again = button(say("Look again", "重新查找"), lambda: operations.list_models(self.context), "primary")
-            self.show_banner().wrong(models.status.failure, again)
+            self.show_banner().wrong(models.status.failure, self._again_button())
         elif models.status.phase in (Phase.WORKING, Phase.EMPTY) and not models.models:
-            self.show_banner().working(say("Looking for models on this machine…", "正在查找本机的模型…"), None)
+            cancel = partial(operations.cancel_listing, self.context) if models.listing is not None else None
+            self.show_banner().working(say("Looking for models on this machine…", "正在查找本机的模型…"), None, cancel)
         else:
             self.show_body()
             self._fill()
+
+    def _again_button(self) -> QPushButton:
+        look = partial(operations.list_models, self.context)
+        return button(say("Look again", "重新查找"), look, "primary", shortcut="Ctrl+R")
 
     # ---------------------------------------------------------------------------------------------------------- body
     def build(self) -> QWidget:
@@ -104,13 +112,18 @@ class ModelPage(Page):
         return Card("", "", line)
 
     def _list_card(self) -> Card:
+        wide = verdict_width()
         columns = (
             Column(say("Model", "模型"), model_name, tip=lambda m: str(m.get("path", ""))),
             Column(say("Size", "规模"), lambda m: _number(m, "parameters", parameters), 64, right=True),
             Column(say("Licence", "许可"), lambda m: str(m.get("licence") or NONE), 96, muted=True, spare=True),
             Column(say("Context", "上下文"), lambda m: _number(m, "context", length), 70, right=True, spare=True),
-            Column(say("4-bit", "4 位"), partial(self._fit_words, "qlora"), 98, tone=partial(self._fit_tone, "qlora")),
-            Column(say("16-bit", "16 位"), partial(self._fit_words, "lora"), 98, tone=partial(self._fit_tone, "lora")),
+            Column(
+                say("4-bit", "4 位"), partial(self._fit_words, "qlora"), wide, tone=partial(self._fit_tone, "qlora")
+            ),
+            Column(
+                say("16-bit", "16 位"), partial(self._fit_words, "lora"), wide, tone=partial(self._fit_tone, "lora")
+            ),
             Column(say("On disk", "磁盘"), lambda m: _number(m, "bytes", size), 76, right=True, tip=_problem),
         )
         self.table = Table(columns, say("Models on this machine", "本机的模型"))
@@ -123,14 +136,9 @@ class ModelPage(Page):
 
     def _fit_words(self, method: str, model: dict[str, Any]) -> str:
         if model.get("problem"):
-            return tr(say("has a problem", "有问题")) if method == "qlora" else ""
-        label_ = METHODS[method].label.en.split(",")[0]
-        words = {
-            "fits": say("{m} fits", "{m} 放得下", m=label_),
-            "tight": say("{m} tight", "{m} 勉强", m=label_),
-            "no": say("too big", "放不下"),
-        }
-        return tr(words.get(operations.fit(self.context, model, method), ""))
+            return tr(HAS_PROBLEM) if method == "qlora" else ""
+        verdict = operations.fit(self.context, model, method)
+        return tr(fit_words(method)[verdict]) if verdict else ""
 
     def _fit_tone(self, method: str, model: dict[str, Any]) -> str:
         if model.get("problem"):
@@ -143,8 +151,7 @@ class ModelPage(Page):
         card = Card(" ", "")
         self._name = card.title
         card.setFixedWidth(SIDE)
-        card.body.addLayout(self._side)
-        card.body.addStretch(1)
+        card.body.addWidget(scrolled(holder(column(self._side, None, margins=(0, 0, 8, 0)))), 1)
         return card
 
     def _fits_changed(self) -> None:
@@ -164,7 +171,7 @@ class ModelPage(Page):
             say("1 model", "1 个模型") if len(listed) == 1 else say("{n} models", "{n} 个模型", n=count(len(listed)))
         )
         self._count.setText(tr(words))
-        self._ask.setEnabled(bool(sought))
+        self._ask.setEnabled(bool(sought) and not self.context.models.is_downloading)
         self._mark_chosen()
         self._fill_side()
         self._next.setEnabled(bool(self.context.models.chosen))
@@ -181,8 +188,12 @@ class ModelPage(Page):
         self.table.viewport().update()
 
     def _fill_side(self) -> None:
-        clear(self._side)
         models = self.context.models
+        if self._work is not None and models.hub_asking is not None and self._work.operation is models.hub_asking:
+            self._work.put(models)  # the Cancel button stays the one it was: it may have the focus, or be pressed now
+            return
+        self._work = None
+        clear(self._side)
         if models.hub_status.phase is not Phase.EMPTY:
             self._hub_side()
         elif models.chosen_status.phase is Phase.WRONG:
@@ -204,13 +215,18 @@ class ModelPage(Page):
         failure = self.context.models.chosen_status.failure
         assert failure is not None
         self._name.setText(tr(say("Cannot be trained", "无法训练")))
+        self._failure(failure)
+
+    def _failure(self, failure: Failure, *buttons: QPushButton) -> None:
+        """The sentence, everything that was found, what to do, and the details to copy."""
         self._side.addWidget(label(failure.message, "bad", wrap=True))
         for problem in failure.problems:
             self._side.addWidget(label(f"• {tr(problem.message)} {tr(problem.hint)}".strip(), "", wrap=True))
         if failure.hint:
             self._side.addWidget(label(failure.hint, "muted", wrap=True))
         details = details_of(failure)
-        self._side.addLayout(row(button(say("Copy details", "复制详情"), lambda: copy(details), "small"), None))
+        own = button(say("Copy details", "复制详情"), lambda: copy(details), shortcut="Ctrl+Shift+C")
+        self._side.addLayout(row(*buttons, own, None))
 
     # ----------------------------------------------------------------------------------------------------------- hub
     def _hub_side(self) -> None:
@@ -223,46 +239,30 @@ class ModelPage(Page):
         if status.phase is Phase.WORKING:
             self._working_side()
         elif status.failure is not None:
-            self._side.addWidget(label(status.failure.message, "bad", wrap=True))
-            self._side.addWidget(label(status.failure.hint, "muted", wrap=True))
-            self._side.addLayout(row(self._leave(), None))
+            self._failure(status.failure, self._leave())
         else:
             self._offer_download(hub)
 
     def _working_side(self) -> None:
-        status = self.context.models.hub_status
-        self._side.addWidget(label(status.doing, "muted", wrap=True))
-        bar = QProgressBar()
-        bar.setTextVisible(False)
-        show_progress(bar, status.progress)
-        self._side.addWidget(bar)
-        self._side.addWidget(label(progress_words(status.progress), "facts"))
-        if self._download is not None:
-            self._side.addLayout(row(button(say("Cancel", "取消"), self._cancel, "small"), None))
+        self._work = WorkBox(self.context.models.hub_asking, partial(operations.cancel_hub, self.context))
+        self._work.put(self.context.models)
+        self._side.addWidget(self._work)
 
     def _offer_download(self, hub: dict[str, Any]) -> None:
         room = int(hub.get("free_bytes") or 0) > int(hub.get("bytes") or 0)
         tone, words = (GOOD, say("enough room", "空间足够")) if room else (BAD, say("not enough room", "空间不足"))
         self._side.addLayout(row(Chip(words, tone), None))
-        get = button(say("Download", "下载"), lambda: self._start_download(str(hub["id"])), "primary")
+        get = button(
+            say("Download", "下载"),
+            lambda: operations.download(self.context, str(hub["id"])),
+            "primary",
+            shortcut="Ctrl+D",
+        )
         get.setEnabled(room)
         self._side.addLayout(row(get, self._leave(), None))
 
     def _leave(self) -> QPushButton:
-        return button(say("Back", "返回"), lambda: operations.leave_hub(self.context))
-
-    def _start_download(self, name: str) -> None:
-        self._download = operations.download(self.context, name)
-        self._download.ended.connect(self._download_ended)
-        self.refresh()
-
-    def _download_ended(self) -> None:
-        self._download = None
-        self.refresh()
-
-    def _cancel(self) -> None:
-        if self._download is not None:
-            self._download.cancel()
+        return button(say("Back", "返回"), lambda: operations.leave_hub(self.context), shortcut="Alt+Left")
 
     # ------------------------------------------------------------------------------------------------------- actions
     def _choose(self, number: int) -> None:
@@ -282,6 +282,47 @@ class ModelPage(Page):
 
     def _go_on(self) -> None:
         self.context.wizard.go("plan")
+
+
+class WorkBox(QWidget):
+    """What is asked of the hub, how far it is, and the way to stop it.
+
+    Args:
+        operation: what it shows.
+        cancel: called by its button.
+    """
+
+    def __init__(self, operation: object, cancel: Callable[[], object]) -> None:
+        super().__init__()
+        self.operation = operation
+        self._doing, self._far = label("", "muted", wrap=True), label("", "facts")
+        self._bar = QProgressBar()
+        self._bar.setTextVisible(False)
+        self._cancel = button(say("Cancel", "取消"), cancel, "small", shortcut="Esc")
+        self.setLayout(column(self._doing, self._bar, self._far, row(self._cancel, None), spacing=10))
+
+    def put(self, models: ModelState) -> None:
+        """Show how far it is."""
+        self._doing.setText(tr(models.hub_status.doing))
+        show_progress(self._bar, models.hub_status.progress)
+        self._far.setText(progress_words(models.hub_status.progress))
+        self._cancel.setEnabled(not models.is_ending)
+
+
+def fit_words(method: str) -> dict[str, Text]:
+    """The verdicts of `gui.operations.models.fit` in words."""
+    name = METHODS[method].label.en.split(",")[0]
+    return {
+        "fits": say("{m} fits", "{m} 放得下", m=name),
+        "tight": say("{m} tight", "{m} 勉强", m=name),
+        "no": say("too big", "放不下"),
+    }
+
+
+def verdict_width() -> int:
+    """Pixels that every verdict has room in, in the language that is spoken now."""
+    words = [*fit_words("qlora").values(), *fit_words("lora").values(), HAS_PROBLEM]
+    return max(chip_width(tr(text)) for text in words) + 2 * CELL_MARGIN
 
 
 def model_name(model: dict[str, Any]) -> str:

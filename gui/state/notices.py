@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from PySide6.QtCore import QObject, Signal
 
-from engine.protocol.errors import Failure
+from engine.protocol.errors import Failure, Problem
 from engine.protocol.text import NOTHING, Text
 
 INFO, GOOD, WARNING, ERROR = "info", "good", "warning", "error"
@@ -20,6 +20,7 @@ class Notice:
     Attributes:
         level: "info", "good", "warning" or "error".
         message, hint: what happened, and what to do.
+        problems: where several things are wrong, each of them in a line.
         details: text for "Copy details".
     """
 
@@ -27,6 +28,7 @@ class Notice:
     message: Text
     hint: Text = NOTHING
     details: str = ""
+    problems: tuple[Text, ...] = ()
 
 
 class Notices(QObject):
@@ -42,9 +44,11 @@ class Notices(QObject):
         super().__init__(parent)
         self.open: list[Notice] = []
 
-    def tell(self, level: str, message: Text, hint: Text = NOTHING, *, details: str = "") -> None:
+    def tell(
+        self, level: str, message: Text, hint: Text = NOTHING, *, details: str = "", problems: tuple[Text, ...] = ()
+    ) -> None:
         """Show a notice; the same one is not shown twice."""
-        notice = Notice(level, message, hint, details)
+        notice = Notice(level, message, hint, details, problems)
         if notice not in self.open:
             self.open = [*self.open, notice][-MOST:]
             self.changed.emit()
@@ -52,12 +56,20 @@ class Notices(QObject):
     def failure(self, failure: Failure) -> None:
         """Show what went wrong; what the user cancelled is no error."""
         if failure.code != "cancelled":
-            self.tell(ERROR, failure.message, failure.hint, details=details_of(failure))
+            problems = tuple(line_of(problem) for problem in failure.problems)
+            self.tell(ERROR, failure.message, failure.hint, details=details_of(failure), problems=problems)
 
     def close(self, notice: Notice) -> None:
         """The user has read it."""
         self.open = [item for item in self.open if item is not notice]
         self.changed.emit()
+
+
+def line_of(problem: Problem) -> Text:
+    """A problem in one line: where, what, and what to do."""
+    where = f"{problem.where}: " if problem.where else ""
+    message, hint = problem.message, problem.hint
+    return Text(en=f"{where}{message.en} {hint.en}".strip(), zh=f"{where}{message.zh} {hint.zh}".strip())
 
 
 def details_of(failure: Failure) -> str:

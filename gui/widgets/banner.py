@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QWidget
+from PySide6.QtWidgets import QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from engine.protocol.text import NOTHING, Text, say
 from gui.i18n.language import tr
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from engine.protocol.events import Progress
 
 _WIDTH = 520
+_MARGIN = 26
+_SPACE = 8
 
 
 class StatusBanner(QWidget):
@@ -37,12 +39,12 @@ class StatusBanner(QWidget):
         self._bar.setTextVisible(False)
         self._where = label("", "facts", wrap=True, selectable=True)
         self._problems = label("", "muted", wrap=True, selectable=True)
-        self._buttons = QHBoxLayout()
-        self._buttons.setSpacing(8)
+        self._buttons = QVBoxLayout()
+        self._buttons.setSpacing(_SPACE)
         self.buttons: list[QPushButton] = []
         self._card = Card("", "", self._title, self._hint, self._bar, self._where, self._problems, self._buttons)
         self._card.setFixedWidth(_WIDTH)
-        self._card.layout().setContentsMargins(26, 24, 26, 24)  # type: ignore[union-attr]
+        self._card.layout().setContentsMargins(_MARGIN, 24, _MARGIN, 24)  # type: ignore[union-attr]
         layout = column(None, row(None, self._card, None), None, None)
         self.setLayout(layout)
         for text in (self._title, self._hint):
@@ -95,9 +97,22 @@ class StatusBanner(QWidget):
             widget.hide()
         clear(self._buttons)
         self.buttons = buttons
-        for item in buttons:
-            self._buttons.addWidget(item)
-        self._buttons.addStretch(1)
+        for line in _lines(buttons):
+            self._buttons.addLayout(row(*line, None, spacing=_SPACE))
+
+
+def _lines(buttons: list[QPushButton]) -> list[list[QPushButton]]:
+    """The buttons in as many lines as the card's width asks for."""
+    lines: list[list[QPushButton]] = []
+    left = 0
+    for item in buttons:
+        width = item.sizeHint().width() + _SPACE
+        if not lines or width > left:
+            lines.append([])
+            left = _WIDTH - 2 * _MARGIN + _SPACE
+        lines[-1].append(item)
+        left -= width
+    return lines
 
 
 def show_progress(bar: QProgressBar, progress: Progress | None) -> None:

@@ -85,6 +85,13 @@ def add_shortcut(made: QPushButton | QToolButton, shortcut: str, tip: str = "") 
     made.setToolTip(tip)
 
 
+def rename(made: QPushButton | QToolButton, text: Text | str) -> None:
+    """Put other words on a button; Qt would take its shortcut away with the old ones."""
+    keys = made.shortcut()
+    made.setText(tr(text))
+    made.setShortcut(keys)
+
+
 def tool(text: Text | str, action: Callable[[], object] | None = None, role: str = "quiet") -> QToolButton:
     """A small flat button, for corners of cards."""
     made = QToolButton()

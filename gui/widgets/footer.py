@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QPushButton
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QPushButton, QWidget
 
 from engine.protocol.text import Text
 from gui.i18n.language import tr
@@ -20,7 +20,7 @@ class Footer(QFrame):
     def __init__(self, *buttons: QPushButton) -> None:
         super().__init__()
         self.setProperty("role", "card")
-        layout = QHBoxLayout(self)
+        layout = self._layout = QHBoxLayout(self)
         layout.setContentsMargins(16, 12, 16, 12)
         layout.setSpacing(8)
         self.words = label("", "muted", wrap=True)
@@ -32,3 +32,7 @@ class Footer(QFrame):
     def say(self, text: Text | str) -> None:
         """Put another sentence."""
         self.words.setText(tr(text))
+
+    def put_before_buttons(self, widget: QWidget) -> None:
+        """Put something between the sentence and the first button."""
+        self._layout.insertWidget(1, widget)
