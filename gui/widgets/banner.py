@@ -75,7 +75,7 @@ class StatusBanner(QWidget):
     def wrong(self, failure: Failure, *buttons: QPushButton) -> None:
         """Something went wrong: the sentence, what to do, and the details to copy."""
         details = details_of(failure)
-        own = button(say("Copy details", "复制详情"), lambda: copy(details))
+        own = button(say("Copy details", "复制详情"), lambda: copy(details), shortcut="Ctrl+Shift+C")
         self._show(failure.message, failure.hint, [*buttons, own])
         self._card.set_tone("bad")
         self._where.setText(failure.where)
