@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from engine.catalogue import CATALOGUE
-from engine.host.launch import ROOT, start_job
+from engine.host.launch import ROOT
 from engine.host.memory import MemoryWatch
+from engine.jobs import AGAIN, failure_of, interruption, resume_with, run_job
 from engine.project.project import Project, new_job
-from engine.project.run_folder import JobFolder, RunFolder
+from engine.project.run_folder import RunFolder
 from engine.protocol.errors import Failure
 from engine.protocol.text import Text, say
 from engine.recipe.file import changed, load
 from engine.recipe.recipe import Recipe
-from engine.terminal import Outcome, Terminal, follow
+from engine.terminal import Terminal
 
 SAMPLES = ROOT / "resources" / "samples"
 QUANTISE = "q8_0"
@@ -31,7 +32,7 @@ def demo_recipe(seed: int) -> Recipe:
 
 
 def demo(folder: Path, terminal: Terminal, *, seed: int = 42) -> tuple[dict[str, Any], Failure | None]:
-    """Run the main job; gives the command's document, and the failure that ended it early.
+    """Run the main job; gives the command's document, and the failure (or Ctrl+C) that ended it early.
 
     Raises:
         UserError: the project cannot be made, or a job cannot be started.
@@ -41,7 +42,11 @@ def demo(folder: Path, terminal: Terminal, *, seed: int = 42) -> tuple[dict[str,
     with MemoryWatch() as memory:
         run = Project.open_or_create(folder).new_run(demo_recipe(seed), title="demo")
         document["run"] = str(run.path)
-        failure = _steps(run, document, terminal)
+        try:
+            failure = _steps(run, document, terminal)
+        except KeyboardInterrupt:
+            # Between two jobs; a job that is followed takes Ctrl+C itself.
+            failure = interruption(AGAIN)
     document["seconds"] = round(time.monotonic() - began, 1)
     document["peak_memory_gib"] = round(memory.peak_gib, 3)
     return document, failure
@@ -51,14 +56,15 @@ def _steps(run: RunFolder, document: dict[str, Any], terminal: Terminal) -> Fail
     """Train, evaluate, take away; the first failure ends it."""
     exports: dict[str, Any] = {}
     arguments = {"run": str(run.path)}
-    outcome = _step(run, "train", arguments, terminal)
-    if outcome.failure is not None:
-        return outcome.failure
-    outcome = _step(new_job(run, "evaluate"), "evaluate", arguments, terminal)
+    failure = failure_of(run_job(run, "train", arguments, terminal), resume_with(run.path))
+    if failure is not None:
+        return failure
+    outcome = run_job(new_job(run, "evaluate"), "evaluate", arguments, terminal)
     document["evaluation"] = {side: outcome.value.get(side) for side in ("base", "tuned")}
     document["exports"] = exports
-    if outcome.failure is not None:
-        return outcome.failure
+    failure = failure_of(outcome, AGAIN)
+    if failure is not None:
+        return failure
     for name, kind, more in (
         ("adapter", "export", {"to": "adapter", "quantize": "", "out": str(run.exports / "adapter")}),
         ("merged", "merge", {"out": str(run.exports / "merged")}),
@@ -68,21 +74,14 @@ def _steps(run: RunFolder, document: dict[str, Any], terminal: Terminal) -> Fail
             {"to": "gguf", "quantize": QUANTISE, "out": str(run.exports / f"starter-orders-{QUANTISE}.gguf")},
         ),
     ):
-        outcome = _step(new_job(run, kind), kind, {**arguments, **more}, terminal)
-        if outcome.failure is not None:
-            return outcome.failure
+        outcome = run_job(new_job(run, kind), kind, {**arguments, **more}, terminal)
+        failure = failure_of(outcome, AGAIN)
+        if failure is not None:
+            return failure
         exports[name] = outcome.value.get("file") or outcome.value.get("folder")
         if "parity" in outcome.value:
             document.setdefault("parity", {})[name] = outcome.value["parity"]
     return None
-
-
-def _step(folder: JobFolder, kind: str, arguments: dict[str, Any], terminal: Terminal) -> Outcome:
-    start_job(folder, kind, arguments)
-    outcome = follow(folder, terminal)
-    if outcome.interrupted:
-        raise KeyboardInterrupt
-    return outcome
 
 
 def demo_lines(document: dict[str, Any]) -> list[Text]:

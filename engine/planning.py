@@ -8,11 +8,14 @@ from typing import Any
 
 from engine.catalogue import CATALOGUE
 from engine.data.preview import DataView
+from engine.data.rows import REASONS
 from engine.machine.advise import ModelFacts
 from engine.machine.forecast import DataFacts, Lengths
+from engine.machine.memory import PARTS
 from engine.machine.plan import plan
 from engine.model.inspect import inspect
 from engine.model.locate import locate
+from engine.protocol.codec import to_plain
 from engine.protocol.text import Text, as_text, say
 from engine.recipe.file import from_plain
 from engine.recipe.recipe import DataSettings
@@ -41,7 +44,7 @@ def plan_for(
     view.measure(progress=progress)
     facts = view.facts()
     source = model if model == "starter" or info.path != Path(model).expanduser().resolve() else str(info.path)
-    return plan(
+    document = plan(
         info.dims,
         ModelFacts(source, info.parameters, info.has_template),
         DataFacts(
@@ -53,6 +56,27 @@ def plan_for(
         ),
         gpu_memory_gib=gpu_memory_gib,
     )
+    if facts["trainable"] < facts["total"]:
+        reason = _set_aside(facts)
+        # After what it needs: nothing else changes as much of what is learned.
+        document["reasons"].insert(1, reason.en)
+        document["texts"]["reasons"].insert(1, to_plain(reason))
+    return document
+
+
+def _set_aside(facts: dict[str, Any]) -> Text:
+    """How many rows do not train, and why."""
+    why = [
+        say("{reason}: {n}", "{reason}：{n}", reason=REASONS[reason], n=count)
+        for reason, count in facts["set_aside"].items()
+    ]
+    return say(
+        "{n} of {total} rows do not train ({why}).",
+        "{total} 行中有 {n} 行不参与训练（{why}）。",
+        n=facts["total"] - facts["trainable"],
+        total=facts["total"],
+        why=Text(", ".join(text.en for text in why), "，".join(text.zh for text in why)),
+    )
 
 
 def plan_lines(document: dict[str, Any]) -> list[Text]:
@@ -60,7 +84,11 @@ def plan_lines(document: dict[str, Any]) -> list[Text]:
     recipe = from_plain(document["recipe"], CATALOGUE)
     memory = document["memory_gib"]
     device = document["device"]
-    parts = ", ".join(f"{name} {value:.2f}" for name, value in memory.items() if name != "total" and value >= 0.005)
+    shown = {PARTS[name]: value for name, value in memory.items() if name != "total" and value >= 0.005}
+    parts = Text(
+        ", ".join(f"{label.en.lower()} {value:.2f}" for label, value in shown.items()),
+        "，".join(f"{label.zh} {value:.2f}" for label, value in shown.items()),
+    )
     fits = say("fits", "放得下") if document["fits"] else say("does not fit", "放不下")
     lines = [
         say(

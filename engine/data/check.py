@@ -12,6 +12,7 @@ from engine.data.prepare import Gathered, RowEncoder, gather, learned_tokens, lo
 from engine.data.rows import HINTS, Row, SetAside
 from engine.data.template import choose_template
 from engine.data.tokenizer import TextTokenizer
+from engine.protocol.codec import to_plain
 from engine.protocol.errors import Problem, UserError
 from engine.protocol.text import Text, say
 from engine.recipe.recipe import DataSettings
@@ -59,7 +60,8 @@ def check(
         (reason → count), ``problems`` (``code``, ``message``, ``hint``, ``where``; in English), and beside these
         ``confidence`` (0 to 1), ``columns``, ``preference``, ``bytes``, ``sha256``, ``template`` (``name``, ``reason``)
         and ``tokens`` (``total`` and ``learned`` as trained; ``median``, ``p95``, ``longest`` before cutting; ``cut``
-        rows; ``limit``); the last two are None without a model.
+        rows; ``limit``); these two are None without a model. ``texts`` says the reason of ``template`` and, in their
+        order, ``message`` and ``hint`` of ``problems`` in both languages.
 
     Raises:
         CheckFailed: the file cannot be read or no row of it can be trained on; its ``report`` is the same dict.
@@ -81,13 +83,14 @@ def check(
         "sha256": None,
         "template": None,
         "tokens": None,
+        "texts": {"template": None, "problems": []},
     }
     try:
         _fill(report, settings, model_folder, progress)
     except UserError as error:
         found = [error.problem, *error.problems]
         known = {(p["code"], p["message"], p["where"]) for p in report["problems"]}
-        report["problems"] += [plain for p in found if _identity(plain := problem_to_plain(p)) not in known]
+        _add(report, [p for p in found if _identity(problem_to_plain(p)) not in known])
         raise CheckFailed(error, report) from error
     return report
 
@@ -100,6 +103,13 @@ def problem_to_plain(problem: Problem) -> dict[str, str]:
         "hint": problem.hint.en,
         "where": problem.where,
     }
+
+
+def _add(report: dict[str, Any], problems: Iterable[Problem]) -> None:
+    """Add problems to the report, in English and, as ``texts``, in both languages."""
+    for problem in problems:
+        report["problems"].append(problem_to_plain(problem))
+        report["texts"]["problems"].append({"message": to_plain(problem.message), "hint": to_plain(problem.hint)})
 
 
 def _identity(plain: dict[str, str]) -> tuple[str, str, str]:
@@ -134,7 +144,7 @@ def _fill(
     set_aside.sort(key=lambda item: item.index)
     report["trainable"] = trainable
     report["set_aside"] = dict(Counter(item.reason for item in set_aside).most_common())
-    report["problems"] = [problem_to_plain(p) for p in (*problems, *set_aside_problems(set_aside))]
+    _add(report, (*problems, *set_aside_problems(set_aside)))
     if trainable == 0:
         raise nothing_to_train(settings.files, set_aside, source.count)
 
@@ -152,6 +162,7 @@ def _with_model(
     tokenizer = TextTokenizer.load(model_folder)
     template = choose_template(model_folder, settings.template, tokenizer=tokenizer)
     report["template"] = {"name": template.name, "reason": template.reason.en}
+    report["texts"]["template"] = to_plain(template.reason)
     encoder = RowEncoder(template, tokenizer, settings, longest(settings, tokenizer))
     lengths: list[int] = []
     total = learned = cut = 0

@@ -52,20 +52,21 @@ def detect(
             there.
     """
     wished = dict(mapping or {})
-    candidates = _candidates(shape, wished)
+    fitting = candidates(shape, wished)
     _check_columns(wished, columns)
     sample = records[:_SAMPLE]
     if shape == "auto" and not wished:
         _refuse_kto(sample, where)
-    guesses = [guess for s in candidates if (guess := _fit(s, sample, columns, wished)) is not None]
+    guesses = [guess for s in fitting if (guess := _fit(s, sample, columns, wished)) is not None]
     best = max(guesses, key=lambda guess: guess.confidence, default=None)
     explicit = shape != "auto" or bool(wished)
     if best is None or (best.confidence < 0.3 and not explicit):
-        raise _nothing_fits(sample, columns, candidates, where, explicit=explicit)
+        raise _nothing_fits(sample, columns, fitting, where, explicit=explicit)
     return best
 
 
-def _candidates(shape: str, wished: Mapping[str, str]) -> list[Shape]:
+def candidates(shape: str, wished: Mapping[str, str]) -> list[Shape]:
+    """The shapes that the user's ``shape`` and mapping leave. Raises `UserError` for names that there are not."""
     if shape != "auto" and shape not in SHAPES:
         close = difflib.get_close_matches(shape, SHAPES, n=1)
         raise UserError(
@@ -221,8 +222,8 @@ def _nothing_fits(
                 columns=_listed(columns),
             ),
             say(
-                "Say which column is which (mapping). {wanted}.",
-                "请指定各列的含义（mapping）。{wanted}。",
+                "Say which column is which, on the Data page or as data.mapping in the recipe. {wanted}.",
+                "请在“数据”页或配方的 data.mapping 中指定各列的含义。{wanted}。",
                 wanted=wanted,
             ),
             where=f"{where}:1",

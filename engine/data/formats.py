@@ -64,7 +64,7 @@ def parse(text: str, path: Path) -> Table:
     suffix = path.suffix.lower()
     if not first:
         raise empty_file(path)
-    if suffix in (".jsonl", ".ndjson", ".jsonlines"):
+    if suffix in (".jsonl", ".ndjson", ".jsonlines") and not (first == "[" and _is_list(text)):
         return Table("jsonl", list(_json_lines(text)))
     if first in "[{" and suffix not in (".csv", ".tsv"):
         return _json(text, path)
@@ -78,6 +78,15 @@ def empty_file(path: Path) -> UserError:
     return UserError(
         "data.empty",
         say("{name} is empty.", "{name} 是空文件。", name=path.name),
+        say("Choose a file with rows in it.", "请选择有数据的文件。"),
+        where=f"{path.name}:1",
+    )
+
+
+def _header_only(path: Path) -> UserError:
+    return UserError(
+        "data.empty",
+        say("{name} has a header and no row below it.", "{name} 只有表头，没有数据行。", name=path.name),
         say("Choose a file with rows in it.", "请选择有数据的文件。"),
         where=f"{path.name}:1",
     )
@@ -154,6 +163,18 @@ def _json(text: str, path: Path) -> Table:
         return Table("json", records, problems)
     records, problems = _scan_list(text, start, path)
     return Table("json", records, problems if len(records) > 1 or not records[0].value else ())
+
+
+def _is_list(text: str) -> bool:
+    """Whether a text that starts with ``[`` is one list, and not lines of which the first is no object."""
+    lines = text.strip().split("\n", 2)
+    if len(lines) == 1 or lines[0].strip() == "[":
+        return True
+    try:
+        json.loads(lines[0])
+    except (ValueError, RecursionError):
+        return not _is_json(lines[1])
+    return False
 
 
 def _is_json(line: str) -> bool:
@@ -293,8 +314,10 @@ def _csv(text: str, path: Path) -> Table:
             header = _header(cells)
         else:
             records.append(_csv_record(line, cells, header))
-    if header is None or not records:
+    if header is None:
         raise empty_file(path)
+    if not records:
+        raise _header_only(path)
     if _ends_inside_quotes(lines[records[-1].line - 1 :], delimiter):
         records[-1] = _bad(
             records[-1].line, "A quote opened here is never closed.", "此处打开的引号没有关闭。", cut=True

@@ -12,7 +12,7 @@ from engine.data.declare import BadRow, Shape
 from engine.data.decode import decode, has_broken_characters
 from engine.data.detect import detect
 from engine.data.formats import Record, Table, empty_file, parse, parse_parquet
-from engine.data.rows import Row, SetAside
+from engine.data.rows import HINTS, Row, SetAside
 from engine.project.atomic import disk_error
 from engine.protocol.errors import EXIT_MACHINE, Problem, UserError
 from engine.protocol.text import say
@@ -157,7 +157,9 @@ def _read(path: Path) -> bytes:
 
 def _no_record(path: Path, table: Table) -> UserError:
     """The file has the right ending and not one whole row."""
-    problems = tuple(Problem(f"data.{r.reason}", r.text, where=f"{path.name}:{r.line}") for r in table.records[:100])
+    problems = tuple(
+        Problem(f"data.{r.reason}", r.text, HINTS[r.reason], f"{path.name}:{r.line}") for r in table.records[:100]
+    )
     if not problems:
         return empty_file(path)
     return UserError(

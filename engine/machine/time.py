@@ -129,7 +129,7 @@ def gpu_speed(name: str, capability: tuple[int, int] | None, memory_gib: float) 
         listed = next((tflops for least, tflops in CAPABILITY_TFLOPS if capability >= least), None)
     if listed is not None:
         return Speed("cuda", listed * 1e12 * GPU_EFFICIENCY, GPU_LAYER_SECONDS, name)
-    _, card, tflops = next(row for row in MEMORY_TFLOPS if memory_gib >= row[0])
+    _, card, tflops = next((row for row in MEMORY_TFLOPS if memory_gib >= row[0]), MEMORY_TFLOPS[-1])
     return Speed("cuda", tflops * 1e12 * GPU_EFFICIENCY, GPU_LAYER_SECONDS, card, assumed=True)
 
 

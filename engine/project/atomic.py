@@ -32,12 +32,12 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
+        share(temporary)
         replace(temporary, path)
         temporary = None
         sync_folder(path.parent)
     except OSError as error:
-        raise disk_error(error, path) from error
+        raise disk_error(IsADirectoryError() if os.path.isdir(path) else error, path) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -88,6 +88,22 @@ def disk_error(error: OSError, path: Path) -> UserError:
             say("Check the path; was the file moved or renamed?", "请检查路径；文件是否被移动或改名？"),
             where=str(path),
         )
+    if isinstance(error, IsADirectoryError):
+        return UserError(
+            "file.folder",
+            say("{path} is a folder.", "{path} 是文件夹。", path=path),
+            say("Choose a file in it.", "请选择其中的文件。"),
+            where=str(path),
+        )
+    if isinstance(error, (FileExistsError, NotADirectoryError)):
+        return UserError(
+            "file.no_folder",
+            say(
+                "{path} leads through a file as if it were a folder.", "{path} 把其中一个文件当成了文件夹。", path=path
+            ),
+            say("Check the path, or choose another folder.", "请检查路径，或选择其他文件夹。"),
+            where=str(path),
+        )
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UserError(
             "disk.full",
@@ -110,13 +126,21 @@ def disk_error(error: OSError, path: Path) -> UserError:
         )
     return UserError(
         "disk.error",
+        # The system's words are in its own language; the Chinese sentence leaves them to the details.
+        say("{path} cannot be used: {reason}.", "无法使用 {path}。", path=path, reason=error.strerror or error),
         say(
-            "{path} cannot be used: {reason}.", "无法使用 {path}：{reason}。", path=path, reason=error.strerror or error
+            "Is the disk connected and the name one that it takes? Check the path and try again.",
+            "磁盘是否已连接，名称是否合法？请检查路径后重试。",
         ),
         where=str(path),
         exit_code=EXIT_MACHINE,
         details=str(error),
     )
+
+
+def share(path: Path) -> None:
+    """Give a file or folder the rights that a new one has: temporary ones, and weights, are for their owner only."""
+    path.chmod((0o777 if path.is_dir() else 0o666) & ~_umask())
 
 
 def _umask() -> int:

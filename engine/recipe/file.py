@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import difflib
+import json
+import os
 import tomllib
-from collections.abc import Mapping
+import typing
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from engine.project.atomic import disk_error, write_text
 from engine.protocol.errors import Problem, UserError
 from engine.protocol.text import NOTHING, Text, say
-from engine.recipe.fields import Section
+from engine.recipe.fields import Section, setting_of
 from engine.recipe.recipe import MethodSettings, ObjectiveSettings, Recipe
+
+TEMPLATE_FILES = (".jinja", ".jinja2", ".j2")
+"""How the name of a file with a chat template ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +43,7 @@ def load(path: Path, catalogue: Catalogue) -> Recipe:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise disk_error(error, path) from error
+        raise disk_error(IsADirectoryError() if os.path.isdir(path) else error, path) from error
     except UnicodeDecodeError as error:
         raise UserError(
             "recipe.encoding",
@@ -73,11 +80,19 @@ def from_plain(plain: Mapping[str, Any], catalogue: Catalogue, *, where: str = "
     except ValidationError as error:
         problems = _problems(error, Recipe, ()) + problems
     if problems:
-        count = len(problems)
-        message = problems[0].message if count == 1 else say("{n} settings are wrong.", "{n} 项设置有误。", n=count)
-        hint = problems[0].hint if count == 1 else NOTHING
-        raise UserError("recipe.invalid", message, hint, where=where, problems=tuple(problems))
+        raise invalid(problems, where=where)
     return recipe
+
+
+def invalid(problems: Sequence[Problem], *, where: str) -> UserError:
+    """The error that tells of all that is wrong in the recipe ``where``."""
+    first = problems[0]
+    if len(problems) == 1:
+        message, hint = first.message, first.hint
+    else:
+        message = say("{n} settings are wrong.", "{n} 项设置有误。", n=len(problems))
+        hint = say("Change each as is said of it.", "请按各项的提示逐一修改。")
+    return UserError("recipe.invalid", message, hint, where=where, problems=tuple(problems))
 
 
 _BLANK: dict[str, Section] = {"method": MethodSettings(name=""), "objective": ObjectiveSettings(name="")}
@@ -89,12 +104,14 @@ def _declared(part: str, plain: Any, kinds: Mapping[str, type[Section]], default
         return plain, []
     if not isinstance(plain, dict):
         return None, [
-            Problem("recipe.type", say("[{part}] must be a table.", "[{part}] 必须是表。", part=part), where=part)
+            Problem(
+                "recipe.type", say("[{part}] must be a table.", "[{part}] 必须是表。", part=part), _as_table(part), part
+            )
         ]
     name = plain.get("name", default)
     if not isinstance(name, str) or name not in kinds:
         message = say('There is no {part} "{name}".', "没有名为“{name}”的 {part}。", part=part, name=name)
-        return None, [Problem("recipe.unknown_name", message, _closest(str(name), kinds), f"{part}.name")]
+        return None, [Problem("recipe.unknown_name", message, closest(str(name), kinds), f"{part}.name")]
     try:
         return kinds[name].model_validate({**plain, "name": name}), []
     except ValidationError as error:
@@ -133,16 +150,18 @@ def changed(recipe: Recipe, values: Mapping[str, Any], catalogue: Catalogue) -> 
 
 
 def _anchored(recipe: Recipe, folder: Path) -> Recipe:
-    """The recipe with data files and a model folder as absolute paths."""
+    """The recipe with data files, a template's file and a model folder as absolute paths."""
 
     def anchor(name: str) -> str:
         return str((folder / name).resolve()) if name else name
 
     source = recipe.model.source
-    is_folder = source.startswith((".", "~")) or (folder / source).is_dir()
+    is_folder = source.startswith((".", "~")) or os.path.isdir(folder / source)
     model = recipe.model.model_copy(update={"source": anchor(str(Path(source).expanduser())) if is_folder else source})
+    template = recipe.data.template
     data = recipe.data.model_copy(
         update={
+            "template": anchor(template) if template.endswith(TEMPLATE_FILES) else template,
             "files": tuple(anchor(name) for name in recipe.data.files),
             "held_out_file": anchor(recipe.data.held_out_file),
         }
@@ -161,16 +180,19 @@ def _problem(item: dict[str, Any], section: type[BaseModel], prefix: tuple[str, 
     if kind == "extra_forbidden":
         message = say('There is no setting "{name}".', "没有名为“{name}”的设置。", name=where)
         names = _fields_at(section, location[:-1])
-        return Problem("recipe.unknown_field", message, _closest(location[-1], names), where)
+        return Problem("recipe.unknown_field", message, closest(location[-1], names), where)
     sentence = _SENTENCES.get(kind)
     context = {key: value for key, value in item.get("ctx", {}).items() if key != "error"}
+    if "expected" in context:
+        english = str(context["expected"])
+        context["expected"] = Text(english, english.replace(", ", "、").replace(" or ", " 或 "))
     given = item.get("input")
     if sentence is None:
         message = say("{name}: {text}.", "{name}：{text}。", name=where, text=item["msg"])
     else:
         message = say(sentence.en, sentence.zh, name=where, given=_shown(given), **context)
     code = "recipe.missing" if kind == "missing" else "recipe.value"
-    return Problem(code, message, where=where)
+    return Problem(code, message, _hint(section, location, where, given), where)
 
 
 _SENTENCES: dict[str, Text] = {
@@ -201,6 +223,74 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:59] + "…"
 
 
+def _hint(section: type[BaseModel], location: tuple[str, ...], where: str, given: Any) -> Text:
+    """What may stand at ``location``, from the declaration of its field."""
+    field = _field_at(section, location)
+    if field is None:
+        return _as_table(where)
+    kind, default = field.annotation, field.get_default(call_default_factory=True)
+    if typing.get_origin(kind) is typing.Literal:
+        return closest(given if isinstance(given, str) else "", [str(value) for value in typing.get_args(kind)])
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return _as_table(where)
+    if typing.get_origin(kind) is dict:
+        return say('Write it like {prompt = "question"}.', '请写成 {prompt = "question"} 的形式。')
+    if typing.get_origin(kind) is tuple:
+        return say('Write it as a list, like ["rows.jsonl"].', '请写成列表，如 ["rows.jsonl"]。')
+    return _with_default(_allowed(kind, field), default)
+
+
+def _as_table(where: str) -> Text:
+    return say("Write [{name}] and its settings below it.", "请写 [{name}]，并在其下写各项设置。", name=where)
+
+
+def _allowed(kind: Any, field: FieldInfo) -> Text:
+    """Which values a number, a switch or a text may have."""
+    if kind is bool:
+        return say("Use true or false", "可用 true 或 false")
+    about = setting_of(field)
+    if kind is str:
+        return Text(about.help.en.rstrip("."), about.help.zh.rstrip("。")) if about else NOTHING
+    limits = {
+        name: limit for item in field.metadata for name in _BOUNDS if (limit := getattr(item, name, None)) is not None
+    }
+    shown = {name: f"{limit:g}" if isinstance(limit, float) else str(limit) for name, limit in limits.items()}
+    sentence = _ALLOWED.get(tuple(sorted(limits)), _ALLOWED[()])
+    return say(sentence.en, sentence.zh, **shown)
+
+
+_BOUNDS = ("ge", "gt", "le", "lt")
+_ALLOWED: dict[tuple[str, ...], Text] = {
+    (): Text("Use a number", "请填数字"),
+    ("ge",): Text("Use {ge} or more", "应不小于 {ge}"),
+    ("gt",): Text("Use more than {gt}", "应大于 {gt}"),
+    ("ge", "le"): Text("Use {ge} to {le}", "应为 {ge} 到 {le}"),
+    ("gt", "le"): Text("Use more than {gt}, at most {le}", "应大于 {gt} 且不大于 {le}"),
+    ("ge", "lt"): Text("Use {ge} or more, less than {lt}", "应不小于 {ge} 且小于 {lt}"),
+    ("gt", "lt"): Text("Use more than {gt}, less than {lt}", "应大于 {gt} 且小于 {lt}"),
+}
+
+
+def _with_default(allowed: Text, default: Any) -> Text:
+    if not isinstance(default, (bool, int, float, str)) or default == "":
+        return say("{allowed}.", "{allowed}。", allowed=allowed) if allowed else NOTHING
+    shown = f"{default:g}" if isinstance(default, float) else json.dumps(default, ensure_ascii=False)
+    return say("{allowed}; the default is {default}.", "{allowed}；默认为 {default}。", allowed=allowed, default=shown)
+
+
+def _field_at(section: type[BaseModel], location: tuple[str, ...]) -> FieldInfo | None:
+    """The field that ``location`` leads to, or the list or table that it is a part of."""
+    field: FieldInfo | None = None
+    for part in location:
+        found = section.model_fields.get(part)
+        if found is None:
+            return field
+        field = found
+        if isinstance(found.annotation, type) and issubclass(found.annotation, BaseModel):
+            section = found.annotation
+    return field
+
+
 def _fields_at(section: type[BaseModel], location: tuple[str, ...]) -> list[str]:
     """Names of the fields of the table that ``location`` leads to."""
     for part in location:
@@ -212,8 +302,10 @@ def _fields_at(section: type[BaseModel], location: tuple[str, ...]) -> list[str]
     return list(section.model_fields)
 
 
-def _closest(name: str, names: Any) -> Text:
-    near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
+def closest(name: str, names: Iterable[str]) -> Text:
+    """The name that was meant, or all that there are."""
+    names = list(names)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     if near:
         return say('Did you mean "{near}"?', "是否想写“{near}”？", near=near[0])
     return say("Known: {names}.", "可用：{names}。", names=", ".join(names))

@@ -5,7 +5,7 @@ import importlib.util
 import re
 from pathlib import Path
 
-from engine.cli import _parser
+from engine.options import parser
 from engine.protocol.events import COMMANDS, EVENTS
 
 
@@ -36,7 +36,7 @@ def test_the_protocol_page_names_every_event_and_its_fields(repository: Path) ->
 
 def test_the_command_line_page_names_every_command(repository: Path) -> None:
     page = (repository / "docs" / "command-line.md").read_text(encoding="utf-8")
-    usage = _parser().format_help()
+    usage = parser().format_help()
     commands = re.findall(r"^    (\w+) ", usage, re.MULTILINE)
     assert len(commands) >= 10
     for command in commands:

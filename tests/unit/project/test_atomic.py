@@ -55,3 +55,28 @@ def test_a_damaged_file_is_said(tmp_path: Path) -> None:
         atomic.read_json(tmp_path / "f.json")
     with pytest.raises(UserError, match="does not exist"):
         atomic.read_json(tmp_path / "g.json")
+
+
+def test_a_folder_where_a_file_is_wanted(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(UserError, match="is a folder") as caught:
+        atomic.write_text(tmp_path / "runs", "x")
+    assert (caught.value.problem.code, caught.value.exit_code) == ("file.folder", 2)
+    assert caught.value.problem.hint.en == "Choose a file in it."
+    assert [entry.name for entry in tmp_path.iterdir()] == ["runs"]
+
+
+def test_a_file_where_a_folder_is_wanted(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError) as caught:
+        atomic.write_text(tmp_path / "file" / "recipe.toml", "x")
+    assert (caught.value.problem.code, caught.value.exit_code) == ("file.no_folder", 2)
+    assert caught.value.problem.hint
+
+
+def test_the_systems_words_stay_out_of_the_chinese_sentence(tmp_path: Path) -> None:
+    problem = atomic.disk_error(OSError(errno.EIO, "Input/output error"), tmp_path).problem
+    assert "Input/output error" in problem.message.en
+    assert "Input/output error" not in problem.message.zh
+    assert problem.hint.en
+    assert problem.hint.zh

@@ -6,7 +6,8 @@ import pytest
 
 from engine.catalogue import CATALOGUE
 from engine.protocol.errors import UserError
-from engine.recipe.file import changed, dumps, load, loads, save
+from engine.recipe.file import changed, dumps, from_plain, load, loads, save
+from engine.recipe.recipe import DataSettings, EvaluateSettings, ModelSettings, TrainSettings
 
 
 def _problems(text: str) -> dict[str, str]:
@@ -96,3 +97,56 @@ def test_changing_by_dotted_name() -> None:
     assert (other.train.epochs, other.method.model_dump()["rank"], other.data.mapping) == (1.5, 8, {"answer": "reply"})
     with pytest.raises(UserError):
         changed(recipe, {"train.epochs": -1}, CATALOGUE)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint", "chinese"),
+    [
+        ("[method]\nrank = -3", "Use 1 to 1024; the default is 16.", "应为 1 到 1024；默认为 16。"),
+        ("[method]\nrank = 8.5", "Use 1 to 1024; the default is 16.", "应为 1 到 1024；默认为 16。"),
+        ("[train]\naccumulation = 0", "Use 1 to 4096; the default is 4.", "应为 1 到 4096；默认为 4。"),
+        ("[train]\nmax_steps = -1", "Use 0 or more; the default is 0.", "应不小于 0；默认为 0。"),
+        (
+            "[train]\nlearning_rate = nan",
+            "Use more than 0, at most 1; the default is 0.0002.",
+            "应大于 0 且不大于 1；默认为 0.0002。",
+        ),
+        ('[train]\noptimizer = "adam"', 'Did you mean "adamw"?', "是否想写“adamw”？"),
+        (
+            "[train]\ncheckpointing = 3",
+            "Use true or false; the default is false.",
+            "可用 true 或 false；默认为 false。",
+        ),
+        ("version = 99", "Known: 1.", "可用：1。"),
+        ("train = 3", "Write [train] and its settings below it.", "请写 [train]，并在其下写各项设置。"),
+        ('[data]\nfiles = "a"', 'Write it as a list, like ["rows.jsonl"].', '请写成列表，如 ["rows.jsonl"]。'),
+        ("[data]\nmapping = 3", 'Write it like {prompt = "question"}.', '请写成 {prompt = "question"} 的形式。'),
+    ],
+)
+def test_a_wrong_value_is_told_what_it_may_be(text: str, hint: str, chinese: str) -> None:
+    with pytest.raises(UserError) as caught:
+        loads(text, CATALOGUE)
+    assert (caught.value.problem.hint.en, caught.value.problem.hint.zh) == (hint, chinese)
+
+
+def test_every_setting_has_a_hint_for_a_value_of_another_kind() -> None:
+    sections = {"model": ModelSettings, "data": DataSettings, "train": TrainSettings, "evaluate": EvaluateSettings}
+    plain = {name: {field: [[]] for field in section.model_fields} for name, section in sections.items()}
+    methods = {field: [[]] for field in CATALOGUE.methods["qlora"].model_fields if field != "name"}
+    with pytest.raises(UserError) as caught:
+        from_plain({**plain, "method": {"name": "qlora", **methods}}, CATALOGUE)
+    assert len(caught.value.problems) > 30
+    assert [problem.where for problem in caught.value.problems if not problem.hint or not problem.hint.zh] == []
+    assert caught.value.problem.hint.en == "Change each as is said of it."
+
+
+def test_a_folder_is_no_recipe(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        load(tmp_path, CATALOGUE)
+    assert (caught.value.problem.code, caught.value.exit_code) == ("file.folder", 2)
+    assert caught.value.problem.hint
+
+
+def test_a_templates_file_is_taken_from_the_recipes_folder(tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_text('[data]\ntemplate = "own.jinja"\n', encoding="utf-8")
+    assert load(tmp_path / "r.toml", CATALOGUE).data.template == str(tmp_path / "own.jinja")

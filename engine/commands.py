@@ -1,0 +1,270 @@
+"""The commands of ``lorimer``: each reads its options, calls what the pages call, and tells the result."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from engine.jobs import AGAIN, english, failure_of, interruption, resume_with, run_job
+from engine.options import language_of, parser
+from engine.protocol.errors import EXIT_MACHINE, Failure, UserError
+from engine.protocol.text import Text, as_text, say
+from engine.terminal import Terminal
+
+Command = Callable[[argparse.Namespace, Terminal], int]
+
+
+def run(given: list[str]) -> int:
+    """Run the command that ``given`` names; gives the exit code. Raises `KeyboardInterrupt` alone."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    terminal = _terminal(given)
+    try:
+        options = parser(terminal.language).parse_args(given)
+        return COMMANDS[options.command](options, terminal)
+    except UserError as error:
+        return terminal.failure(Failure.of(error))
+    except Exception as error:  # noqa: BLE001  nobody is shown a traceback; it is in the log
+        return terminal.failure(_unexpected(error))
+
+
+def interrupted(given: list[str]) -> int:
+    """Tell that Ctrl+C ended the command where no job ran; gives the exit code."""
+    return _terminal(given).failure(interruption())
+
+
+def _terminal(given: list[str]) -> Terminal:
+    language = language_of(given, os.environ.get("LORIMER_LANG") or "en")
+    return Terminal(as_json="--json" in given, language=language)
+
+
+def _unexpected(error: Exception) -> Failure:
+    from engine.host.platform import config_folder
+    from engine.project.atomic import write_text
+
+    path = config_folder() / "logs" / "command-line.log"
+    hint = say("Details are in {path}.", "详情见 {path}。", path=path)
+    details = "".join(traceback.format_exception(error))
+    try:
+        write_text(path, details)
+    except UserError:
+        hint = say("The log could not be written either.", "日志也无法写入。")
+    what = ": ".join(filter(None, (type(error).__name__, str(error))))
+    message = say("Something unexpected went wrong: {what}", "发生意外错误：{what}", what=what)
+    return Failure("internal", message, hint, details=details, exit_code=EXIT_MACHINE)
+
+
+def _window(options: argparse.Namespace, terminal: Terminal) -> int:
+    """The window, in a process that has none of the engine's heavy rooms."""
+    import subprocess
+
+    from engine.host.platform import has_display
+
+    if not has_display():
+        raise UserError(
+            "window.no_display",
+            say("There is no display to open a window on.", "没有可用的显示器，无法打开窗口。"),
+            say("Try: lorimer demo", "可以试试：lorimer demo"),
+            exit_code=EXIT_MACHINE,
+        )
+    return subprocess.call([sys.executable, "-m", "gui"])
+
+
+def _doctor(options: argparse.Namespace, terminal: Terminal) -> int:
+    from engine.machine.doctor import doctor, lines
+
+    report = doctor()
+    terminal.result(_document(report), *lines(report))
+    return 0
+
+
+def _document(report: dict[str, Any]) -> dict[str, Any]:
+    """What goes out as JSON: the report without its ``texts``, which say the same in both languages."""
+    plain: dict[str, Any] = english({name: value for name, value in report.items() if name != "texts"})
+    return plain
+
+
+def _data_check(options: argparse.Namespace, terminal: Terminal) -> int:
+    from engine.data.check import CheckFailed, check
+    from engine.model.inspect import inspect
+    from engine.model.locate import locate
+    from engine.recipe.recipe import DataSettings
+
+    settings = DataSettings(max_length=options.max_length)
+    failure, folder = None, None
+    try:
+        folder = inspect(locate(options.model)).path if options.model else None
+    except UserError as error:
+        failure = Failure.of(error)  # the report is whole all the same, without what a model would tell
+    try:
+        report = check(options.file.expanduser(), model_folder=folder, settings=settings)
+    except CheckFailed as error:
+        return terminal.failure(Failure.of(error), _document(error.report))
+    if failure is not None:
+        return terminal.failure(failure, _document(report))
+    terminal.result(_document(report), *_check_lines(report))
+    return 0
+
+
+def _check_lines(report: dict[str, Any]) -> list[Text]:
+    from engine.data.rows import REASONS
+
+    lines = [
+        say(
+            "{format}, {encoding}, shape {shape}: {trainable} of {rows} rows train",
+            "{format}，{encoding}，格式 {shape}：{rows} 行中可训练 {trainable} 行",
+            **{name: report[name] for name in ("format", "encoding", "shape", "trainable", "rows")},
+        )
+    ]
+    texts = report["texts"]
+    if report["template"]:
+        name, reason = report["template"]["name"], as_text(texts["template"])
+        lines.append(say("template {name}: {reason}", "模板 {name}：{reason}", name=name, reason=reason))
+    for reason, count in report["set_aside"].items():
+        lines.append(say("  set aside, {why}: {n}", "  搁置，{why}：{n}", why=REASONS[reason], n=count))
+    for problem, text in list(zip(report["problems"], texts["problems"], strict=True))[:20]:
+        told = say("{message} {hint}", "{message}{hint}", **{name: as_text(value) for name, value in text.items()})
+        where = f"{problem['where']}: " if problem["where"] else ""
+        lines.append(say("  {where}{told}", "  {where}{told}", where=where, told=told))
+    return lines
+
+
+def _plan(options: argparse.Namespace, terminal: Terminal) -> int:
+    from engine.catalogue import CATALOGUE
+    from engine.planning import plan_for, plan_lines
+    from engine.recipe.file import from_plain, save
+
+    document = plan_for(options.model, tuple(options.data), gpu_memory_gib=options.gpu_memory)
+    if options.out is not None:
+        save(from_plain(document["recipe"], CATALOGUE), options.out.expanduser().resolve())
+    terminal.result(_document(document), *plan_lines(document))
+    return 0
+
+
+def _run(options: argparse.Namespace, terminal: Terminal) -> int:
+    from engine.catalogue import CATALOGUE
+    from engine.precheck import check_recipe
+    from engine.project.project import Project
+    from engine.recipe.file import load
+
+    path = options.recipe.expanduser()
+    recipe = load(path, CATALOGUE)
+    check_recipe(recipe, where=str(path))
+    return _train(Project.open_or_create(options.project).new_run(recipe).path, "train", terminal)
+
+
+def _resume(options: argparse.Namespace, terminal: Terminal) -> int:
+    from engine.project.project import open_run
+
+    return _train(open_run(options.run).path, "resume", terminal)
+
+
+def _train(path: Path, kind: str, terminal: Terminal) -> int:
+    from engine.project.run_folder import RunFolder
+
+    outcome = run_job(RunFolder(path), kind, {"run": str(path)}, terminal)
+    document = {"run": str(path), "status": outcome.status, "steps": outcome.value.get("steps", outcome.step)}
+    failure = failure_of(outcome, resume_with(path))
+    if failure is not None:
+        return terminal.failure(failure, document)
+    terminal.result(document, say("{status}: {run}", "{status}：{run}", status=outcome.status, run=path))
+    return outcome.exit_code
+
+
+def _evaluate(options: argparse.Namespace, terminal: Terminal) -> int:
+    from engine.demo import evaluation_lines
+
+    return _later_job(options.run, "evaluate", {"rows": options.rows}, terminal, evaluation_lines)
+
+
+def _merge(options: argparse.Namespace, terminal: Terminal) -> int:
+    return _later_job(options.run, "merge", {"out": str(options.out.expanduser().resolve())}, terminal, _written_lines)
+
+
+def _export(options: argparse.Namespace, terminal: Terminal) -> int:
+    arguments = {
+        "to": options.to,
+        "quantize": options.quantize,
+        "out": str(options.out.expanduser().resolve()),
+    }
+    return _later_job(options.run, "export", arguments, terminal, _written_lines)
+
+
+def _chat(options: argparse.Namespace, terminal: Terminal) -> int:
+    from engine.chat.pair import Sampling, ask_both
+    from engine.project.project import open_run
+
+    sampling = Sampling(seed=options.seed, temperature=options.temperature, max_new_tokens=options.max_new_tokens)
+    with warnings.catch_warnings():
+        # peft 0.21 still reads the name that transformers 5.23 renamed; nobody here can act on it.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        answers = ask_both(open_run(options.run), options.prompt, sampling, system=options.system)
+    terminal.result(
+        answers,
+        say("Base:  {text}", "基础模型：{text}", text=answers["base"]),
+        say("Tuned: {text}", "微调模型：{text}", text=answers["tuned"]),
+    )
+    return 0
+
+
+def _demo(options: argparse.Namespace, terminal: Terminal) -> int:
+    from engine.demo import demo, demo_lines
+
+    document, failure = demo(options.project, terminal, seed=options.seed)
+    if failure is not None:
+        return terminal.failure(failure, english(document))
+    terminal.result(english(document), *demo_lines(document))
+    return 0
+
+
+def _later_job(
+    path: Path,
+    kind: str,
+    arguments: dict[str, Any],
+    terminal: Terminal,
+    lines: Callable[[dict[str, Any]], list[Text]],
+) -> int:
+    """A job on a finished run, followed to its end."""
+    from engine.project.project import new_job, open_run
+
+    run = open_run(path)
+    outcome = run_job(new_job(run, kind), kind, {"run": str(run.path), **arguments}, terminal)
+    failure = failure_of(outcome, AGAIN)
+    if failure is not None:
+        return terminal.failure(failure, english(outcome.value))
+    terminal.result(english(outcome.value), *(lines(outcome.value) if outcome.value else []))
+    return outcome.exit_code
+
+
+def _written_lines(value: dict[str, Any]) -> list[Text]:
+    where = value.get("file") or value.get("folder")
+    lines = [say("Written: {path}", "已写入：{path}", path=where)]
+    parity = value.get("parity") or {}
+    if parity.get("passed") is True:
+        lines.append(say("Checked: it is what you trained.", "已检查：与训练结果一致。"))
+    elif parity.get("passed") is False:
+        lines.append(say("Do not use it: it differs from what you trained.", "请勿使用：与训练结果不一致。"))
+    share = parity.get("agreement")
+    if share is not None:
+        lines.append(say("{share:.1%} of next tokens agree.", "{share:.1%} 的下一词元一致。", share=share))
+    return lines
+
+
+COMMANDS: dict[str, Command] = {
+    "window": _window,
+    "demo": _demo,
+    "doctor": _doctor,
+    "data check": _data_check,
+    "plan": _plan,
+    "run": _run,
+    "resume": _resume,
+    "evaluate": _evaluate,
+    "chat": _chat,
+    "merge": _merge,
+    "export": _export,
+}

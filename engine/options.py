@@ -1,0 +1,268 @@
+"""The options of ``lorimer``: their names, bounds and help, in both languages."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from engine.protocol.errors import UserError
+from engine.protocol.text import Text, say
+from engine.recipe.fields import bounds
+from engine.recipe.recipe import DataSettings
+
+LANGUAGES = ("en", "zh")
+PROJECT = Path("lorimer-project")
+LARGEST_SEED = 2**31 - 1
+
+_HELP_TITLES = {"positional arguments": "位置参数", "options": "选项"}
+
+# What argparse says of wrong options (its own sentences, Python 3.11 to 3.14), in Chinese.
+_CHINESE: tuple[tuple[str, str], ...] = (
+    (r"the following arguments are required: (.*)", r"缺少参数 \1"),
+    (r"unrecognized arguments: (.*)", r"无法识别的参数 \1"),
+    (r"argument (\S+): expected one argument", r"\1 需要一个值"),
+    (r"argument (\S+): ignored explicit argument (.*)", r"\1 不带值（给出了 \2）"),
+    (r"argument (\S+): invalid choice: (.*?) \(choose from (.*)\)", r"\1 不能是 \2，只能是 \3"),
+)
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong as every other error is said, in ``language`` where it is help.
+
+    An option's name is written out: what stands for ``--json`` and ``--lang`` is known before the rest is read.
+    """
+
+    def __init__(self, *, language: str = "en", **options: Any) -> None:
+        super().__init__(add_help=False, allow_abbrev=False, formatter_class=_formatter(language), **options)
+        self.add_argument("-h", "--help", action="help", help=_HELP.in_language(language))
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(
+            "usage",
+            say("{message}.", "参数有误：{chinese}。", message=message, chinese=_in_chinese(message)),
+            say("See: {program} --help", "参见：{program} --help", program=self.prog),
+        )
+
+
+_HELP = say("show this help and exit", "显示此帮助并退出")
+
+
+def _formatter(language: str) -> type[argparse.HelpFormatter]:
+    return _ChineseHelp if language.startswith("zh") else argparse.HelpFormatter
+
+
+class _ChineseHelp(argparse.HelpFormatter):
+    """argparse's own words in Chinese."""
+
+    def add_usage(self, usage: str | None, actions: Any, groups: Any, prefix: str | None = None) -> None:
+        super().add_usage(usage, actions, groups, "用法：" if prefix is None else prefix)
+
+    def start_section(self, heading: str | None) -> None:
+        super().start_section(_HELP_TITLES.get(heading or "", heading))
+
+
+def _in_chinese(message: str) -> str:
+    for pattern, chinese in _CHINESE:
+        found = re.fullmatch(pattern, message)
+        if found:
+            return found.expand(chinese)
+    return message
+
+
+def language_of(given: list[str], otherwise: str = "en") -> str:
+    """The language that the options ask for; read by itself, so that wrong options are told in it too."""
+    for i, option in reversed(list(enumerate(given))):
+        if option.startswith("--lang="):
+            return option.partition("=")[2]
+        if option == "--lang" and i + 1 < len(given):
+            return given[i + 1]
+    return otherwise
+
+
+def number(
+    option: str, kind: type[int] | type[float], least: float, most: float = math.inf, *, hint: Text
+) -> Callable[[str], float]:
+    """How an option's value is read: a number from ``least`` to ``most``.
+
+    Args:
+        hint: what to do instead of a value that is none.
+    """
+
+    def read(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if math.isfinite(value) and least <= value <= most:
+            return value
+        expected = _expected(kind, least, most)
+        message = say(
+            '{option} is "{given}", but must be {expected}.',
+            "{option} 为“{given}”，必须是{expected}。",
+            option=option,
+            given=text[:60],
+            expected=expected,
+        )
+        raise UserError("usage", message, hint)
+
+    return read
+
+
+def _expected(kind: type[int] | type[float], least: float, most: float) -> Text:
+    word = say("a whole number", "整数") if kind is int else say("a number", "数字")
+    if math.isinf(most):
+        return say("{word} of at least {least:g}", "不小于 {least:g} 的{word}", word=word, least=least)
+    return say(
+        "{word} from {least} to {most}",
+        "{least} 到 {most} 之间的{word}",
+        word=word,
+        least=f"{least:.0f}",
+        most=f"{most:.0f}",
+    )
+
+
+def parser(language: str = "en") -> argparse.ArgumentParser:
+    """The whole command line; ``command`` of what it reads is the command's name, "window" without any."""
+    made = Parser(
+        language=language,
+        prog="lorimer",
+        description=say("Fine-tune language models on this machine.", "在本机微调语言模型。").in_language(language),
+    )
+    made.set_defaults(command="window")
+    _common(made, language)
+    commands = made.add_subparsers(title=say("commands", "命令").in_language(language), metavar="COMMAND")
+    for name, (about, add) in _COMMANDS.items():
+        text = about.in_language(language)
+        command = commands.add_parser(name, help=text, description=text, language=language)
+        command.set_defaults(command=name)
+        _common(command, language)
+        if add is not None:
+            add(command, language)
+    return made
+
+
+def _common(made: argparse.ArgumentParser, language: str) -> None:
+    document = say("one JSON document on standard output", "向标准输出写一个 JSON 文档")
+    made.add_argument("--json", action="store_true", help=document.in_language(language))
+    sentences = say("language of the sentences", "提示所用的语言")
+    made.add_argument("--lang", choices=LANGUAGES, help=sentences.in_language(language))
+
+
+def _run_argument(made: argparse.ArgumentParser, language: str) -> None:
+    about = say("a run's folder, as the command run prints it", "训练记录的文件夹，即 run 命令给出的路径")
+    made.add_argument("run", type=Path, help=about.in_language(language))
+
+
+def _project(made: argparse.ArgumentParser, language: str) -> None:
+    made.add_argument(
+        "--project", type=Path, default=PROJECT, help=say("project folder", "项目文件夹").in_language(language)
+    )
+
+
+def _seed(made: argparse.ArgumentParser, about: Text, language: str) -> None:
+    hint = say("Leave it out for 42.", "省略则为 42。")
+    read = number("--seed", int, 0, LARGEST_SEED, hint=hint)
+    made.add_argument("--seed", type=read, default=42, help=about.in_language(language))
+
+
+def _demo(made: argparse.ArgumentParser, language: str) -> None:
+    _project(made, language)
+    _seed(made, say("seed of the split and the run", "划分与训练的随机种子"), language)
+
+
+def _data(made: argparse.ArgumentParser, language: str) -> None:
+    title = say("data commands", "数据命令").in_language(language)
+    commands = made.add_subparsers(title=title, metavar="COMMAND", required=True)
+    text = say("what a file holds and what of it trains", "文件里有什么，其中哪些能训练").in_language(language)
+    check = commands.add_parser("check", help=text, description=text, language=language)
+    check.set_defaults(command="data check")
+    _common(check, language)
+    check.add_argument("file", type=Path, help=say("data file", "数据文件").in_language(language))
+    model = say(
+        "starter, a folder, or a hub id: token lengths are measured with it",
+        "starter、文件夹或 hub 标识：用它来量词元长度",
+    )
+    check.add_argument("--model", default="", help=model.in_language(language))
+    least, most = bounds(DataSettings, "max_length")
+    hint = say("Leave it out for 512.", "省略则为 512。")
+    read = number("--max-length", int, least or 1, most or math.inf, hint=hint)
+    length = say("longest row in tokens", "一行最多的词元数").in_language(language)
+    check.add_argument("--max-length", type=read, default=512, help=length)
+
+
+def _plan(made: argparse.ArgumentParser, language: str) -> None:
+    model = say("starter, a folder, or a hub id", "starter、文件夹或 hub 标识").in_language(language)
+    made.add_argument("--model", required=True, help=model)
+    data = say("data file; may stand several times", "数据文件；可写多次").in_language(language)
+    made.add_argument("--data", type=Path, required=True, action="append", help=data)
+    hint = say("Leave it out to plan for this machine.", "省略则按本机规划。")
+    memory = say("plan for a GPU with so many GiB; 0 for the CPU", "按有这么多 GiB 显存的 GPU 规划；0 表示 CPU")
+    read = number("--gpu-memory", float, 0, hint=hint)
+    made.add_argument("--gpu-memory", type=read, help=memory.in_language(language))
+    out = say("write the recipe here", "把配方写到此文件").in_language(language)
+    made.add_argument("--out", type=Path, help=out)
+
+
+def _run(made: argparse.ArgumentParser, language: str) -> None:
+    about = say("a recipe's TOML file", "配方的 TOML 文件").in_language(language)
+    made.add_argument("recipe", type=Path, help=about)
+    _project(made, language)
+
+
+def _evaluate(made: argparse.ArgumentParser, language: str) -> None:
+    _run_argument(made, language)
+    hint = say("Leave it out for the recipe's number.", "省略则按配方中的行数。")
+    about = say("at most so many rows", "最多评估这么多行").in_language(language)
+    made.add_argument("--rows", type=number("--rows", int, 1, hint=hint), help=about)
+
+
+def _chat(made: argparse.ArgumentParser, language: str) -> None:
+    _run_argument(made, language)
+    made.add_argument("--prompt", required=True, help=say("the question", "提问").in_language(language))
+    made.add_argument("--system", default="", help=say("system prompt", "系统提示").in_language(language))
+    _seed(made, say("start of the random numbers", "随机数的种子"), language)
+    read = number("--temperature", float, 0, 10, hint=say("Leave it out for 0 (greedy).", "省略则为 0（贪心）。"))
+    greedy = say("0 is greedy", "0 为贪心").in_language(language)
+    made.add_argument("--temperature", type=read, default=0.0, help=greedy)
+    length = number("--max-new-tokens", int, 1, hint=say("Leave it out for 256.", "省略则为 256。"))
+    cut = say("an answer is cut there", "回答在此处截断").in_language(language)
+    made.add_argument("--max-new-tokens", type=length, default=256, help=cut)
+
+
+def _merge(made: argparse.ArgumentParser, language: str) -> None:
+    _run_argument(made, language)
+    about = say("folder to write", "要写入的文件夹").in_language(language)
+    made.add_argument("--out", type=Path, required=True, help=about)
+
+
+def _export(made: argparse.ArgumentParser, language: str) -> None:
+    _run_argument(made, language)
+    kind = say("what to write", "写什么").in_language(language)
+    made.add_argument("--to", choices=("gguf", "adapter"), default="gguf", help=kind)
+    levels = ("f16", "q8_0", "q4_k_m")
+    precision = say("number format of a GGUF", "GGUF 的数值精度").in_language(language)
+    # The program's own messages, and llama.cpp, write Q4_K_M.
+    made.add_argument("--quantize", type=str.lower, choices=levels, default="q4_k_m", help=precision)
+    about = say("file (gguf) or folder (adapter) to write", "要写入的文件（gguf）或文件夹（adapter）")
+    made.add_argument("--out", type=Path, required=True, help=about.in_language(language))
+
+
+_COMMANDS: dict[str, tuple[Text, Callable[[argparse.ArgumentParser, str], None] | None]] = {
+    "demo": (say("the whole path on the starter model and its sample data", "用入门模型和示例数据走完全程"), _demo),
+    "doctor": (say("what this machine has and what is wrong with it", "本机的配置与存在的问题"), None),
+    "data": (say("look at data", "查看数据"), _data),
+    "plan": (say("a recipe that fits this machine", "适合本机的配方"), _plan),
+    "run": (say("train as a recipe says", "按配方训练"), _run),
+    "resume": (say("continue a run from its last checkpoint", "从最后的检查点续训"), _run_argument),
+    "evaluate": (
+        say("measure base against tuned on the held-out rows", "在留出数据上比较基础模型与微调模型"),
+        _evaluate,
+    ),
+    "chat": (say("ask base and tuned the same", "向基础模型与微调模型提同样的问题"), _chat),
+    "merge": (say("put the adapter into the 16-bit weights", "把适配器并入 16 位权重"), _merge),
+    "export": (say("write what can be taken away", "写出可带走的成果"), _export),
+}

@@ -1,0 +1,87 @@
+"""What a run would stumble over at its start, found before it has a folder: every problem of the recipe at once.
+
+Only names and headers are looked at; rows and weights are not read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from engine.data.decode import decode
+from engine.data.detect import candidates
+from engine.data.templates import TEMPLATES
+from engine.model.inspect import inspect
+from engine.model.locate import locate
+from engine.project.atomic import disk_error
+from engine.protocol.errors import Problem, UserError
+from engine.protocol.text import say
+from engine.recipe.file import TEMPLATE_FILES, closest, invalid
+from engine.recipe.recipe import DataSettings, ModelSettings, Recipe
+
+
+def check_recipe(recipe: Recipe, *, where: str) -> None:
+    """Whether a run can start by ``recipe``.
+
+    Args:
+        where: the recipe's file.
+
+    Raises:
+        UserError: ``recipe.invalid``, whose ``problems`` name files, a model or names that there are not.
+    """
+    problems = [*_model(recipe.model), *_files(recipe.data), *_names(recipe.data), *_template(recipe.data.template)]
+    if problems:
+        raise invalid(problems, where=where)
+
+
+def _model(settings: ModelSettings) -> Iterator[Problem]:
+    try:
+        folder = locate(settings.source, revision=settings.revision)
+    except UserError as error:
+        yield replace(error.problem, where="model.source")
+        return
+    try:
+        inspect(folder)
+    except UserError as error:
+        yield from error.problems or (error.problem,)
+
+
+def _files(data: DataSettings) -> Iterator[Problem]:
+    if not data.files:
+        message = say("The recipe names no data file.", "配方没有指定数据文件。")
+        hint = say('Set data.files, such as files = ["rows.jsonl"].', '请设置 data.files，如 files = ["rows.jsonl"]。')
+        yield Problem("data.no_file", message, hint, "data.files")
+    for name in data.files:
+        yield from _file(name, "data.files")
+    if data.held_out_file:
+        yield from _file(data.held_out_file, "data.held_out_file")
+
+
+def _file(name: str, where: str) -> Iterator[Problem]:
+    # Not the methods of Path: they raise for a name that is too long, or holds what no name may.
+    if os.path.isdir(name):
+        yield replace(disk_error(IsADirectoryError(), Path(name)).problem, where=where)
+    elif not os.path.exists(name):
+        yield replace(disk_error(FileNotFoundError(), Path(name)).problem, where=where)
+
+
+def _names(data: DataSettings) -> Iterator[Problem]:
+    """Shape, roles and encoding that there are not."""
+    try:
+        candidates(data.shape, data.mapping)
+    except UserError as error:
+        yield error.problem
+    try:
+        decode(b"", Path(), data.encoding)
+    except UserError as error:
+        yield error.problem
+
+
+def _template(name: str) -> Iterator[Problem]:
+    if name.endswith(TEMPLATE_FILES):
+        yield from _file(name, "data.template")
+    elif name != "auto" and name not in TEMPLATES:
+        message = say('There is no chat template "{name}".', "没有名为“{name}”的对话模板。", name=name)
+        yield Problem("template.unknown", message, closest(name, ("auto", *TEMPLATES)), "data.template")
