@@ -87,10 +87,12 @@ class MainWindow(QMainWindow):
         context = self._context
         card = ProjectCard(
             context.project,
+            looked_at=lambda: context.runs.run,
             open_folder=self._ask_for_project,
-            open_path=lambda path: projects.open_project(context, path),
+            open_path=lambda path, run: projects.open_run(context, path, run),
             forget=lambda path: projects.forget_project(context, path),
             select_run=lambda run: projects.select_run(context, run),
+            remove_run=lambda run: projects.remove_run(context, run),
         )
         steps = [(entry.name, entry.label) for entry in PAGES]
         sidebar = Sidebar(steps, context.wizard, context.settings, card, MachineBox(context.machine))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.host.follow import last_status
+from engine.host.launch import is_alive
 from engine.project.atomic import disk_error, read_json, write_json
 from engine.project.run_folder import JobFolder, RunFolder
 from engine.protocol.errors import UserError
@@ -132,6 +133,12 @@ def new_job(run: RunFolder, kind: str) -> JobFolder:
         return JobFolder(_numbered(run.jobs, kind, 3))
     except OSError as error:
         raise disk_error(error, run.jobs) from error
+
+
+def is_busy(run: RunFolder) -> bool:
+    """Whether a process works on the run, or on a later job of it."""
+    jobs = [JobFolder(path) for path in run.jobs.iterdir()] if run.jobs.is_dir() else []
+    return any(is_alive(folder) for folder in (run, *jobs))
 
 
 def open_run(path: Path) -> RunFolder:

@@ -11,13 +11,19 @@ from engine.protocol.errors import Failure, UserError
 from engine.protocol.text import say
 from gui.context import AppContext
 from gui.operations.operation import attempt
-from gui.state.notices import INFO
+from gui.state.notices import INFO, WARNING
 from gui.state.phase import Phase
 
 if TYPE_CHECKING:
     from engine.machine.dims import ModelDims
     from engine.machine.forecast import DataFacts, Room
     from engine.recipe.recipe import MethodSettings, Recipe
+
+NO_PROJECT = say("No project is open, so a run has no place.", "尚未打开项目，训练没有存放位置。")
+CHOOSE_PROJECT = say(
+    "Open or create one: press the project at the top left, or Ctrl+Shift+P.",
+    "请打开或新建项目：点击左上角的项目，或按 Ctrl+Shift+P。",
+)
 
 
 def compute(context: AppContext) -> None:
@@ -258,6 +264,7 @@ def start_training(context: AppContext) -> None:
 
     project = context.project.project
     if project is None:
+        context.notices.tell(WARNING, NO_PROJECT, CHOOSE_PROJECT)
         return
     context.draft.keep()
 

@@ -3,24 +3,65 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from PySide6.QtCore import QFile, QObject, QTimer
 
 from engine.project.run_folder import RunFolder
 from engine.protocol.errors import Failure, UserError
+from engine.protocol.text import Text, say
 from gui.context import AppContext
 from gui.operations.operation import Operation, attempt
+from gui.state.notices import WARNING
+from gui.state.project import TRAINING
 
 if TYPE_CHECKING:
     from engine.project.project import Project, RunSummary
     from engine.recipe.recipe import Recipe
 
-Opened = tuple["Project", "list[RunSummary]", "list[Path]", "Recipe", "UserError | None"]
+BUSY = say("Something still works on this run, so it stays.", "仍有任务在处理这次训练，因此未移除。")
+STOP_FIRST = say("Stop it first, or wait until it has ended.", "请先停止，或等待其结束。")
+NO_TRASH = say(
+    "The run could not be moved to the system's trash, so it stays.", "无法将这次训练移到系统回收站，因此未移除。"
+)
 
 
-def open_project(context: AppContext, path: Path) -> Operation:
-    """Open a project (made when absent): its draft, its runs, and the newest run or the one that works."""
+def by_hand(run: RunFolder) -> Text:
+    """What someone can do who wants a run gone for good."""
+    return say("Delete {path} yourself to remove it for good.", "如需彻底删除，请自行删除 {path}。", path=run.path)
+
+
+WATCH_MS = 2000
+"""Time between two looks at runs that train and are not looked at."""
+
+
+class Opened(NamedTuple):
+    """A project as it was read; `troubles` are told and stop nobody."""
+
+    project: Project
+    runs: list[RunSummary]
+    recent: list[Path]
+    recipe: Recipe
+    troubles: list[UserError]
+
+
+def open_project(context: AppContext, path: Path, run: RunFolder | None = None) -> Operation:
+    """Open a project (made when absent): its draft, its runs, and ``run``, else the one that works or the newest."""
     context.draft.keep()
-    return Operation(context).in_background(lambda: _read(path)).on_success(lambda found: _opened(context, found))
+
+    def refused(failure: Failure) -> None:
+        context.notices.failure(failure)
+        context.project.refuse()
+
+    operation = Operation(context).in_background(lambda: _read(path)).on_failure(refused)
+    return operation.on_success(lambda found: _opened(context, found, run))
+
+
+def open_run(context: AppContext, path: Path, run: RunFolder | None) -> None:
+    """Open a recent project, and look at a run of it where one was chosen."""
+    opening = open_project(context, path, run)
+    if run is not None:
+        opening.ended.connect(lambda: context.wizard.go("train") if context.runs.run == run else None)
 
 
 def _read(path: Path) -> Opened:
@@ -29,9 +70,13 @@ def _read(path: Path) -> Opened:
     from engine.project.recent import recent, remember
 
     project = Project.open_or_create(path)
-    remember(project.path)
     recipe, trouble = _draft(project.draft)
-    return project, project.runs(), recent(), recipe, trouble
+    troubles = [trouble] if trouble is not None else []
+    try:
+        remember(project.path)
+    except UserError as error:  # the list of projects is elsewhere; this project can be worked in all the same
+        troubles.append(error)
+    return Opened(project, project.runs(), recent(), recipe, troubles)
 
 
 def _draft(path: Path) -> tuple[Recipe, UserError | None]:
@@ -47,15 +92,49 @@ def _draft(path: Path) -> tuple[Recipe, UserError | None]:
         return from_plain({}, CATALOGUE), error
 
 
-def _opened(context: AppContext, found: Opened) -> None:
-    project, runs, recent, recipe, trouble = found
-    context.project.set_project(project, runs, recent)
-    context.draft.begin(recipe, project.draft)
-    if trouble is not None:
+def _opened(context: AppContext, found: Opened, run: RunFolder | None) -> None:
+    context.project.set_project(found.project, found.runs, found.recent)
+    context.draft.begin(found.recipe, found.project.draft)
+    for trouble in found.troubles:
         context.notices.failure(Failure.of(trouble))
-    working = next((run for run in runs if run.status in ("starting", "working", "waiting")), None)
-    newest = working or (runs[0] if runs else None)
-    context.runs.select(newest.folder if newest is not None else None)
+    working = next((item for item in found.runs if item.status in TRAINING), None)
+    newest = working or (found.runs[0] if found.runs else None)
+    context.runs.select(run or (newest.folder if newest is not None else None))
+    watch_runs(context)
+    read_others(context)
+
+
+def watch_runs(context: AppContext) -> None:
+    """From now on notice the end of runs that nobody looks at."""
+    if context.project.findChild(_RunsWatch) is None:
+        _RunsWatch(context)
+
+
+class _RunsWatch(QObject):
+    """Reads the list of runs when the run that is looked at ends, and now and then while another trains."""
+
+    def __init__(self, context: AppContext) -> None:
+        super().__init__(context.project)
+        self._context = context
+        self._timer = QTimer(self)
+        self._timer.setObjectName("runs are read again")
+        self._timer.setInterval(WATCH_MS)
+        self._timer.timeout.connect(self._read)
+        for signal in (context.project.changed, context.runs.selected):
+            signal.connect(self._wind)
+        context.runs.train.finished.connect(self._read)
+        self._wind()
+
+    def _read(self) -> None:
+        refresh_lists(self._context)
+
+    def _wind(self) -> None:
+        selected = self._context.runs.run
+        others = (run for run in self._context.project.runs if run.folder != selected)
+        if any(run.status in TRAINING for run in others):
+            self._timer.start()
+        else:
+            self._timer.stop()
 
 
 def refresh_lists(context: AppContext) -> Operation:
@@ -67,7 +146,23 @@ def refresh_lists(context: AppContext) -> Operation:
 
         return (project.runs() if project is not None else [], recent())
 
-    return Operation(context).in_background(read).on_success(lambda lists: context.project.set_lists(*lists))
+    def put(lists: Any) -> None:
+        if context.project.project is project:
+            context.project.set_lists(*lists)
+
+    return Operation(context).in_background(read).on_success(put)
+
+
+def read_others(context: AppContext) -> Operation:
+    """Read the runs of the recent projects that are not open."""
+    paths = [path for path in context.project.recent if path != context.project.path]
+
+    def read() -> Any:
+        from engine.project.project import Project
+
+        return {path: Project(path).runs() for path in paths}
+
+    return Operation(context).in_background(read).on_success(context.project.set_others)
 
 
 def forget_project(context: AppContext, path: Path) -> None:
@@ -82,3 +177,26 @@ def select_run(context: AppContext, run: RunFolder) -> None:
     """Look at another run of the project."""
     context.runs.select(run)
     context.wizard.go("train")
+
+
+def remove_run(context: AppContext, run: RunFolder) -> None:
+    """Move a run's folder to the system's trash; refused while something works on it, or where there is no trash."""
+    from engine.project.project import is_busy
+
+    if is_busy(run):
+        context.notices.tell(WARNING, BUSY, STOP_FIRST)
+        return
+    was_looked_at = context.runs.run == run
+    if was_looked_at:
+        context.runs.select(None)  # nothing of it is read while it moves
+    if QFile.moveToTrash(str(run.path))[0]:
+        refresh_lists(context).ended.connect(lambda: _look_at_newest(context))
+        return
+    context.notices.tell(WARNING, NO_TRASH, by_hand(run), details=str(run.path))
+    if was_looked_at:
+        context.runs.select(run)
+
+
+def _look_at_newest(context: AppContext) -> None:
+    if context.runs.run is None and context.project.runs:
+        context.runs.select(context.project.runs[0].folder)

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, Signal
 
+from engine.protocol.text import say
+from gui.i18n.language import tr
+
 if TYPE_CHECKING:
     from engine.project.project import Project, RunSummary
-    from engine.project.run_folder import RunFolder
     from gui.state.run import RunState
 
 TRAINING = frozenset({"starting", "working", "waiting"})
@@ -24,6 +26,8 @@ class ProjectState(QObject):
         project: None until it is opened.
         runs: newest first.
         recent: other projects, newest first.
+        others: runs of recent projects, newest first, as far as they were read.
+        is_refused: `path` could not be opened, and nothing else is open.
 
     Signals:
         opened: another project is open.
@@ -39,19 +43,35 @@ class ProjectState(QObject):
         self.project: Project | None = None
         self.runs: list[RunSummary] = []
         self.recent: list[Path] = []
+        self.others: dict[Path, list[RunSummary]] = {}
+        self.is_refused = False
 
     @property
     def name(self) -> str:
         """What people call it."""
+        if self.is_refused:
+            return tr(say("No project", "未打开项目"))
         return self.project.name if self.project is not None else self.path.name
+
+    def refuse(self) -> None:
+        """The folder that was asked for is not opened; a project that is open stays."""
+        self.is_refused = self.project is None
+        self.changed.emit()
+
+    def set_others(self, others: dict[Path, list[RunSummary]]) -> None:
+        """Runs of other projects are known."""
+        self.others = others
 
     def trains(self, runs: RunState) -> bool:
         """Whether some run of this project trains: the one looked at by its events, the others by the list."""
-        return runs_now(runs) or any(run.status in TRAINING for run in self.runs if run.folder != runs.run)
+        if runs.run is not None and runs.train.is_running and runs.run.events.exists():
+            return True  # without events no process was ever started: it waits for nothing
+        return any(run.status in TRAINING for run in self.runs if run.folder != runs.run)
 
     def set_project(self, project: Project, runs: list[RunSummary], recent: list[Path]) -> None:
         """Another project is open."""
         self.path, self.project, self.runs, self.recent = project.path, project, runs, recent
+        self.is_refused = False
         self.opened.emit()
         self.changed.emit()
 
@@ -60,9 +80,3 @@ class ProjectState(QObject):
         if (runs, recent) != (self.runs, self.recent):
             self.runs, self.recent = runs, recent
             self.changed.emit()
-
-
-def runs_now(runs: RunState) -> bool:
-    """Whether the run that is looked at trains; one that never came to a process has no events and does not."""
-    run: RunFolder | None = runs.run
-    return run is not None and runs.train.is_running and run.events.exists()

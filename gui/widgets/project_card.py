@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QKeySequence
-from PySide6.QtWidgets import QMenu, QSizePolicy, QToolButton, QVBoxLayout
+from PySide6.QtWidgets import QMenu, QMessageBox, QSizePolicy, QToolButton, QVBoxLayout
 
 from engine.project.run_folder import RunFolder
-from engine.protocol.text import Text, say
+from engine.protocol.text import NOTHING, Text, say
 from gui.i18n.language import tr
 from gui.i18n.numbers import count, day
-from gui.state.project import ProjectState
+from gui.state.project import TRAINING, ProjectState
 from gui.widgets.basic import ElidedLabel
+
+if TYPE_CHECKING:
+    from engine.project.project import RunSummary
 
 _RUN_STATUS: dict[str, Text] = {
     "done": say("done", "完成"),
@@ -26,31 +30,41 @@ _RUN_STATUS: dict[str, Text] = {
     "working": say("training", "训练中"),
     "starting": say("starting", "启动中"),
 }
+GOES_WITH_IT = say(
+    "Its checkpoints, its adapter and its evaluation go with it. What was exported to other folders stays.",
+    "其检查点、适配器和评估会一并移走；已导出到其他文件夹的内容会保留。",
+)
 MOST_RUNS = 12
+"""Runs that the menu shows at once; the others stand one level deeper."""
 
 
 class ProjectCard(QToolButton):
     """Renders `ProjectState`.
 
     Args:
+        looked_at: gives the run that is looked at.
         open_folder: asks for a folder and opens it.
-        open_path: opens a recent project.
+        open_path: opens a recent project, and a run of it.
         forget: takes a recent project off the list.
         select_run: looks at a run.
+        remove_run: moves a run to the trash; the user has been asked.
     """
 
     def __init__(
         self,
         state: ProjectState,
         *,
+        looked_at: Callable[[], RunFolder | None],
         open_folder: Callable[[], object],
-        open_path: Callable[[Path], object],
+        open_path: Callable[[Path, RunFolder | None], object],
         forget: Callable[[Path], object],
         select_run: Callable[[RunFolder], object],
+        remove_run: Callable[[RunFolder], object],
     ) -> None:
         super().__init__()
-        self._state = state
-        self._open_folder, self._open_path, self._forget, self._select_run = open_folder, open_path, forget, select_run
+        self._state, self._looked_at = state, looked_at
+        self._open_folder, self._open_path, self._forget = open_folder, open_path, forget
+        self._select_run, self._remove_run = select_run, remove_run
         self.setProperty("role", "sidecard")
         self.setCursor(Qt.CursorShape.PointingHandCursor)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
@@ -73,14 +87,20 @@ class ProjectCard(QToolButton):
 
     def refresh(self) -> None:
         """Show the project's name and what is in it."""
-        runs = len(self._state.runs)
-        words = say("no runs yet", "尚无训练") if not runs else say("{n} runs", "{n} 次训练", n=count(runs))
-        if runs == 1:
-            words = say("1 run", "1 次训练")
         self._name.setText(self._state.name)
-        self._words.setText(tr(words) + " ▾")
-        self.setToolTip(f"{self._state.path} ({self.shortcut().toString()})")
+        self._words.setText(tr(self._inside()) + " ▾")
+        where = "" if self._state.is_refused else str(self._state.path)
+        self.setToolTip(f"{where} ({self.shortcut().toString()})".strip())
         self.setAccessibleName(tr(say("Project {name}", "项目 {name}", name=self._state.name)))
+
+    def _inside(self) -> Text:
+        """What is in the project, in a word."""
+        runs = len(self._state.runs)
+        if self._state.is_refused:
+            return say("choose a folder", "请选择文件夹")
+        if not runs:
+            return say("no runs yet", "尚无训练")
+        return say("1 run", "1 次训练") if runs == 1 else say("{n} runs", "{n} 次训练", n=count(runs))
 
     def menu_now(self) -> QMenu:
         """The menu as it stands: runs, projects, a folder, the way to forget."""
@@ -98,12 +118,41 @@ class ProjectCard(QToolButton):
         menu.popup(self.mapToGlobal(self.rect().bottomLeft()))
 
     def _add_runs(self, menu: QMenu) -> None:
-        if self._state.runs:
-            menu.addSection(tr(say("Runs of this project", "本项目的训练")))
-        for run in self._state.runs[:MOST_RUNS]:
-            status = tr(_RUN_STATUS.get(run.status, say("", "")))
-            words = f"{run.title} · {day(run.created)} · {status}"
-            menu.addAction(words, partial(self._select_run, run.folder))
+        runs = self._state.runs
+        if not runs:
+            return
+        menu.addSection(tr(say("Runs of this project", "本项目的训练")))
+        for run in runs[:MOST_RUNS]:
+            self._add_run(menu, run)
+        if len(runs) > MOST_RUNS:
+            words = say("{n} earlier runs", "更早的 {n} 次训练", n=count(len(runs) - MOST_RUNS))
+            earlier = _inner(menu, tr(words))
+            for run in runs[MOST_RUNS:]:
+                self._add_run(earlier, run)
+        remove = _inner(menu, tr(say("Remove a run", "移除训练")))
+        for run in runs:
+            action = remove.addAction(run_words(run), partial(self.ask_to_remove, run))
+            action.setEnabled(run.status not in TRAINING)
+
+    def _add_run(self, menu: QMenu, run: RunSummary) -> None:
+        """A line that looks at a run; the one looked at has a tick."""
+        action = menu.addAction(run_words(run), partial(self._select_run, run.folder))
+        action.setCheckable(True)
+        action.setChecked(run.folder == self._looked_at())
+
+    def ask_to_remove(self, run: RunSummary) -> None:
+        """Ask before a run goes to the trash; the usual answer keeps it."""
+        box = QMessageBox(self)
+        box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        box.setIcon(QMessageBox.Icon.Question)
+        box.setText(tr(say("Move “{title}” to the trash?", "将“{title}”移到回收站？", title=run.title)))
+        box.setInformativeText(tr(GOES_WITH_IT))
+        move = box.addButton(tr(say("Move to the trash", "移到回收站")), QMessageBox.ButtonRole.DestructiveRole)
+        keep = box.addButton(tr(say("Keep it", "保留")), QMessageBox.ButtonRole.RejectRole)
+        box.setDefaultButton(keep)
+        box.setEscapeButton(keep)
+        move.clicked.connect(lambda: self._remove_run(run.folder))
+        box.open()
 
     def _add_projects(self, menu: QMenu) -> None:
         others = [path for path in self._state.recent if path != self._state.path]
@@ -111,10 +160,28 @@ class ProjectCard(QToolButton):
             return
         menu.addSection(tr(say("Recent projects", "最近的项目")))
         for path in others:
-            inner = menu.addMenu(path.name)
-            inner.setToolTip(str(path))
-            inner.addAction(tr(say("Open", "打开")), partial(self._open_path, path))
-            inner.addAction(
-                tr(say("Remove from this list (the folder stays)", "从列表移除（保留文件夹）")),
-                partial(self._forget, path),
-            )
+            self._add_project(_inner(menu, path.name), path)
+
+    def _add_project(self, menu: QMenu, path: Path) -> None:
+        """Open it, or a run of it at once; take it off the list."""
+        menu.setToolTip(str(path))
+        menu.addAction(tr(say("Open", "打开")), partial(self._open_path, path, None))
+        for run in self._state.others.get(path, ()):
+            menu.addAction(run_words(run), partial(self._open_path, path, run.folder))
+        menu.addSeparator()
+        words = say("Remove from this list (the folder stays)", "从列表移除（保留文件夹）")
+        menu.addAction(tr(words), partial(self._forget, path))
+
+
+def run_words(run: RunSummary) -> str:
+    """A run in one line of a menu: title, when, how it stands."""
+    status = tr(_RUN_STATUS.get(run.status, NOTHING))
+    words = " · ".join(part for part in (run.title, day(run.created), status) if part)
+    return words.replace("&", "&&")
+
+
+def _inner(menu: QMenu, words: str) -> QMenu:
+    """A menu one level deeper that scrolls where it is longer than the screen."""
+    made = menu.addMenu(words.replace("&", "&&"))
+    made.setStyleSheet("QMenu { menu-scrollable: 1; }")
+    return made

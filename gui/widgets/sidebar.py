@@ -81,6 +81,9 @@ class Sidebar(QWidget):
         for name, button in self.steps.items():
             button.put(self._wizard.step(name))
             button.setChecked(name == self._wizard.current)
+        for button in self.steps.values():
+            # Tab goes to the current step, arrow keys from there to the others.
+            button.setFocusPolicy(Qt.FocusPolicy.StrongFocus if button.isChecked() else Qt.FocusPolicy.ClickFocus)
 
     def _preferences(self) -> QToolButton:
         made = tool(say("Language and theme", "语言与主题"))
