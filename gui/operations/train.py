@@ -5,7 +5,7 @@ from __future__ import annotations
 from PySide6.QtCore import QUrl
 from PySide6.QtGui import QDesktopServices
 
-from engine.host.launch import start_job
+from engine.host.launch import is_alive, start_job
 from engine.protocol.events import CONTINUE, PAUSE, SAVE
 from gui.context import AppContext
 from gui.operations.jobs import stop_job, tell_job
@@ -26,6 +26,8 @@ def continue_run(context: AppContext) -> None:
     if job.is_running:
         tell_job(context, job, CONTINUE)
         return
+    if another_that_trains(context):
+        return
 
     def resume() -> bool:
         start_job(run, "resume", {"run": str(run.path)})
@@ -34,6 +36,13 @@ def continue_run(context: AppContext) -> None:
     if attempt(context, resume):
         job.follow(run)
         refresh_lists(context)
+
+
+def another_that_trains(context: AppContext) -> str:
+    """Title of another run of the project whose process is alive, empty when there is none: two would share the
+    memory that each was planned to have alone."""
+    others = (item for item in context.project.runs if item.folder != context.runs.run)
+    return next((item.title or item.folder.id for item in others if is_alive(item.folder)), "")
 
 
 def save_checkpoint(context: AppContext) -> None:

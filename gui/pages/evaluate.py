@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from PySide6.QtWidgets import QComboBox, QPushButton, QWidget
+from PySide6.QtCore import QSize, Qt
+from PySide6.QtWidgets import QComboBox, QLayout, QPushButton, QScrollArea, QWidget
 
-from engine.project.evaluation import EvaluatedRow, Evaluation, SideOfRow, read_evaluation
+from engine.project.evaluation import EvaluatedRow, Evaluation, SideOfRow
 from engine.protocol.errors import Failure, UserError
 from engine.protocol.text import Text, say
 from gui.context import AppContext
@@ -12,14 +13,17 @@ from gui.i18n.language import tr
 from gui.i18n.numbers import count, duration, figure, percent
 from gui.operations.jobs import start_later_job, stop_job
 from gui.pages.page import Page
+from gui.state.measured import evaluation_of, points
 from gui.widgets.basic import button, column, holder, label, row, set_role
 from gui.widgets.card import Card
 from gui.widgets.chip import BAD, GOOD, PLAIN, WARN, Chip
 from gui.widgets.facts import Facts
+from gui.widgets.failure_strip import FailureStrip
 from gui.widgets.figures import Cell, Figures
 from gui.widgets.footer import Footer
 from gui.widgets.pair_bars import PairBars
 from gui.widgets.row_list import RowList
+from gui.widgets.scroll import scrolled
 
 CLEAR = 0.05
 """p-value below which a difference is called clear."""
@@ -30,6 +34,9 @@ CHOICES = (
     (BEST, say("Gained most", "提升最多")),
 )
 SHOWN = 200
+EARLIER = say(
+    "The run has learned on since these figures were made: measure again.", "得出这些数字之后训练又有进展：请重新评估。"
+)
 
 
 class EvaluatePage(Page):
@@ -58,35 +65,41 @@ class EvaluatePage(Page):
         elif job.is_running:
             stage = job.state.stage or say("Starting…", "启动中……")
             self.show_banner().working(stage, job.state.progress, self._cancel)
-        elif job.state.failure is not None:
-            self.show_banner().wrong(job.state.failure, self._measure_button(say("Try again", "重试")))
         else:
-            self._show_evaluation()
+            self._show_evaluation(job.state.failure)
 
     def _show_nothing_to_measure(self) -> None:
-        plan = button(say("Go to the plan", "前往计划"), lambda: self.context.wizard.go("plan"), "primary")
+        plan = button(
+            say("Go to the plan", "前往计划"), lambda: self.context.wizard.go("plan"), "primary", shortcut="Ctrl+Return"
+        )
         sentence = say("There is no tuned model to measure yet.", "还没有可评估的微调模型。")
         hint = say("Train one first; its held-out rows are measured here.", "请先训练；其留出的行会在这里评估。")
         self.show_banner().empty(sentence, hint, plan)
 
-    def _show_evaluation(self) -> None:
+    def _show_evaluation(self, failure: Failure | None) -> None:
         run = self.context.runs.run
         assert run is not None
         try:
-            self._evaluation = read_evaluation(run)
+            self._evaluation = evaluation_of(run)
         except UserError as error:
             self.show_banner().wrong(Failure.of(error), self._measure_button(say("Measure again", "重新评估")))
             return
-        if self._evaluation is None:
-            sentence = say("Base and tuned model have not been compared yet.", "尚未比较基础模型与微调模型。")
-            hint = say(
-                "Both answer the held-out rows; it takes about as long as a few training steps per row.",
-                "两者都会回答留出的行，通常只需几分钟。",
-            )
-            self.show_banner().empty(sentence, hint, self._measure_button(say("Measure", "开始评估")))
-            return
-        self.show_body()
-        self._fill(self._evaluation)
+        if self._evaluation is not None:
+            self.show_body()
+            self._failure.put(failure)
+            self._fill(self._evaluation)
+        elif failure is not None:
+            self.show_banner().wrong(failure, self._measure_button(say("Try again", "重试")))
+        else:
+            self._show_not_measured()
+
+    def _show_not_measured(self) -> None:
+        sentence = say("Base and tuned model have not been compared yet.", "尚未比较基础模型与微调模型。")
+        hint = say(
+            "Both answer the held-out rows; it takes about as long as a few training steps per row.",
+            "两者都会回答留出的行，通常只需几分钟。",
+        )
+        self.show_banner().empty(sentence, hint, self._measure_button(say("Measure", "开始评估")))
 
     def _measure_button(self, text: Text) -> QPushButton:
         return button(text, self._measure, "primary", shortcut="Ctrl+Return")
@@ -108,13 +121,21 @@ class EvaluatePage(Page):
         body = row(self._figures_card(), self._rows_card(), spacing=14)
         body.setStretch(0, 5)
         body.setStretch(1, 6)
-        self._footer = Footer(
-            button(say("Measure again", "重新评估"), self._measure, shortcut="Ctrl+R"),
-            button(say("Compare by hand →", "动手对比 →"), lambda: self.context.wizard.go("compare"), "primary"),
-        )
-        made = column(verdict, body, self._footer, spacing=14)
-        made.setStretch(1, 1)
+        self._failure = FailureStrip()
+        made = column(self._failure, verdict, body, self._footer_bar(), spacing=14)
+        made.setStretch(2, 1)
         return holder(made)
+
+    def _footer_bar(self) -> QWidget:
+        self._again = button(say("Measure again", "重新评估"), self._measure, shortcut="Ctrl+R")
+        by_hand = button(
+            say("Compare by hand →", "动手对比 →"),
+            lambda: self.context.wizard.go("compare"),
+            "primary",
+            shortcut="Ctrl+Right",
+        )
+        self._footer = Footer(self._again, by_hand)
+        return self._footer
 
     def _figures_card(self) -> QWidget:
         self._figures = Figures(
@@ -125,19 +146,8 @@ class EvaluatePage(Page):
         self._bars = PairBars()
         heading = label(say("How many rows", "行数统计"), "card")
         glance = label(say("At a glance: base above, tuned below", "一览：上为基础模型，下为微调模型"), "card")
-        return Card(
-            say("Your task", "你的任务"),
-            say("base → tuned", "基础 → 微调"),
-            self._figures,
-            8,
-            glance,
-            self._bars,
-            8,
-            heading,
-            self._count,
-            None,
-            self._notes,
-        )
+        parts = column(self._figures, glance, self._bars, heading, self._count, self._notes, None, spacing=10)
+        return Card(say("Your task", "你的任务"), say("base → tuned", "基础 → 微调"), read_by_scrolling(parts))
 
     def _rows_card(self) -> QWidget:
         self._which = QComboBox()
@@ -149,8 +159,11 @@ class EvaluatePage(Page):
         self._detail = {
             name: label("", "", wrap=True, selectable=True) for name in ("where", "question", "right", "base", "tuned")
         }
-        card = Card(say("Rows to look at", "值得看的行"), "", self._list, *self._detail_items())
-        card.body.setStretch(0, 1)
+        self._row = read_by_scrolling(column(*self._detail_items(), None))
+        self._row.setAccessibleName(tr(say("The row that is chosen", "所选的行")))
+        card = Card(say("Rows to look at", "值得看的行"), "", self._list, self._row)
+        card.body.setStretch(0, 4)
+        card.body.setStretch(1, 5)
         card.corner(self._which)
         return card
 
@@ -170,18 +183,21 @@ class EvaluatePage(Page):
     # -------------------------------------------------------------------------------------------------------- fill
     def _fill(self, found: Evaluation) -> None:
         sentence, chip, tone = verdict_of(found)
+        earlier = self.context.runs.has_learned_since(found.created)
         self._sentence.setText(tr(sentence))
-        self._how.setText(tr(how_measured(found)))
-        self._chip.put(chip, tone)
+        self._how.setText(tr(EARLIER if earlier else how_measured(found)))
+        self._chip.put(*((say("of an earlier state", "属于较早的状态"), WARN) if earlier else (chip, tone)))
+        set_role(self._again, "primary" if earlier else "")
         self._figures.put(figure_rows(found))
         self._bars.put(shares(found))
         self._count.put(counts(found))
         self._notes.setText("\n".join(dict.fromkeys(tr(text) for text in found.notes.values())))
         self._footer.say(
             say(
-                "{n} rows in {time}. None of them was trained on.",
-                "{n} 行，用时 {time}。均未参与训练。",
+                "{n} of {all} held-out rows in {time}. None of them was trained on.",
+                "{all} 个留出行中的 {n} 行，用时 {time}。均未参与训练。",
                 n=count(len(found.rows)),
+                all=count(found.held_out),
                 time=duration(found.seconds),
             )
         )
@@ -212,7 +228,28 @@ class EvaluatePage(Page):
         else:
             texts["question"] = tr(say("No such rows.", "没有这样的行。"))
         for name, text in texts.items():
-            self._detail[name].setText(_cut(text))
+            self._detail[name].setText(text)
+        self._row.verticalScrollBar().setValue(0)
+
+
+class AsHighAsNeeded(QWidget):
+    """What lies in a scroll area and wraps: a layout's own least height is that of texts wrapped as narrow as can be,
+    which would leave an empty end to scroll to."""
+
+    def minimumSizeHint(self) -> QSize:
+        """None; the height for the width decides."""
+        return QSize(0, 0)
+
+
+def read_by_scrolling(layout: QLayout) -> QScrollArea:
+    """A part of a card that scrolls where it is higher than its place, also by keyboard."""
+    inner = AsHighAsNeeded()
+    layout.setContentsMargins(0, 0, 8, 0)
+    inner.setLayout(layout)
+    made = scrolled(inner)
+    made.setProperty("role", "read")
+    made.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+    return made
 
 
 def verdict_of(found: Evaluation) -> tuple[Text, Text, str]:
@@ -240,20 +277,13 @@ def how_measured(found: Evaluation) -> Text:
     """Which test, how much the adapter changes, how answers were made."""
     p_value = found.verdict.answers.p_value if found.verdict.changed is not None else found.verdict.losses.p_value
     shown = "—" if p_value is None else ("p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}")
-    changed = (
-        say(
-            "the adapter changes {share} of answers",
-            "适配器改变了 {share} 的回答",
-            share=percent(found.verdict.changed),
-        )
-        if found.verdict.changed is not None
-        else say("answers were not asked for", "未要求回答")
-    )
+    if found.verdict.changed is None:
+        return say("paired sign test {p} · answers were not asked for", "配对符号检验 {p} · 未要求回答", p=shown)
     return say(
-        "paired sign test {p} · {changed} · greedy answers",
-        "配对符号检验 {p} · {changed} · 贪心解码",
+        "paired sign test {p} · the adapter changes {share} of answers · greedy answers",
+        "配对符号检验 {p} · 适配器改变了 {share} 的回答 · 贪心解码",
         p=shown,
-        changed=changed,
+        share=percent(found.verdict.changed),
     )
 
 
@@ -291,7 +321,7 @@ def _change(base: float | None, tuned: float | None, as_percent: bool, more_is_b
     if base is None or tuned is None:
         return "—"
     change = tuned - base
-    words = f"{change * 100:+.1f} pt" if as_percent else f"{change:+,.2f}"
+    words = points(change, 1) if as_percent else f"{change:+,.2f}"
     if change == 0:
         return (words, "muted")
     return (words, "good" if (change > 0) == more_is_better else "bad")
@@ -316,7 +346,6 @@ def counts(found: Evaluation) -> list[tuple[Text | str, Text | str]]:
         facts.append((say("Answers that changed", "有变化的回答"), f"{len(found.changed())} / {len(found.rows)}"))
     losses = found.verdict.losses
     facts.append((say("Loss lower", "损失更低"), f"{losses.better} / {losses.better + losses.worse + losses.same}"))
-    facts.append((say("Held-out rows in all", "留出行总数"), count(found.held_out)))
     return facts
 
 
@@ -335,7 +364,3 @@ def _answer(side: SideOfRow) -> str:
         return tr(say("not asked: the row is too long", "未提问：该行过长"))
     cut = tr(say(" … (cut there)", " …（在此截断）")) if side.cut else ""
     return (side.answer or tr(say("(nothing)", "（空）"))) + cut
-
-
-def _cut(text: str, most: int = 600) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"

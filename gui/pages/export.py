@@ -13,21 +13,22 @@ from engine.export.targets import QUANTISATIONS, TARGETS
 from engine.protocol.text import NOTHING, Text, as_text, say
 from gui.context import AppContext
 from gui.i18n.language import tr
-from gui.i18n.numbers import clock, count, percent, size
+from gui.i18n.numbers import count, day, percent, size
 from gui.operations.export import export, show_in_folder
 from gui.operations.jobs import stop_job
 from gui.pages.page import Page
 from gui.state.takeaway import Choice, choices
 from gui.widgets.banner import progress_words, show_progress
-from gui.widgets.basic import ElidedLabel, button, column, copy, holder, label, row
+from gui.widgets.basic import ElidedLabel, button, column, copy, holder, label, row, tool
 from gui.widgets.card import Card
 from gui.widgets.chip import BAD, GOOD, PLAIN, WARN, Chip
 from gui.widgets.choice_card import ChoiceList
 from gui.widgets.facts import Facts
+from gui.widgets.failure_strip import FailureStrip
 from gui.widgets.figures import Cell, Figures
 from gui.widgets.footer import Footer
+from gui.widgets.scroll import scrolled
 
-EARLIER = 6
 NAMES = (*QUANTISATIONS, "adapter", "merged")
 
 
@@ -42,6 +43,7 @@ class ExportPage(Page):
 
     def __init__(self, context: AppContext) -> None:
         super().__init__(context)
+        self._listed: list[tuple[Export, bool, bool]] = []
         context.runs.export.changed.connect(self.refresh)
         context.runs.export.finished.connect(self._read)
         context.runs.selected.connect(self._read)
@@ -56,11 +58,16 @@ class ExportPage(Page):
     def refresh(self) -> None:
         """Show nothing yet, wrong, or what can be taken away; the work shows beside it."""
         if not self.context.runs.is_trained:
-            plan = button(say("Go to the plan", "前往计划"), lambda: self.context.wizard.go("plan"), "primary")
+            plan = button(
+                say("Go to the plan", "前往计划"),
+                lambda: self.context.wizard.go("plan"),
+                "primary",
+                shortcut="Ctrl+Return",
+            )
             sentence = say("There is nothing to take away yet.", "还没有可导出的内容。")
             self.show_banner().empty(sentence, say("Train a model first.", "请先训练模型。"), plan)
         elif self.context.takeaway.failure is not None:
-            again = button(say("Read again", "重新读取"), self._read, "primary")
+            again = button(say("Read again", "重新读取"), self._read, "primary", shortcut="Ctrl+Return")
             self.show_banner().wrong(self.context.takeaway.failure, again)
         else:
             self.show_body()
@@ -69,14 +76,17 @@ class ExportPage(Page):
     # -------------------------------------------------------------------------------------------------------- body
     def build(self) -> QWidget:
         """Choices left; work, stamp and earlier exports right."""
-        right = column(self._work_card(), self._stamp_card(), self._earlier_card(), spacing=14)
-        right.setStretch(2, 1)
+        self._failure = FailureStrip()
+        right = column(self._work_card(), self._failure, self._stamp_card(), self._earlier_card(), spacing=14)
+        right.setStretch(3, 1)
         body = row(self._choice_card(), right, spacing=14)
         body.setStretch(0, 5)
         body.setStretch(1, 7)
-        elsewhere = button(say("Choose a folder…", "选择文件夹……"), self._choose_folder)
+        elsewhere = button(say("Choose a folder…", "选择文件夹……"), self._choose_folder, shortcut="Ctrl+Shift+O")
+        words = say("The run's own folder", "训练自己的文件夹")
+        self._own = button(words, lambda: self.context.takeaway.put_into(None), shortcut="Ctrl+Backspace")
         self._start = button(say("Export and check", "导出并核对"), self._export, "primary", shortcut="Ctrl+Return")
-        self._footer = Footer(elsewhere, self._start)
+        self._footer = Footer(self._own, elsewhere, self._start)
         made = column(body, self._footer, spacing=14)
         made.setStretch(0, 1)
         return holder(made)
@@ -86,9 +96,8 @@ class ExportPage(Page):
         self._choices.group.buttonClicked.connect(lambda card: self.context.takeaway.choose(card.name))
         self._use = label("", "mono", wrap=True, selectable=True)
         heading = label(say("How to use it", "如何使用"), "card")
-        return Card(
-            say("What do you want to take away?", "想要导出什么？"), "", self._choices, 6, heading, self._use, None
-        )
+        parts = holder(column(self._choices, heading, self._use, None, margins=(0, 0, 8, 0)))
+        return Card(say("What do you want to take away?", "想要导出什么？"), "", scrolled(parts))
 
     def _work_card(self) -> QWidget:
         self._doing, self._far = label("", "strong"), label("", "muted")
@@ -107,10 +116,10 @@ class ExportPage(Page):
         self._said = label("", "muted", wrap=True, selectable=True)
         self._figures = Facts()
         self._where = ElidedLabel("", "mono", middle=True)
-        show = button(
-            say("Show in folder", "在文件夹中显示"), lambda: show_in_folder(Path(self._where.text())), "small"
-        )
-        path = button(say("Copy path", "复制路径"), lambda: copy(self._where.text()), "small")
+        words = say("Show in folder", "在文件夹中显示")
+        show = button(words, lambda: show_in_folder(Path(self._where.text())), "small", shortcut="Ctrl+O")
+        words = say("Copy path", "复制路径")
+        path = button(words, lambda: copy(self._where.text()), "small", shortcut="Ctrl+Shift+C")
         head = row(self._name, self._chip)
         head.setStretch(0, 1)
         foot = row(self._where, path, show)
@@ -119,9 +128,10 @@ class ExportPage(Page):
         return self._stamp
 
     def _earlier_card(self) -> QWidget:
-        self._earlier = Figures(say("Taken away", "已导出"), say("Size", "大小"), say("Written", "写入时间"), "")
+        self._earlier = Figures(say("Taken away", "已导出"), say("Size", "大小"), say("Written", "写入时间"), "", "")
         self._nothing = label(say("Nothing has been taken away yet.", "尚未导出任何内容。"), "muted")
-        return Card(say("Exports of this run", "本次训练的导出"), "", self._earlier, self._nothing, None)
+        parts = holder(column(self._earlier, self._nothing, None, margins=(0, 0, 8, 0)))
+        return Card(say("Exports of this run", "本次训练的导出"), "", scrolled(parts))
 
     # -------------------------------------------------------------------------------------------------------- fill
     def _fill(self) -> None:
@@ -131,7 +141,14 @@ class ExportPage(Page):
         self._fill_stamp(exports[0] if exports else None)
         self._earlier.setVisible(bool(exports))
         self._nothing.setVisible(not exports)
-        self._earlier.put([earlier_row(item) for item in exports[:EARLIER]])
+        self._fill_earlier(exports)
+
+    def _fill_earlier(self, exports: tuple[Export, ...]) -> None:
+        since = self.context.runs.has_learned_since
+        listed = [(item, since(item.time), item.is_there) for item in exports]
+        if listed != self._listed:  # else the buttons stay: one may have the focus
+            self._listed = listed
+            self._earlier.put([(*earlier_row(item, earlier), shower(item)) for item, earlier, _ in listed])
 
     def _offered(self) -> dict[str, Choice]:
         plan = self.context.runs.train.state.plan
@@ -157,6 +174,7 @@ class ExportPage(Page):
         run = self.context.runs.run
         if run is None:
             return
+        self._own.setVisible(self.context.takeaway.folder is not None)
         target = self.context.takeaway.target(run, str(self.context.runs.facts.get("title", "")), wanted.suffix)
         self._footer.say(
             say(
@@ -178,15 +196,11 @@ class ExportPage(Page):
             self._far.setVisible(bool(self._far.text()))
 
     def _fill_stamp(self, newest: Export | None) -> None:
-        state = self.context.runs.export.state
-        failed = state.failure if state.is_over else None
-        self._stamp.setVisible(not self.context.runs.export.is_running and (newest is not None or failed is not None))
-        self._figures.setVisible(failed is None)
-        if failed is not None:
-            self._say_stamp(failed.message, say("not written", "未写入"), BAD, failed.hint)
-            self._where.setText(failed.where)
-        elif newest is not None:
-            verdict, tone = verdict_of(newest)
+        job = self.context.runs.export
+        self._failure.put(job.state.failure if job.state.is_over else None)
+        self._stamp.setVisible(not job.is_running and newest is not None and self._failure.isHidden())
+        if newest is not None:
+            verdict, tone = verdict_of(newest, self.context.runs.has_learned_since(newest.time))
             self._say_stamp(Path(newest.file).name, verdict, tone, reason_of(newest))
             self._where.setText(newest.file)
             self._figures.put(parity_facts(newest))
@@ -201,12 +215,6 @@ class ExportPage(Page):
     # ------------------------------------------------------------------------------------------------------ actions
     def _export(self) -> None:
         export(self.context, self._offered()[self.context.takeaway.chosen])
-
-    def _cancel(self) -> None:
-        stop_job(self.context, self.context.runs.export)
-
-    def _show(self) -> None:
-        show_in_folder(Path(self._where.text()))
 
     def _choose_folder(self) -> None:
         chosen = QFileDialog.getExistingDirectory(self, tr(say("Where to?", "导出到哪里？")))
@@ -225,12 +233,14 @@ def how_to_use(choice: Choice) -> str:
     return 'PeftModel.from_pretrained(base, "FOLDER")'
 
 
-def verdict_of(item: Export) -> tuple[Text, str]:
-    """The judgement on an export and its tone."""
-    if item.passed is True:
-        return say("✓ is what you trained", "✓ 与训练结果一致"), GOOD
+def verdict_of(item: Export, earlier: bool = False) -> tuple[Text, str]:
+    """The judgement on an export and its tone; ``earlier``: the run has learned on since it was written."""
     if item.passed is False:
         return say("do not use", "请勿使用"), BAD
+    if earlier:
+        return say("of an earlier state", "属于较早的状态"), WARN
+    if item.passed is True:
+        return say("✓ is what you trained", "✓ 与训练结果一致"), GOOD
     return say("not checked", "未核对"), WARN
 
 
@@ -264,14 +274,24 @@ def parity_facts(item: Export) -> list[tuple[Text | str, Text | str]]:
     return [*facts, (say("Size", "大小"), size(item.bytes))]
 
 
-def earlier_row(item: Export) -> tuple[Cell, ...]:
+def earlier_row(item: Export, earlier: bool = False) -> tuple[Cell, ...]:
     """One line of the list of exports."""
-    verdict, tone = verdict_of(item)
+    verdict, tone = verdict_of(item, earlier)
     if not item.is_there:
         verdict, tone = say("moved or deleted", "已移走或删除"), PLAIN
     kind = TARGETS[item.kind].label if item.kind in TARGETS else as_text(item.kind)
     name = f"{tr(kind)} {item.type}".strip()
-    return name, size(item.bytes), clock(item.time), Chip(verdict, tone)
+    return name, size(item.bytes), day(item.time)[5:], Chip(verdict, tone)
+
+
+def shower(item: Export) -> QWidget:
+    """The button that shows where an export lies; disabled where it is gone."""
+    path = Path(item.file)
+    made = tool(say("Show", "显示"), lambda: show_in_folder(path))
+    made.setToolTip(item.file)
+    made.setAccessibleName(tr(say("Show {name} in its folder", "在文件夹中显示 {name}", name=path.name)))
+    made.setEnabled(item.is_there)
+    return made
 
 
 def _free(folder: Path) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from PySide6.QtWidgets import QPlainTextEdit, QPushButton, QWidget
+from bisect import bisect_right
+
+from PySide6.QtWidgets import QPushButton, QWidget
 
 from engine.catalogue import CATALOGUE
-from engine.host.follow import log_tail
 from engine.methods.registry import METHODS
 from engine.project.run_folder import RunFolder
-from engine.protocol.errors import UserError
+from engine.protocol.errors import Failure, UserError
 from engine.protocol.events import CheckpointSaved, Event, HeldOut, Note
 from engine.protocol.state import STARTING, WAITING, JobState
 from engine.protocol.text import Text, say
@@ -16,21 +17,31 @@ from engine.recipe.file import load
 from gui.context import AppContext
 from gui.i18n.language import tr
 from gui.i18n.numbers import clock, count, day, duration, figure, gib, parameters, percent, short
-from gui.operations.train import continue_run, open_folder, pause_run, save_checkpoint, stop_run
+from gui.operations.train import (
+    another_that_trains,
+    continue_run,
+    open_folder,
+    pause_run,
+    save_checkpoint,
+    stop_run,
+)
 from gui.pages.page import Page
-from gui.state.notices import details_of
+from gui.state.notices import INFO
 from gui.state.run import ENDINGS
 from gui.widgets.bars import ThinBar
-from gui.widgets.basic import button, column, copy, holder, label, row, tool
+from gui.widgets.basic import add_shortcut, button, column, holder, label, rename, row, tool
 from gui.widgets.card import Card
 from gui.widgets.chip import PLAIN, WARN
 from gui.widgets.facts import Facts
+from gui.widgets.failure_strip import FailureStrip
 from gui.widgets.footer import Footer
+from gui.widgets.log_view import LogView
 from gui.widgets.plots import LinePlot
 from gui.widgets.row_list import RowList
 
 SMOOTH = 0.85
-LOG_BYTES = 60_000
+RECOVERY, WARNING = say("recovered at {n}", "在第 {n} 步恢复"), say("warning at {n}", "第 {n} 步有警告")
+MOST_MARKED = 40
 MOST_TOLD = 200
 """Lines of what happened that are shown; the log has all."""
 
@@ -45,6 +56,7 @@ class TrainPage(Page):
         super().__init__(context)
         self._told = -1
         self._headed: RunFolder | None = None
+        self._alone: QWidget | None = None
         self._pause = button(say("Pause", "暂停"), self._pause_or_continue, shortcut="Ctrl+P")
         self._save = button(say("Save checkpoint", "保存检查点"), lambda: save_checkpoint(context), shortcut="Ctrl+K")
         self._stop = button(say("Stop and keep", "停止并保留"), lambda: stop_run(context), "danger", shortcut="Ctrl+.")
@@ -52,6 +64,7 @@ class TrainPage(Page):
             self.head.addWidget(item)
         context.runs.train.changed.connect(self.refresh)
         context.runs.selected.connect(self._another_run)
+        context.project.changed.connect(self.refresh)
 
     # ------------------------------------------------------------------------------------------------------ states
     def refresh(self) -> None:
@@ -59,15 +72,14 @@ class TrainPage(Page):
         job = self.context.runs.train
         state = job.state
         self._show_actions(state)
+        self._head()
         if job.folder is None or (state.status == STARTING and not job.folder.events.exists()):
             self._show_no_run()
         elif state.steps:
             self.show_body()
             self._fill(state)
         elif state.is_over and state.failure is not None:
-            again = button(say("Try again", "重试"), lambda: continue_run(self.context), "primary")
-            plan = button(say("Change the plan", "修改计划"), lambda: self.context.wizard.go("plan"))
-            self.show_banner().wrong(state.failure, again, plan)
+            self._show_failed_start(state.failure)
         elif state.is_over:
             self.show_banner().empty(
                 ENDINGS[state.status], say("It ended before its first step.", "在第一步之前结束。"), self._to_plan()
@@ -75,6 +87,26 @@ class TrainPage(Page):
         else:
             stage = state.stage or say("Starting the worker…", "正在启动工作进程……")
             self.show_banner().working(stage, state.progress, lambda: stop_run(self.context))
+
+    def _show_failed_start(self, failure: Failure) -> None:
+        again = button(say("Try again", "重试"), lambda: continue_run(self.context), "primary", shortcut="Ctrl+Return")
+        plan = button(say("Change the plan", "修改计划"), lambda: self.context.wizard.go("plan"), shortcut="Ctrl+Left")
+        log = button(say("Show the log", "查看日志"), self._show_log_alone, shortcut="Ctrl+L")
+        offered = [plan, log] if another_that_trains(self.context) else [again, plan, log]
+        self.show_banner().wrong(failure, *offered)
+
+    def _show_log_alone(self) -> None:
+        """The log where there are no curves to show beside it."""
+        folder = self.context.runs.train.folder
+        if self._alone is None:
+            self._alone_log = LogView()
+            card = Card(say("Log", "日志"), "", self._alone_log)
+            back = button(say("← Back", "← 返回"), self.refresh, "primary", shortcut="Ctrl+L")
+            self._alone = holder(column(card, Footer(self._folder_button(), back), spacing=14))
+            self._stack.addWidget(self._alone)
+        if folder is not None:
+            self._alone_log.read(folder.log)
+        self._stack.setCurrentWidget(self._alone)
 
     def _show_no_run(self) -> None:
         sentence = say("No run has been started in this project yet.", "此项目尚未开始训练。")
@@ -84,15 +116,20 @@ class TrainPage(Page):
         self.show_banner().empty(sentence, hint, self._to_plan())
 
     def _to_plan(self) -> QPushButton:
-        return button(say("Go to the plan", "前往计划"), lambda: self.context.wizard.go("plan"), "primary")
+        words = say("Go to the plan", "前往计划")
+        return button(words, lambda: self.context.wizard.go("plan"), "primary", shortcut="Ctrl+Return")
 
     def _show_actions(self, state: JobState) -> None:
         steps_run = bool(state.steps) and not state.is_over
         for item in (self._pause, self._save, self._stop):
             item.setVisible(steps_run)
         waiting = state.status == WAITING
-        self._pause.setText(tr(say("Continue", "继续") if waiting else say("Pause", "暂停")))
-        self._save.setEnabled(not waiting)
+        rename(self._pause, say("Continue", "继续") if waiting else say("Pause", "暂停"))
+        stopping = self.context.runs.train.is_stopping
+        rename(self._stop, say("Stopping…", "正在停止…") if stopping else say("Stop and keep", "停止并保留"))
+        self._save.setEnabled(not waiting and not stopping)
+        self._pause.setEnabled(not stopping)
+        self._stop.setEnabled(not stopping)
 
     def _pause_or_continue(self) -> None:
         waiting = self.context.runs.train.state.status == WAITING
@@ -117,7 +154,8 @@ class TrainPage(Page):
         body = row(left, right, spacing=14)
         body.setStretch(0, 2)
         body.setStretch(1, 1)
-        made = column(self._progress_card(), self._failure_card(), body, self._footer_bar(), spacing=14)
+        self._failure = FailureStrip()
+        made = column(self._progress_card(), self._failure, body, self._footer_bar(), spacing=14)
         made.setStretch(2, 1)
         return holder(made)
 
@@ -130,18 +168,13 @@ class TrainPage(Page):
         line.setStretch(3, 1)
         return Card("", "", line)
 
-    def _failure_card(self) -> QWidget:
-        self._wrong, self._hint = label("", "strong", wrap=True), label("", "muted", wrap=True)
-        details = button(say("Copy details", "复制详情"), self._copy_details, "small")
-        line = row(column(self._wrong, self._hint, spacing=3), details)
-        line.setStretch(0, 1)
-        self._failure = Card("", "", line)
-        self._failure.set_tone("bad")
-        self._failure.hide()
-        return self._failure
+    def _plot(self, name: Text, *, from_zero: bool = False) -> LinePlot:
+        made = LinePlot(name, x_label=say("step", "步"), from_zero=from_zero)
+        made.not_saved.connect(lambda error: self.context.notices.failure(Failure.of(error)))
+        return made
 
     def _loss_card(self) -> QWidget:
-        self._loss = LinePlot(say("Loss", "损失"), x_label=say("step", "步"))
+        self._loss = self._plot(say("Loss", "损失"))
         self._loss.add("train", say("training", "训练"), ink=0, smooth=SMOOTH)
         self._loss.add("held", say("held out", "留出"), ink=3, points=True)
         self._loss.setMinimumHeight(130)
@@ -165,14 +198,14 @@ class TrainPage(Page):
         return card
 
     def _memory_card(self) -> QWidget:
-        self._memory = LinePlot(say("Memory", "内存"), x_label=say("step", "步"), from_zero=True)
+        self._memory = self._plot(say("Memory", "内存"), from_zero=True)
         self._memory.add("held", say("memory, GiB", "内存（GiB）"), ink=0)
         self._memory.setMinimumHeight(70)
         self._memory_card_ = Card(say("Memory", "内存"), " ", self._memory)
         return self._memory_card_
 
     def _speed_card(self) -> QWidget:
-        self._speed = LinePlot(say("Speed", "速度"), x_label=say("step", "步"), from_zero=True)
+        self._speed = self._plot(say("Speed", "速度"), from_zero=True)
         self._speed.add("speed", say("tokens/s", "词元/秒"), ink=0)
         self._speed.setMinimumHeight(70)
         self._speed_card_ = Card(say("Speed", "速度"), " ", self._speed)
@@ -185,37 +218,43 @@ class TrainPage(Page):
     def _happened_card(self) -> QWidget:
         self._notes = RowList(say("What happened", "发生了什么"))
         self._notes.setMinimumHeight(60)
-        self._log = QPlainTextEdit()
-        self._log.setReadOnly(True)
-        self._log.setProperty("role", "mono")
-        self._log.setAccessibleName(tr(say("Log", "日志")))
+        self._log = LogView()
         self._log.hide()
         card = Card(say("What happened", "发生了什么"), "", self._notes, self._log)
         self._log_switch = tool(say("Log", "日志"))
         self._log_switch.setCheckable(True)
+        add_shortcut(self._log_switch, "Ctrl+L")
         self._log_switch.toggled.connect(self._show_log)
         card.corner(self._log_switch)
         return card
 
     def _footer_bar(self) -> QWidget:
-        self._go_on = button(say("Continue the run", "继续训练"), lambda: continue_run(self.context))
+        words = say("Continue the run", "继续训练")
+        self._go_on = button(words, lambda: continue_run(self.context), shortcut="Ctrl+Shift+C")
         self._evaluate = button(
-            say("See whether it helped →", "看看有没有效果 →"), lambda: self.context.wizard.go("evaluate"), "primary"
+            say("See whether it helped →", "看看有没有效果 →"),
+            lambda: self.context.wizard.go("evaluate"),
+            "primary",
+            shortcut="Ctrl+Right",
         )
-        folder = button(say("Open folder", "打开文件夹"), lambda: open_folder(self.context))
-        self._footer = Footer(folder, self._go_on, self._evaluate)
+        self._footer = Footer(self._folder_button(), self._go_on, self._evaluate)
         return self._footer
+
+    def _folder_button(self) -> QPushButton:
+        return button(say("Open folder", "打开文件夹"), lambda: open_folder(self.context), shortcut="Ctrl+O")
 
     # -------------------------------------------------------------------------------------------------------- fill
     def _fill(self, state: JobState) -> None:
-        if self._headed is not self.context.runs.run:
-            self._headed = self.context.runs.run
-            self.set_subtitle(self._heading())
         self._fill_progress(state)
         self._fill_curves(state)
         self._fill_numbers(state)
         self._fill_happened(state)
         self._fill_end(state)
+
+    def _head(self) -> None:
+        if self._headed != self.context.runs.run:
+            self._headed = self.context.runs.run
+            self.set_subtitle(self._heading())
 
     def _heading(self) -> Text:
         run = self.context.runs.run
@@ -244,9 +283,6 @@ class TrainPage(Page):
     def _fill_curves(self, state: JobState) -> None:
         self._loss.follow("train", state.steps, lambda item: (item.step, item.loss))
         self._loss.follow("held", state.held_out, lambda item: (item.step, item.loss))
-        if state.checkpoints:
-            last = state.checkpoints[-1].step
-            self._loss.mark("checkpoint", last, tr(say("checkpoint {n}", "检查点 {n}", n=last)))
         self._memory.follow("held", state.steps, lambda item: (item.step, item.memory_gib))
         if state.plan is not None and state.plan.predicted_memory_gib is not None:
             predicted = state.plan.predicted_memory_gib
@@ -274,6 +310,20 @@ class TrainPage(Page):
             happened = self._happened(state)[-MOST_TOLD:]
             lines = [(clock(event.time), tone_of(event), tr(text)) for event, text in reversed(happened)]
             self._notes.put(lines, select=False)
+            self._mark(state)
+        self._read_log()
+
+    def _mark(self, state: JobState) -> None:
+        """A line for each checkpoint, the newest with its words; one for each warning and recovery."""
+        self._loss.clear_marks()
+        saved = [event.step for event in state.checkpoints][-MOST_MARKED:]
+        for number in saved:
+            words = tr(say("checkpoint {n}", "检查点 {n}", n=number))
+            self._loss.mark(words, number, words, quiet=number != saved[-1])
+        for note in [note for note in state.notes if note.level != INFO][-MOST_MARKED:]:
+            number = step_at(state, note.time)
+            words = tr(RECOVERY if note.level == "recovery" else WARNING).format(n=number)
+            self._loss.mark(words, number, words, ink="warn", quiet=note.level != "recovery")
 
     def _happened(self, state: JobState) -> list[tuple[Event, Text]]:
         events: list[tuple[Event, Text]] = [(note, note.text) for note in state.notes]
@@ -283,32 +333,42 @@ class TrainPage(Page):
 
     def _fill_end(self, state: JobState) -> None:
         failure = state.failure if state.is_over else None
-        self._failure.setVisible(failure is not None)
-        if failure is not None:
-            self._wrong.setText(tr(failure.message))
-            self._hint.setText(tr(failure.hint))
+        self._failure.put(failure)
         unfinished = state.is_over and state.status != "done" and state.step < state.total_steps
-        self._go_on.setVisible(unfinished)
+        other = another_that_trains(self.context) if unfinished else ""
+        self._go_on.setVisible(unfinished and not other)
         trained = state.is_over and self.context.runs.is_trained
         self._evaluate.setVisible(trained)
         running = say("You may close this window, the run goes on.", "可以关闭窗口，训练会继续。")
         waiting = say("Paused: memory stays held until you continue.", "已暂停：继续之前仍占用内存。")
         words = ENDINGS.get(state.status, waiting if state.status == WAITING else running)
-        self._footer.say(words)
+        self._footer.say(busy_words(other) if other else words)
 
     # --------------------------------------------------------------------------------------------------------- log
     def _show_log(self, shown: bool) -> None:
         self._notes.setVisible(not shown)
         self._log.setVisible(shown)
-        folder = self.context.runs.train.folder
-        if shown and folder is not None:
-            self._log.setPlainText(log_tail(folder.log, size=LOG_BYTES))
-            self._log.verticalScrollBar().setValue(self._log.verticalScrollBar().maximum())
+        self._read_log()
 
-    def _copy_details(self) -> None:
-        failure = self.context.runs.train.state.failure
-        if failure is not None:
-            copy(details_of(failure))
+    def _read_log(self) -> None:
+        folder = self.context.runs.train.folder
+        if self._log_switch.isChecked() and folder is not None:
+            self._log.read(folder.log)
+
+
+def step_at(state: JobState, moment: float) -> int:
+    """The last step that was done at this epoch second, 0 before the first."""
+    before = bisect_right(state.steps, moment, key=lambda item: item.time)
+    return state.steps[before - 1].step if before else 0
+
+
+def busy_words(title: str) -> Text:
+    """Why a run cannot go on now."""
+    return say(
+        "“{title}” is training. This run can be continued when that one has ended.",
+        "“{title}”正在训练。等它结束后即可继续本次训练。",
+        title=title,
+    )
 
 
 def time_left(state: JobState) -> Text:

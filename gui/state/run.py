@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from PySide6.QtCore import QObject, Signal
@@ -55,7 +56,7 @@ class RunState(QObject):
         self.facts = _facts(run)
         self.train.follow(run)
         self.evaluate.follow(_newest(run, "evaluate"))
-        self.export.follow(_newest(run, "export") or _newest(run, "merge"))
+        self.export.follow(_newest(run, "export", "merge"))
         self.selected.emit()
 
     def _read_facts(self) -> None:
@@ -66,6 +67,11 @@ class RunState(QObject):
         """Whether there is an adapter to evaluate, talk to and take away."""
         return self.run is not None and (self.run.adapter / "adapter_config.json").exists()
 
+    def has_learned_since(self, moment: float) -> bool:
+        """Whether the run went on after this epoch second: what was measured or written then is of an earlier state."""
+        steps = self.train.state.steps
+        return bool(steps) and steps[-1].time > moment
+
 
 def _facts(run: RunFolder | None) -> dict[str, Any]:
     try:
@@ -74,8 +80,14 @@ def _facts(run: RunFolder | None) -> dict[str, Any]:
         return {}  # the run can still be looked at by its events
 
 
-def _newest(run: RunFolder | None, kind: str) -> JobFolder | None:
+def _newest(run: RunFolder | None, *kinds: str) -> JobFolder | None:
+    """The run's last job of any of these kinds; a run's jobs are numbered in one order, whatever their kind."""
     if run is None or not run.jobs.is_dir():
         return None
-    folders = sorted(run.jobs.glob(f"*-{kind}"))
+    folders = sorted((folder for kind in kinds for folder in run.jobs.glob(f"*-{kind}")), key=_number)
     return JobFolder(folders[-1]) if folders else None
+
+
+def _number(folder: Path) -> int:
+    first = folder.name.split("-")[0]
+    return int(first) if first.isdigit() else 0

@@ -95,6 +95,7 @@ class TakeAway(QObject):
         self.folder: Path | None = None
         self.exports: tuple[Export, ...] = ()
         self.failure: Failure | None = None
+        self._run: RunFolder | None = None
 
     def choose(self, name: str) -> None:
         """Want another thing."""
@@ -102,12 +103,14 @@ class TakeAway(QObject):
         self.changed.emit()
 
     def put_into(self, folder: Path | None) -> None:
-        """Want it in another folder."""
+        """Want it in another folder; None: in the run's own."""
         self.folder = folder
         self.changed.emit()
 
     def read(self, run: RunFolder | None) -> None:
-        """Read the run's list of exports again."""
+        """Read a run's list of exports again. The folder that was chosen for another run is not kept."""
+        if run != self._run:
+            self._run, self.folder = run, None
         self.failure = None
         try:
             self.exports = listed(run) if run is not None else ()

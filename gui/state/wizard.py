@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from PySide6.QtCore import QObject, Signal
 
+from engine.protocol.errors import UserError
 from engine.protocol.text import NOTHING, Text, as_text, say
 from gui.i18n.numbers import count, parameters, percent
 from gui.state.data import DataState
 from gui.state.job import JobView
+from gui.state.measured import evaluation_of, exports_of, gain_of
 from gui.state.models import ModelState
 from gui.state.phase import Phase
 from gui.state.plan import PlanState
@@ -123,7 +125,18 @@ class Wizard(QObject):
             return Step(waits=NO_RUN if self._runs.run is None else NOT_TRAINED)
         if self._runs.evaluate.is_running:
             return Step(word=say("measuring…", "评估中…"))
-        return Step(done=self._runs.run is not None and self._runs.run.evaluation.exists())
+        return self._measured()
+
+    def _measured(self) -> Step:
+        try:
+            found = evaluation_of(self._runs.run) if self._runs.run is not None else None
+        except UserError:
+            return Step(word=say("problem", "有问题"))
+        if found is None:
+            return Step()
+        if self._runs.has_learned_since(found.created):
+            return Step(word=say("measure again", "需重新评估"))
+        return Step(done=True, word=gain_of(found))
 
     def _compare_step(self) -> Step:
         if not self._runs.is_trained:
@@ -136,7 +149,20 @@ class Wizard(QObject):
         job = self._runs.export
         if job.is_running:
             return Step(word=say("writing…", "写出中…"))
-        return Step(done=job.state.status == "done")
+        return self._taken_away()
+
+    def _taken_away(self) -> Step:
+        try:
+            listed = exports_of(self._runs.run) if self._runs.run is not None else ()
+        except UserError:
+            return Step(word=say("problem", "有问题"))
+        good = [item for item in listed if item.is_there and item.passed is not False]
+        if not good:
+            failed = self._runs.export.state.status == "failed"
+            return Step(word=_STATUS["failed"] if failed else NOTHING)
+        if self._runs.has_learned_since(good[0].time):
+            return Step(word=say("export again", "需重新导出"))
+        return Step(done=True, word=say("{n} taken away", "已导出 {n} 份", n=count(len(good))))
 
 
 _STATUS = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from PySide6.QtCore import QRectF, QSize, Qt
-from PySide6.QtGui import QEnterEvent, QFont, QFontMetrics, QPainter, QPaintEvent, QPen
+from PySide6.QtGui import QEnterEvent, QFont, QFontMetrics, QPainter, QPaintEvent, QPen, QResizeEvent, QTextLayout
 from PySide6.QtWidgets import QAbstractButton, QButtonGroup, QSizePolicy, QVBoxLayout, QWidget
 
 from engine.protocol.text import Text
@@ -12,6 +12,11 @@ from gui.theme.apply import colour, text_font
 from gui.widgets.chip import chip_width, paint_chip
 
 _PAD = 12
+_INDENT = 22
+LINE = 17
+"""Height of a line of the explanation."""
+TOP = 39
+"""Height of all above and below it."""
 
 
 class ChoiceCard(QAbstractButton):
@@ -36,6 +41,7 @@ class ChoiceCard(QAbstractButton):
         self.setAccessibleName(f"{self._title} {self._chip} {self._right}".strip())
         self.setAccessibleDescription(self._words)
         self.setToolTip(self._words)
+        self._fit()
         self.update()
 
     @property
@@ -44,8 +50,17 @@ class ChoiceCard(QAbstractButton):
         return self._right
 
     def sizeHint(self) -> QSize:
-        """Two lines."""
-        return QSize(300, 56)
+        """Two lines; `_fit` makes it higher where the explanation needs two of its own."""
+        return QSize(300, TOP + LINE)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Be as high as the width asks for."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def _fit(self) -> None:
+        fits = QFontMetrics(text_font(12)).horizontalAdvance(self._words) <= self.width() - 2 * _PAD - _INDENT
+        self.setFixedHeight(TOP + LINE * (1 if fits else 2))
 
     def enterEvent(self, event: QEnterEvent) -> None:
         """Show that it can be pressed."""
@@ -75,16 +90,16 @@ class ChoiceCard(QAbstractButton):
             painter.drawEllipse(ring.adjusted(3.5, 3.5, -3.5, -3.5))
 
     def _write(self, painter: QPainter) -> None:
-        left, width = _PAD + 22, self.width() - 2 * _PAD - 22
+        left, width = _PAD + _INDENT, self.width() - 2 * _PAD - _INDENT
         bold, plain = text_font(13, QFont.Weight.DemiBold), text_font(12)
         right_width = QFontMetrics(plain).horizontalAdvance(self._right)
         painter.setFont(plain)
         painter.setPen(colour("muted"))
         first = QRectF(left, 8, width, 22)
         painter.drawText(first, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter, self._right)
-        second = QRectF(left, 29, width, 20)
-        words = QFontMetrics(plain).elidedText(self._words, Qt.TextElideMode.ElideRight, width)
-        painter.drawText(second, Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter, words)
+        for number, words in enumerate(broken(self._words, QFontMetrics(plain), width)):
+            line = QRectF(left, 30 + LINE * number, width, LINE)
+            painter.drawText(line, Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter, words)
         painter.setFont(bold)
         painter.setPen(colour("text"))
         room = width - right_width - 10 - (chip_width(self._chip) + 8 if self._chip else 0)
@@ -93,6 +108,19 @@ class ChoiceCard(QAbstractButton):
         if self._chip:
             x = left + QFontMetrics(bold).horizontalAdvance(title) + 8
             paint_chip(painter, QRectF(x, first.top(), chip_width(self._chip), first.height()), self._chip, self._tone)
+
+
+def broken(words: str, metrics: QFontMetrics, width: int) -> list[str]:
+    """``words`` in at most two lines of ``width`` pixels; what the second cannot hold ends in "…"."""
+    if metrics.horizontalAdvance(words) <= width:
+        return [words]
+    layout = QTextLayout(words, text_font(12))
+    layout.beginLayout()
+    first = layout.createLine()
+    first.setLineWidth(width)
+    layout.endLayout()
+    end = first.textLength()
+    return [words[:end].rstrip(), metrics.elidedText(words[end:].lstrip(), Qt.TextElideMode.ElideRight, width)]
 
 
 class ChoiceList(QWidget):

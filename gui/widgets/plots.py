@@ -17,21 +17,51 @@ from typing import Any, TypeVar
 import numpy as np
 import pyqtgraph as pg
 from pyqtgraph.exporters import ImageExporter
-from PySide6.QtCore import QPointF, Qt, QTimer
-from PySide6.QtGui import QColor, QHideEvent, QKeySequence, QShortcut, QShowEvent
-from PySide6.QtWidgets import QFileDialog, QVBoxLayout, QWidget
+from PySide6.QtCore import QBuffer, QEvent, QPointF, QRectF, Qt, QTimer, Signal
+from PySide6.QtGui import (
+    QColor,
+    QEnterEvent,
+    QFocusEvent,
+    QHideEvent,
+    QKeyEvent,
+    QKeySequence,
+    QPainter,
+    QPaintEvent,
+    QPen,
+    QResizeEvent,
+    QShortcut,
+    QShowEvent,
+)
+from PySide6.QtWidgets import QFileDialog, QFrame, QVBoxLayout, QWidget
 
-from engine.project.atomic import write_text
+from engine.project.atomic import write_bytes, write_text
+from engine.protocol.errors import UserError
 from engine.protocol.text import Text, say
 from gui.i18n.language import tr
 from gui.i18n.numbers import short
 from gui.theme.apply import colour, palette, text_font
-from gui.widgets.basic import label
+from gui.widgets.basic import label, row, tool
 
 T = TypeVar("T")
 REDRAW_MS = 100
 APART_SECONDS = 0.033
 """Plots draw one after the other, each in a frame of its own, however late their timers are."""
+WORDS_HIGH = 24
+"""Pixels above the highest line of a plot that begins at zero."""
+NEAR = 0.015
+"""Share of the axis within which a mark is read."""
+STEP = 0.12
+ZOOMS = {Qt.Key.Key_Plus: 0.8, Qt.Key.Key_Equal: 0.8, Qt.Key.Key_Minus: 1.25}
+PANS = {
+    Qt.Key.Key_Left: (-STEP, 0.0),
+    Qt.Key.Key_Right: (STEP, 0.0),
+    Qt.Key.Key_Down: (0.0, -STEP),
+    Qt.Key.Key_Up: (0.0, STEP),
+}
+KEYS = say(
+    "Wheel or + −: zoom · drag or arrows: pan · double click or R: all · Ctrl+S: save as PNG or CSV",
+    "滚轮或 + −：缩放 · 拖动或方向键：平移 · 双击或 R：显示全部 · Ctrl+S：保存为 PNG 或 CSV",
+)
 # Words stand left of an upright line and above a level one, whichever side of the plot it is on.
 _ANCHORS = {90: [(1, 0), (1, 0)], 0: [(1, 1), (1, 1)]}
 
@@ -86,8 +116,14 @@ class _Series:
 class LinePlot(QWidget):
     """Curves over one axis. New numbers are drawn at the next tick of 100 ms, never at once.
 
-    Wheel zooms, dragging pans, a double click or R shows everything again, Ctrl+S saves a picture (CSV by its name).
+    Wheel or + and - zooms, dragging or an arrow key pans, a double click or R shows everything again, Ctrl+S or the
+    button in the corner saves a picture (CSV by its name). One tab stop.
+
+    Signals:
+        not_saved(UserError): the disk did not take the picture or the numbers.
     """
+
+    not_saved = Signal(object)
 
     _free_at = 0.0
     """When the next of all plots may draw, on the monotonic clock."""
@@ -99,16 +135,15 @@ class LinePlot(QWidget):
         self._name, self._x_label = name, tr(x_label)
         self._series: dict[str, _Series] = {}
         self._marks: dict[str, Any] = {}
+        self._near: dict[str, tuple[float, str]] = {}
         self._plot = pg.PlotWidget(background=colour("card"))
         self._plot.setFrameShape(self._plot.Shape.NoFrame)
         self._plot.viewport().setCursor(Qt.CursorShape.CrossCursor)
-        self._read = label("", "small")
-        self._read.setAlignment(Qt.AlignmentFlag.AlignRight)
         layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setContentsMargins(2, 2, 2, 2)  # where the frame of the focus is drawn
         layout.setSpacing(0)
         layout.addWidget(self._plot, 1)
-        layout.addWidget(self._read)
+        self._corner = self._made_corner()
         if height:
             self.setFixedHeight(height)
         self._dress()
@@ -116,6 +151,23 @@ class LinePlot(QWidget):
         self._timer.setObjectName("plot redraws")
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._take_turn)
+
+    def _made_corner(self) -> QWidget:
+        """What is read and the way to save: laid over the plot while one looks at it, so that it takes no room."""
+        self._read = label("", "small")
+        self._save = tool(say("Save…", "保存…"), self.save)
+        self._save.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # a plot is one tab stop; its key is Ctrl+S
+        made = QFrame(self)
+        made.setLayout(row(self._read, self._save, spacing=6, margins=(6, 0, 0, 0)))
+        made.setStyleSheet(f"QFrame {{ background: {colour('card').name()}; }}")
+        made.hide()
+        return made
+
+    def _place_corner(self) -> None:
+        looked_at = self.hasFocus() or self.underMouse()
+        self._corner.setVisible(looked_at)
+        self._corner.adjustSize()
+        self._corner.move(self.width() - self._corner.width() - 2, 2)
 
     def _dress(self) -> None:
         item = self._plot.getPlotItem()
@@ -134,9 +186,11 @@ class LinePlot(QWidget):
         self._plot.setAntialiasing(True)
         self._plot.scene().sigMouseMoved.connect(self._hover)
         self._plot.scene().sigMouseClicked.connect(self._clicked)
+        self._plot.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setAccessibleName(tr(self._name))
-        self.setToolTip(tr(say("Wheel: zoom · drag: pan · double click: all", "滚轮缩放 · 拖动平移 · 双击显示全部")))
+        self.setAccessibleDescription(tr(KEYS))
+        self.setToolTip(tr(KEYS))
         for keys, action in (("R", self.show_all), ("Ctrl+S", self.save)):
             QShortcut(QKeySequence(keys), self, action, context=Qt.ShortcutContext.WidgetWithChildrenShortcut)
 
@@ -186,9 +240,13 @@ class LinePlot(QWidget):
         series.seen, series.last = len(items), items[-1] if items else None
         self.touch()
 
-    def mark(self, key: str, x: float, words: str) -> None:
-        """A vertical dotted line with words, such as a checkpoint; the same key moves it."""
-        self._line(key, x, words, 90, "faint")
+    def mark(self, key: str, x: float, words: str, *, ink: str = "faint", quiet: bool = False) -> None:
+        """A vertical dotted line with words, such as a checkpoint; the same key moves it.
+
+        The words of a quiet one are only read where the mouse is near, so that many lines do not cover the curve.
+        """
+        self._line(key, x, "" if quiet else words, 90, ink)
+        self._near[key] = (x, words)
 
     def level(self, key: str, y: float, words: str, ink: str = "warn") -> None:
         """A horizontal dotted line with words, such as a limit; the same key moves it."""
@@ -214,7 +272,7 @@ class LinePlot(QWidget):
         """Take all lines away."""
         for line in self._marks.values():
             self._plot.removeItem(line)
-        self._marks = {}
+        self._marks, self._near = {}, {}
 
     def touch(self) -> None:
         """Draw at the next tick."""
@@ -240,10 +298,12 @@ class LinePlot(QWidget):
             self._show_from_zero()
 
     def _show_from_zero(self) -> None:
+        # Words stand above a level: the room for them is pixels, whatever the plot's height.
+        room = max(0.2, (height - WORDS_HIGH) / height) if (height := self._plot.getViewBox().height()) else 0.77
         highest = [float(np.nanmax(np.asarray(series.ys))) for series in self._series.values() if series.ys]
         highest += [float(mark.value()) for mark in self._marks.values() if mark.angle == 0]
         if highest and max(highest) > 0:
-            self._plot.setYRange(0, 1.3 * max(highest), padding=0)
+            self._plot.setYRange(0, max(highest) / room, padding=0)
 
     # --------------------------------------------------------------------------------------------------- what one does
     def show_all(self) -> None:
@@ -263,6 +323,7 @@ class LinePlot(QWidget):
         if self._plot.sceneBoundingRect().contains(position):
             x = self._plot.getPlotItem().getViewBox().mapSceneToView(position).x()
             self._read.setText(self.reading(x))
+            self._place_corner()
 
     def reading(self, x: float) -> str:
         """What the curves say nearest to ``x``, in words."""
@@ -271,6 +332,8 @@ class LinePlot(QWidget):
             if len(series.xs):
                 nearest = int(np.argmin(np.abs(np.asarray(series.xs) - x)))
                 words.append(f"{series.name} {short(float(series.ys[nearest]))}")
+        low, high = self._plot.getViewBox().viewRange()[0]
+        words += [text for at, text in self._near.values() if abs(at - x) <= NEAR * (high - low)]
         return " · ".join(words)
 
     def highest(self, key: str) -> float | None:
@@ -290,18 +353,31 @@ class LinePlot(QWidget):
         """Ask where to, and save a picture or the numbers."""
         kinds = "PNG (*.png);;CSV (*.csv)"
         chosen, kind = QFileDialog.getSaveFileName(self, tr(say("Save the plot", "保存图表")), "plot.png", kinds)
-        if chosen:
-            self.save_to(Path(chosen if Path(chosen).suffix else f"{chosen}.{kind[:3].lower()}"))
+        if not chosen:
+            return
+        path = Path(chosen)
+        if path.suffix.lower() not in (".png", ".csv"):
+            path = path.with_name(f"{path.name}.{kind[:3].lower()}")
+        try:
+            self.save_to(path)
+        except UserError as error:
+            self.not_saved.emit(error)
 
     def save_to(self, path: Path) -> None:
-        """Save as CSV where the name says so, else as PNG. Raises `UserError` when the disk does not take the CSV."""
+        """Save as CSV where the name says so, else as PNG. Raises `UserError` when the disk does not take it."""
         if path.suffix.lower() == ".csv":
             write_text(path, self.csv())
-            return
+        else:
+            write_bytes(path, self._picture())
+
+    def _picture(self) -> bytes:
         self.redraw()
         exporter = ImageExporter(self._plot.getPlotItem())
         exporter.parameters()["background"] = colour("card")
-        exporter.export(str(path))
+        content = QBuffer()
+        content.open(QBuffer.OpenModeFlag.WriteOnly)
+        exporter.export(toBytes=True).save(content, "PNG")
+        return bytes(content.data().data())
 
     # ------------------------------------------------------------------------------------------------- Qt's overrides
     def showEvent(self, event: QShowEvent) -> None:
@@ -313,3 +389,56 @@ class LinePlot(QWidget):
         """Nobody looks: nothing is drawn."""
         super().hideEvent(event)
         self._timer.stop()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Keep the corner in its place and the words in view."""
+        super().resizeEvent(event)
+        self._place_corner()
+        self.touch()
+
+    def enterEvent(self, event: QEnterEvent) -> None:
+        """One looks at it."""
+        super().enterEvent(event)
+        self._place_corner()
+
+    def leaveEvent(self, event: QEvent) -> None:
+        """One looks elsewhere."""
+        super().leaveEvent(event)
+        self._read.clear()
+        self._place_corner()
+
+    def focusInEvent(self, event: QFocusEvent) -> None:
+        """Show that the keys are for this plot."""
+        super().focusInEvent(event)
+        self._place_corner()
+        self.update()
+
+    def focusOutEvent(self, event: QFocusEvent) -> None:
+        """The keys are for another."""
+        super().focusOutEvent(event)
+        self._place_corner()
+        self.update()
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Zoom with + and -, pan with the arrows."""
+        box = self._plot.getViewBox()
+        (left, right), (low, high) = box.viewRange()
+        if event.key() in ZOOMS:
+            factor = ZOOMS[Qt.Key(event.key())]
+            box.scaleBy((factor, 1.0 if self._from_zero else factor))
+        elif event.key() in PANS:
+            x, y = PANS[Qt.Key(event.key())]
+            box.translateBy(x=x * (right - left), y=0.0 if self._from_zero else y * (high - low))
+        else:
+            super().keyPressEvent(event)
+            return
+        self._zoomed = True
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """Draw the frame of the focus."""
+        super().paintEvent(event)
+        if self.hasFocus():
+            painter = QPainter(self)
+            painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+            painter.setPen(QPen(colour("accent"), 1.5))
+            painter.drawRoundedRect(QRectF(self.rect()).adjusted(1, 1, -1, -1), 5, 5)

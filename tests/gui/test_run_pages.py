@@ -4,12 +4,13 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QApplication, QPushButton, QWidget
+from PySide6.QtWidgets import QApplication, QLabel, QPushButton, QToolButton, QWidget
 from pytestqt.qtbot import QtBot
 
 from engine.catalogue import CATALOGUE
@@ -25,7 +26,7 @@ from engine.project.evaluation import (
     write_evaluation,
 )
 from engine.project.project import Project
-from engine.project.run_folder import RunFolder
+from engine.project.run_folder import JobFolder, RunFolder
 from engine.protocol.codec import encode_event
 from engine.protocol.errors import Failure
 from engine.protocol.events import (
@@ -45,11 +46,14 @@ from engine.protocol.text import say
 from engine.recipe.file import loads
 from gui.context import AppContext
 from gui.operations import talk as talking
+from gui.operations import train as training
+from gui.pages import export as exporting
 from gui.pages.compare import ComparePage
-from gui.pages.evaluate import EvaluatePage, verdict_of
+from gui.pages.evaluate import EvaluatePage, how_measured, verdict_of
 from gui.pages.export import ExportPage
 from gui.pages.page import Page
 from gui.pages.train import TrainPage
+from gui.state.measured import gain_of
 from gui.state.settings import AppSettings
 
 Opened = Callable[[type[Page]], Page]
@@ -178,7 +182,7 @@ def test_train_explains_a_killed_worker_and_offers_to_continue(opened: Opened, r
     page = opened(TrainPage)
     assert isinstance(page, TrainPage)
     qtbot.waitUntil(lambda: page.is_ready and page._failure.isVisible())
-    assert "ended from outside" in page._wrong.text()
+    assert "ended from outside" in page._failure.sentence
     assert {"Copy details", "Continue the run"} <= set(visible(page))
 
 
@@ -188,8 +192,14 @@ def test_train_says_what_was_wrong_before_the_first_step(opened: Opened, run: Ru
     )
     write(run, *begun()[:2], Finished(status="failed", failure=wrong))
     page = opened(TrainPage)
+    assert isinstance(page, TrainPage)
     qtbot.waitUntil(lambda: page.banner.sentence == "rows.json does not exist.")
     assert {"Try again", "Change the plan", "Copy details"} <= set(visible(page))
+    run.log.write_text("Traceback: the whole truth")
+    visible(page)["Show the log"].click()
+    assert "the whole truth" in page._alone_log.toPlainText()
+    visible(page)["← Back"].click()
+    assert page.banner.isVisible()
 
 
 def test_commands_go_to_the_run(opened: Opened, run: RunFolder, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,6 +224,65 @@ def test_the_log_is_one_click_away(opened: Opened, run: RunFolder, qtbot: QtBot)
     qtbot.waitUntil(lambda: page.is_ready)
     page._log_switch.click()
     assert "the whole truth" in page._log.toPlainText()
+
+
+def another_run(run: RunFolder) -> RunFolder:
+    project = Project.open_or_create(run.path.parent.parent)
+    return project.new_run(loads('[method]\nname = "ia3"\n', CATALOGUE), title="another")
+
+
+def test_the_log_and_the_subtitle_are_those_of_the_run_looked_at(
+    opened: Opened, run: RunFolder, context: AppContext, qtbot: QtBot
+) -> None:
+    write(run, *begun(), step(1))
+    run.log.write_text("first log")
+    page = opened(TrainPage)
+    assert isinstance(page, TrainPage)
+    qtbot.waitUntil(lambda: page.is_ready)
+    assert "LoRA" in page._subtitle.text()
+    page._log_switch.click()
+    other = another_run(run)
+    write(other, *begun(), step(1), step(2))
+    other.log.write_text("second log")
+    context.runs.select(other)
+    qtbot.waitUntil(lambda: "second log" in page._log.toPlainText())
+    assert "LoRA" not in page._subtitle.text()
+    context.runs.select(another_run(run))
+    assert "IA" in page._subtitle.text()
+
+
+def test_every_checkpoint_and_every_recovery_is_marked(opened: Opened, run: RunFolder, qtbot: QtBot) -> None:
+    saved = [CheckpointSaved(step=n, path=f"checkpoints/step-{n:06}") for n in (10, 20)]
+    recovered = Note(level="recovery", text=say("Went back.", "已恢复。"), time=1005.5)
+    told = Note(text=say("Just so.", "仅供参考。"), time=1006.0)
+    write(run, *begun(), *[step(n) for n in range(1, 21)], *saved, recovered, told)
+    page = opened(TrainPage)
+    assert isinstance(page, TrainPage)
+    qtbot.waitUntil(lambda: page.is_ready and bool(page._loss._marks))
+    assert {words: line.value() for words, line in page._loss._marks.items()} == {
+        "checkpoint 10": 10,
+        "checkpoint 20": 20,
+        "recovered at 5": 5,
+    }
+    assert page._loss._marks["checkpoint 20"].label.format == "checkpoint 20"
+    assert "checkpoint 10" in page._loss.reading(10.0)
+
+
+def test_a_run_is_not_continued_beside_another(
+    opened: Opened, run: RunFolder, context: AppContext, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(run, *begun(), *[step(n) for n in range(1, 6)])
+    page = opened(TrainPage)
+    assert isinstance(page, TrainPage)
+    qtbot.waitUntil(lambda: "Continue the run" in visible(page))
+    other, started = another_run(run), []
+    monkeypatch.setattr(training, "is_alive", lambda folder: folder == other)
+    monkeypatch.setattr(training, "start_job", lambda *arguments: started.append(arguments))
+    context.project.set_lists(Project(run.path.parent.parent).runs(), [])
+    assert "Continue the run" not in visible(page)
+    assert "another" in page._footer.words.text()
+    training.continue_run(context)
+    assert started == []
 
 
 # ---------------------------------------------------------------------------------------------------------- evaluate
@@ -296,6 +365,90 @@ def test_a_damaged_evaluation_can_be_made_again(opened: Opened, run: RunFolder) 
     page = opened(EvaluatePage)
     assert "not an evaluation" in page.banner.sentence
     assert {"Measure again", "Copy details"} <= set(visible(page))
+
+
+def parts_of(found: Evaluation, **other: Any) -> Evaluation:
+    return Evaluation(**{**{name: getattr(found, name) for name in found.__slots__}, **other})
+
+
+def test_figures_and_long_answers_are_whole(opened: Opened, run: RunFolder) -> None:
+    trained(run)
+    found = evaluation()
+    long = " ".join(f"word{i}" for i in range(900))
+    first = EvaluatedRow("rows.jsonl:0", long, long, *(SideOfRow(long, False, r, 1.0, 0.5) for r in (0.1, 0.2)))
+    write_evaluation(run, parts_of(found, rows=(first, *found.rows)))
+    page = opened(EvaluatePage)
+    assert isinstance(page, EvaluatePage)
+    page.resize(860, 600)
+    page._which.setCurrentIndex(page._which.findData("worst"))
+    page._list.setCurrentItem(page._list.findItems("word0", Qt.MatchFlag.MatchContains)[0])
+    QApplication.processEvents()
+    lines = page._figures.findChildren(QLabel)
+    assert lines
+    assert all(line.height() >= line.sizeHint().height() for line in lines)
+    assert page._detail["tuned"].text() == long
+    assert page._row.verticalScrollBar().maximum() > 0
+    answer = page._detail["tuned"]
+    assert answer.height() >= answer.heightForWidth(answer.width())
+    page.resize(1050, 900)
+    page._which.setCurrentIndex(page._which.findData("best"))
+    QApplication.processEvents()
+    assert page._row.verticalScrollBar().maximum() == 0
+
+
+def test_figures_of_an_earlier_state_are_told_apart(
+    opened: Opened, run: RunFolder, context: AppContext, qtbot: QtBot
+) -> None:
+    trained(run)
+    write(run, *begun(), *[step(n) for n in range(1, 21)], Finished(status="stopped", time=1100.0))
+    write_evaluation(run, parts_of(evaluation(), created=1200.0))
+    page = opened(EvaluatePage)
+    assert isinstance(page, EvaluatePage)
+    qtbot.waitUntil(lambda: context.runs.train.state.is_over)
+    page.refresh()
+    assert page._chip.text == "worth keeping"
+    assert context.wizard.step("evaluate").done
+    assert context.wizard.step("evaluate").word.en == "+50 pt"
+    write(run, JobStarted(kind="train", pid=1, resumed_from=20), step(21), *[at(step(22), 1300.0)])
+    with qtbot.waitSignal(context.runs.train.finished):
+        write(run, Finished(status="done", time=1301.0))
+    assert page._chip.text == "of an earlier state"
+    assert "measure again" in page._how.text()
+    assert not context.wizard.step("evaluate").done
+
+
+def at(event: StepDone, time: float) -> StepDone:
+    return replace(event, time=time)
+
+
+def test_a_failed_measurement_leaves_the_figures_in_view(opened: Opened, run: RunFolder, qtbot: QtBot) -> None:
+    trained(run)
+    write_evaluation(run, evaluation())
+    failed_job(run, "001-evaluate")
+    page = opened(EvaluatePage)
+    assert isinstance(page, EvaluatePage)
+    qtbot.waitUntil(lambda: page.is_ready and page._failure.isVisible())
+    assert page._failure.sentence == "The disk is full."
+    assert page._sentence.text().startswith("Better on 9")
+    assert {"Measure again", "Copy details"} <= set(visible(page))
+
+
+def failed_job(run: RunFolder, name: str) -> None:
+    job = JobFolder(run.jobs / name)
+    job.path.mkdir(parents=True)
+    failure = Failure("disk.full", say("The disk is full.", "磁盘已满。"), say("Free some.", "请腾出空间。"))
+    lines = [JobStarted(kind="evaluate", pid=1), Finished(status="failed", failure=failure)]
+    job.events.write_text("".join(encode_event(event) + "\n" for event in lines), encoding="utf-8")
+
+
+def test_words_of_the_figures() -> None:
+    found = evaluation()
+    assert "greedy" in how_measured(found).en
+    unasked = parts_of(found, verdict=Verdict(found.verdict.answers, found.verdict.losses, None))
+    assert "not asked" in how_measured(unasked).en
+    assert "greedy" not in how_measured(unasked).en
+    assert gain_of(found).zh == "+50 个百分点"
+    assert gain_of(parts_of(found, base=Scores(3.0, 20.1, 0.3, None, None))).en == "+60 pt"
 
 
 # ----------------------------------------------------------------------------------------------------------- compare
@@ -399,3 +552,98 @@ def test_export_stamps_what_was_written(opened: Opened, run: RunFolder, context:
     assert page._said.text() == "template"
     assert [line[0] for line in page._earlier.texts] == ["GGUF Q4_K_M", "GGUF Q8_0"]
     assert page._earlier.texts[0][3] == "moved or deleted"
+
+
+def test_a_failed_export_offers_its_details_and_hides_nothing(
+    opened: Opened, run: RunFolder, context: AppContext, qtbot: QtBot
+) -> None:
+    trained(run)
+    file = run.path / "m.gguf"
+    file.write_bytes(b"x")
+    remember(run, Export("gguf", "Q8_0", str(file), 1, time.time(), {"passed": True}))
+    failed_job(run, "002-merge")
+    page = opened(ExportPage)
+    assert isinstance(page, ExportPage)
+    qtbot.waitUntil(lambda: page._failure.isVisible())
+    assert "Copy details" in visible(page)
+    assert not {"Copy path", "Show in folder"} & set(visible(page))
+    assert len(page._earlier.texts) == 1
+    step = context.wizard.step("export")
+    assert step.done
+    assert step.word.en == "1 taken away"
+
+
+def test_the_newest_of_exports_and_merges_is_followed(run: RunFolder, context: AppContext, qtbot: QtBot) -> None:
+    for name in ("001-export", "002-merge", "003-evaluate"):
+        failed_job(run, name)
+    context.runs.select(run)
+    assert context.runs.export.folder is not None
+    assert context.runs.export.folder.path.name == "002-merge"
+    qtbot.waitUntil(lambda: context.runs.export.state.is_over)
+
+
+def test_every_export_is_listed_and_can_be_shown(
+    opened: Opened, run: RunFolder, context: AppContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[Path] = []
+    monkeypatch.setattr(exporting, "show_in_folder", shown.append)
+    trained(run)
+    file = run.path / "m7.gguf"
+    file.write_bytes(b"x")
+    for number in range(8):
+        remember(run, Export("gguf", "Q8_0", str(run.path / f"m{number}.gguf"), 1, 1000.0 + number, {"passed": True}))
+    page = opened(ExportPage)
+    assert isinstance(page, ExportPage)
+    assert len(page._earlier.texts) == 8
+    QApplication.processEvents()
+    shows = [item for item in page._earlier.findChildren(QToolButton) if item.isVisible() and item.isEnabled()]
+    assert len(shows) == 1
+    shows[0].click()
+    assert shown == [file]
+
+
+def test_the_chosen_folder_is_not_kept_for_another_run(
+    opened: Opened, run: RunFolder, context: AppContext, tmp_path: Path
+) -> None:
+    trained(run)
+    page = opened(ExportPage)
+    assert isinstance(page, ExportPage)
+    assert "The run's own folder" not in visible(page)
+    context.takeaway.put_into(tmp_path)
+    assert str(tmp_path) in page._footer.words.text()
+    visible(page)["The run's own folder"].click()
+    assert context.takeaway.folder is None
+    context.takeaway.put_into(tmp_path)
+    other = another_run(run)
+    context.runs.select(other)
+    assert context.takeaway.folder is None
+
+
+def test_an_export_of_an_earlier_state_is_not_called_what_was_trained(
+    opened: Opened, run: RunFolder, context: AppContext, qtbot: QtBot
+) -> None:
+    trained(run)
+    file = run.path / "m.gguf"
+    file.write_bytes(b"x")
+    remember(run, Export("gguf", "Q8_0", str(file), 1, 1005.0, {"passed": True}))
+    write(run, *begun(), *[step(n) for n in range(1, 21)], Finished(status="done", time=1100.0))
+    page = opened(ExportPage)
+    assert isinstance(page, ExportPage)
+    qtbot.waitUntil(lambda: page._chip.text == "of an earlier state")
+    assert context.wizard.step("export").word.en == "export again"
+
+
+@pytest.mark.parametrize("kind", [TrainPage, EvaluatePage, ExportPage])
+def test_every_button_has_a_key(opened: Opened, run: RunFolder, context: AppContext, qtbot: QtBot, kind: type) -> None:
+    trained(run)
+    write(run, *begun(), *[step(n) for n in range(1, 6)])
+    write_evaluation(run, evaluation())
+    file = run.path / "m.gguf"
+    file.write_bytes(b"x")
+    remember(run, Export("gguf", "Q8_0", str(file), 1, time.time(), {"passed": True}))
+    page = opened(kind)
+    qtbot.waitUntil(lambda: page.is_ready and context.runs.train.state.is_over)
+    found = visible(page)
+    keys = [item.shortcut().toString() for item in found.values()]
+    assert all(keys), [name for name, item in found.items() if item.shortcut().isEmpty()]
+    assert len(set(keys)) == len(keys)

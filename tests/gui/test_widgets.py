@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QImage, QTextFormat
-from PySide6.QtWidgets import QLabel
+from PySide6.QtWidgets import QLabel, QVBoxLayout, QWidget
 from pytestqt.qtbot import QtBot
 
 from engine.protocol.errors import Failure
@@ -262,3 +262,96 @@ def test_smoothing_has_no_bias_at_the_start() -> None:
     assert smoothed([3.0] * 50, 0.9) == pytest.approx([3.0] * 50)
     assert smoothed([1.0, 2.0], 0.0) == pytest.approx([1.0, 2.0])
     assert all(math.isfinite(value) for value in smoothed([1.0, math.nan, 2.0], 0.5))
+
+
+def test_a_plot_is_one_tab_stop_with_keys(qtbot: QtBot) -> None:
+    from PySide6.QtWidgets import QAbstractScrollArea
+
+    from gui.widgets.plots import LinePlot
+
+    plot = LinePlot(say("Loss", "损失"), x_label=say("step", "步"))
+    qtbot.addWidget(plot)
+    plot.resize(500, 300)
+    plot.show()
+    plot.add("train", say("training", "训练"))
+    plot.put("train", [0.0, 100.0], [0.0, 1.0])
+    plot.redraw()
+    inner = [child for child in plot.findChildren(QWidget) if child.focusPolicy() & Qt.FocusPolicy.TabFocus]
+    assert [child for child in inner if not isinstance(child.parent(), QAbstractScrollArea)] == []
+    assert "Ctrl+S" in plot.toolTip()
+    box = plot._plot.getViewBox()
+
+    def width() -> float:
+        (left, right), _ = box.viewRange()
+        return float(right - left)
+
+    before = width()
+    qtbot.keyClick(plot, Qt.Key.Key_Plus)
+    assert width() == pytest.approx(0.8 * before)
+    left = box.viewRange()[0][0]
+    qtbot.keyClick(plot, Qt.Key.Key_Right)
+    assert box.viewRange()[0][0] > left
+    assert width() == pytest.approx(0.8 * before)
+
+
+def test_a_plot_shows_where_the_focus_is_and_offers_to_save(qtbot: QtBot) -> None:
+    from gui.widgets.plots import LinePlot
+
+    box = QWidget()
+    plot, other = LinePlot(say("Loss", "损失"), x_label=say("step", "步")), button(say("Other", "其他"), lambda: None)
+    layout = QVBoxLayout(box)
+    layout.addWidget(plot)
+    layout.addWidget(other)
+    qtbot.addWidget(box)
+    box.resize(400, 300)
+    with qtbot.waitExposed(box):
+        box.show()
+    box.activateWindow()
+    other.setFocus()
+    qtbot.waitUntil(other.hasFocus)
+    without = plot.grab().toImage().pixelColor(200, 1)
+    plot.setFocus()
+    qtbot.waitUntil(plot.hasFocus)
+    assert plot.grab().toImage().pixelColor(200, 1) != without
+    assert plot._save.isVisible()
+
+
+def test_a_plot_tells_when_it_cannot_be_saved(qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from PySide6.QtWidgets import QFileDialog
+
+    from gui.widgets.plots import LinePlot
+
+    (tmp_path / "file").write_text("not a folder")
+    plot, refused = LinePlot(say("Loss", "损失"), x_label=say("step", "步")), []
+    qtbot.addWidget(plot)
+    plot.add("train", say("training", "训练"))
+    plot.not_saved.connect(refused.append)
+    for name in ("plot.png", "plot.csv", "plot"):
+        chosen = str(tmp_path / "file" / name)
+        monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, chosen=chosen: (chosen, "PNG (*.png)"))
+        plot.save()
+    assert len(refused) == 3
+    chosen = str(tmp_path / "v1.2")
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (chosen, "PNG (*.png)"))
+    plot.save()
+    assert not QImage(chosen + ".png").isNull()
+
+
+def test_a_choice_explains_itself_in_two_lines_where_one_is_too_short(qtbot: QtBot) -> None:
+    from PySide6.QtGui import QFontMetrics
+
+    from gui.theme.apply import text_font
+    from gui.widgets.choice_card import broken
+
+    cards = ChoiceList(["gguf"])
+    qtbot.addWidget(cards)
+    card = cards.cards["gguf"]
+    words = "smallest; the usual choice; one file for llama.cpp, Ollama and LM Studio"
+    card.put("GGUF", words)
+    assert " ".join(broken(words, QFontMetrics(text_font(12)), 260)) == words
+    assert broken(words * 3, QFontMetrics(text_font(12)), 260)[1].endswith("…")
+    cards.resize(300, 400)
+    cards.show()
+    qtbot.waitUntil(lambda: card.height() == 73)
+    cards.resize(900, 400)
+    qtbot.waitUntil(lambda: card.height() == 56)

@@ -1,0 +1,37 @@
+"""The end of a log file, read again while it grows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PySide6.QtWidgets import QPlainTextEdit
+
+from engine.host.follow import log_tail
+from engine.protocol.text import say
+from gui.i18n.language import tr
+
+LOG_BYTES = 60_000
+
+
+class LogView(QPlainTextEdit):
+    """Shows the last 60 kB of a file; stays at the end unless the user scrolled up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setReadOnly(True)
+        self.setProperty("role", "mono")
+        self.setAccessibleName(tr(say("Log", "日志")))
+        self.setPlaceholderText(tr(say("Nothing has been written to the log.", "日志为空。")))
+        self._shown: tuple[Path, int] | None = None
+
+    def read(self, path: Path) -> None:
+        """Show the end of a file; the same file is read again only when it has grown."""
+        size = path.stat().st_size if path.is_file() else 0
+        if self._shown == (path, size):
+            return
+        bar = self.verticalScrollBar()
+        at_end = self._shown is None or self._shown[0] != path or bar.value() >= bar.maximum()
+        before = bar.value()
+        self._shown = (path, size)
+        self.setPlainText(log_tail(path, size=LOG_BYTES))
+        bar.setValue(bar.maximum() if at_end else before)
