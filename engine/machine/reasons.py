@@ -44,10 +44,11 @@ def _fit(needs: Forecast) -> Text:
     room = needs.room
     if needs.fits:
         return say(
-            "Needs about {total:.1f} GiB of the {free:.1f} GiB free on {name}.",
-            "约需 {total:.1f} GiB，{name} 可用 {free:.1f} GiB。",
+            "Needs about {total:.1f} of the {usable:.1f} GiB that a run may use on {name}; {kept:.1f} GiB stay free.",
+            "约需 {total:.1f} GiB，训练在 {name} 上可用 {usable:.1f} GiB，另留 {kept:.1f} GiB。",
             total=needs.memory.total,
-            free=room.free_gib,
+            usable=room.usable_gib,
+            kept=room.free_gib - room.usable_gib,
             name=room.name,
         )
     return say(

@@ -98,8 +98,8 @@ class ComparePage(Page):
             load = button(say("Load the models", "加载模型"), self._load, "primary", shortcut="Ctrl+Return")
             sentence = say("Ask base and tuned model the same.", "向基础模型和微调模型提同样的问题。")
             hint = say(
-                "The model is loaded once, and stays until you close the window.",
-                "模型只加载一次，关闭窗口前一直保留。",
+                "The weights are loaded once for both, and stay until you look at another run.",
+                "权重只加载一次，供双方共用，查看其他训练之前一直保留。",
             )
             self.show_banner().empty(sentence, hint, load)
         else:

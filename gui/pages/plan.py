@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +32,7 @@ from gui.widgets.form import RecipeForm, fields_of
 if TYPE_CHECKING:
     from engine.machine.detect import Machine
     from engine.machine.forecast import Forecast
+    from engine.protocol.errors import Failure
 
 BAR_PARTS: tuple[tuple[Text, tuple[str, ...]], ...] = (
     (PARTS["weights"], ("weights",)),
@@ -53,6 +56,8 @@ class PlanPage(Page):
         self.head.addWidget(button(say("Save recipe…", "保存配方…"), self._save, shortcut="Ctrl+S"))
         context.plan.changed.connect(self.refresh)
         context.draft.changed.connect(self.refresh)
+        for signal in (context.runs.changed, context.runs.selected, context.project.changed):
+            signal.connect(self._runs_changed)
 
     def subtitle_for(self, machine: Machine | None) -> None:
         """Say what the plan is made for."""
@@ -65,14 +70,28 @@ class PlanPage(Page):
         """Show what the plan state says."""
         context = self.context
         self.subtitle_for(context.machine.machine)
-        if context.plan.failure is not None:
-            self.show_banner().wrong(
-                context.plan.failure, self._to("model", say("Choose another model", "选择其他模型"))
-            )
+        failure, step, words = self._trouble()
+        if failure is not None:
+            self.show_banner().wrong(failure, self._to(step, words))
         elif context.plan.forecast is not None:
             self.show_body()
             self._fill(context.plan.forecast)
-        elif context.data.status.phase is Phase.WORKING or context.models.chosen_status.phase is Phase.WORKING:
+        else:
+            self._show_missing()
+
+    def _trouble(self) -> tuple[Failure | None, str, Text]:
+        """What is wrong with the model or the data, the step where it can be mended, and the words for going there."""
+        context = self.context
+        unplanned = context.plan.forecast is None
+        if unplanned and context.plan.failure is None and context.data.status.phase is Phase.WRONG:
+            return context.data.status.failure, "data", say("Go to the data", "前往数据")
+        failure = context.plan.failure or (context.models.chosen_status.failure if unplanned else None)
+        return failure, "model", say("Choose another model", "选择其他模型")
+
+    def _show_missing(self) -> None:
+        """What a plan still waits for."""
+        context = self.context
+        if context.data.status.phase is Phase.WORKING or context.models.chosen_status.phase is Phase.WORKING:
             self.show_banner().working(say("Waiting for data and model…", "正在等待数据与模型…"), None)
         elif not context.data.facts:
             self.show_banner().empty(say("Import data first", "请先导入数据"), MADE_FOR, self._to("data"))
@@ -83,7 +102,13 @@ class PlanPage(Page):
 
     def _to(self, step: str, words: Text | None = None) -> QPushButton:
         names = {"data": say("Import data", "导入数据"), "model": say("Choose a model", "选择模型")}
-        return button(words or names[step], lambda: self.context.wizard.go(step), "primary")
+        go = partial(self.context.wizard.go, step)
+        return button(words or names[step], go, "primary", shortcut="Ctrl+Return")
+
+    def _runs_changed(self) -> None:
+        """Whether a run can be started is another matter now; a page that nobody looks at is refreshed when shown."""
+        if self.isVisible() and self.is_ready and self.context.plan.forecast is not None:
+            self._fill_footer(self.context.plan.forecast)
 
     # ---------------------------------------------------------------------------------------------------------- body
     def build(self) -> QWidget:
@@ -96,7 +121,16 @@ class PlanPage(Page):
         self._footer = Footer(self._advice, self._start)
         body = column(self._fit_card(), middle, self._footer, spacing=14)
         body.setStretch(1, 1)
-        return holder(body)
+        made = holder(body)
+        self._form.rebuilt.connect(self._order_tabs)
+        self._order_tabs()
+        return made
+
+    def _order_tabs(self) -> None:
+        """As one reads: the settings between the button above them and those of the footer."""
+        order = [self._all, self._form.search, *self._form.controls(), self._advice, self._start]
+        for before, after in pairwise(order):
+            QWidget.setTabOrder(before, after)
 
     def _fit_card(self) -> Card:
         self._bar = StackedBar()
@@ -159,12 +193,10 @@ class PlanPage(Page):
     def _fill_fit(self, forecast: Forecast) -> None:
         parts = forecast.memory.parts
         shown = [(tr(name), sum(parts[key] for key in keys)) for name, keys in BAR_PARTS]
-        self._bar.put([Part(name, value, gib(value)) for name, value in shown], forecast.room.free_gib)
-        whole, total = gib(forecast.room.free_gib), gib(forecast.memory.total)
-        words = say(
-            "predicted peak {total} of {whole} free", "预计峰值 {total}，可用 {whole}", total=total, whole=whole
-        )
-        self._peak.setText(tr(words))
+        usable = forecast.room.usable_gib
+        self._bar.put([Part(name, value, gib(value)) for name, value in shown], usable)
+        self._peak.setText(tr(peak_words(forecast)))
+        self._peak.setToolTip(tr(kept_words(forecast)))
         self._verdict.put(*verdict(forecast))
         nearest = self.context.plan.advice.nearest if self.context.plan.advice is not None else None
         self._nearest.setVisible(not forecast.fits and bool(nearest))
@@ -201,7 +233,8 @@ class PlanPage(Page):
         recipe, dims = self.context.draft.recipe, self.context.plan.dims
         every, trained = dims.parameters() if dims is not None else 0, forecast.trained_parameters
         share = f" ({percent(trained / every, 1)})" if every else ""
-        steps = say("{n} of {m} rows", "{n}，每步 {m} 行", n=count(forecast.steps), m=count(recipe.effective_batch))
+        rows = count(recipe.effective_batch)
+        steps = say("{n}, {m} rows each", "{n}，每步 {m} 行", n=count(forecast.steps), m=rows)
         need, free = size(forecast.disk_bytes), size(self.context.plan.disk_free)
         self._summary.put(
             [
@@ -220,12 +253,15 @@ class PlanPage(Page):
     def _fill_footer(self, forecast: Forecast) -> None:
         follows = operations.follows_advice(self.context)
         self._advice.setVisible(not follows)
-        running = self.context.runs.train.is_running
-        self._start.setEnabled(not running and self.context.data.status.phase is Phase.READY)
+        running = self.context.project.trains(self.context.runs)
+        reading = self.context.data.status.phase is not Phase.READY
+        self._start.setEnabled(not running and not reading)
         if running:
             words = say(
                 "A run is under way; the next can start when it ends.", "有训练正在进行，结束后才能开始下一次。"
             )
+        elif reading:
+            words = say("The data are being read…", "正在读取数据……")
         elif not forecast.fits:
             words = say(
                 "It will probably run out of memory. Take the advice, or lower the settings.",
@@ -263,6 +299,30 @@ class PlanPage(Page):
         )
         if chosen:
             operations.save_recipe(self.context, Path(chosen))
+
+
+def peak_words(forecast: Forecast) -> Text:
+    """The prediction beside what a run may use, and what it leaves alone."""
+    room = forecast.room
+    return say(
+        "predicted peak {total} of {usable} · {kept} stay free",
+        "预计峰值 {total} / {usable} · 另留 {kept}",
+        total=gib(forecast.memory.total),
+        usable=gib(room.usable_gib),
+        kept=gib(room.free_gib - room.usable_gib),
+    )
+
+
+def kept_words(forecast: Forecast) -> Text:
+    """Why a run does not use all that is free."""
+    room = forecast.room
+    return say(
+        "{free} are free now. A run plans with {share} of them; the rest is for other programs and what no forecast "
+        "sees.",
+        "目前可用 {free}。训练只按其中的 {share} 规划，其余留给其他程序及无法预测的开销。",
+        free=gib(room.free_gib),
+        share=percent(room.usable_gib / room.free_gib if room.free_gib else 0.0),
+    )
 
 
 def verdict(forecast: Forecast) -> tuple[Text, str]:

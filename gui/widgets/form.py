@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from PySide6.QtCore import Signal
-from PySide6.QtWidgets import QGridLayout, QLabel, QLineEdit, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QGridLayout, QLabel, QLineEdit, QSpinBox, QVBoxLayout, QWidget
 
 from engine.protocol.errors import UserError
 from engine.protocol.text import Text, say
 from engine.recipe.fields import Section, Setting, settings
 from gui.i18n.language import tr
 from gui.state.draft import DraftRecipe
-from gui.widgets.basic import holder, label, set_property, tool
+from gui.widgets.basic import column, holder, label, row, set_property, tool
 from gui.widgets.editors import Editor, editor_for
 from gui.widgets.scroll import scrolled
 
@@ -30,7 +30,9 @@ SECTIONS: tuple[tuple[str, Text], ...] = (
 )
 ELSEWHERE = frozenset({"data.files", "data.mapping", "data.shape", "data.encoding"})
 """Settings that the Data page edits, where their effect is seen."""
-LABELS = 168
+LABELS = 146
+LONGEST_UNIT = 12
+"""Letters that a unit may have beside its number; a longer one stands below the name, where it is not cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,8 @@ class FieldRow(QWidget):
     def __init__(self, item: FieldOf, editor: Editor) -> None:
         super().__init__()
         self.item, self.editor = item, editor
+        if self._has_long_unit and isinstance(editor.control, QSpinBox):
+            editor.control.setSuffix("")
         grid = QGridLayout(self)
         grid.setContentsMargins(0, 0, 0, 0)
         grid.setHorizontalSpacing(10)
@@ -81,12 +85,12 @@ class FieldRow(QWidget):
         grid.setColumnStretch(1, 1)
         grid.addLayout(self._names(), 0, 0)
         grid.addWidget(editor, 0, 1)
-        self._back = tool("↺", self._reset)
-        self._back.setFixedWidth(28)
-        keep = self._back.sizePolicy()
+        self.back = tool("↺", self._reset)
+        self.back.setFixedWidth(28)
+        keep = self.back.sizePolicy()
         keep.setRetainSizeWhenHidden(True)
-        self._back.setSizePolicy(keep)
-        grid.addWidget(self._back, 0, 2)
+        self.back.setSizePolicy(keep)
+        grid.addWidget(self.back, 0, 2)
         self._trouble = label("", "bad", wrap=True)
         grid.addWidget(self._trouble, 1, 1, 1, 2)
         self._trouble.hide()
@@ -101,27 +105,40 @@ class FieldRow(QWidget):
         names = QVBoxLayout()
         names.setSpacing(0)
         names.addWidget(name)
-        if about.term and about.term.lower() != about.label.en.lower():
+        if self._has_long_unit:
+            names.addWidget(label(about.unit, "small", wrap=True))
+        elif self._has_term:
             names.addWidget(label(f"({about.term})", "small"))
         return names
+
+    @property
+    def _has_term(self) -> bool:
+        about = self.item.about
+        return bool(about.term) and about.term.lower() != about.label.en.lower()
+
+    @property
+    def _has_long_unit(self) -> bool:
+        return len(tr(self.item.about.unit)) > LONGEST_UNIT
 
     def _explain(self) -> None:
         about = self.item.about
         default = _shown(self.item.default, about)
         lines = [tr(about.help), tr(say("Default: {value}", "默认：{value}", value=default))]
+        if self._has_long_unit and self._has_term:
+            lines.insert(0, f"({about.term})")
         if about.source:
             lines.append(tr(say("Source: {source}", "来源：{source}", source=about.source)))
         self.setToolTip("\n".join(lines))
         self.editor.control.setAccessibleName(tr(about.label))
         self.editor.control.setAccessibleDescription(tr(about.help))
         words = tr(say("Back to {value}", "恢复为 {value}", value=default))
-        self._back.setToolTip(words)
-        self._back.setAccessibleName(f"{tr(about.label)}: {words}")
+        self.back.setToolTip(words)
+        self.back.setAccessibleName(f"{tr(about.label)}: {words}")
 
     def put(self, value: Any) -> None:
         """Show the draft's value; an error that was shown is over."""
         self.editor.put(value)
-        self._back.setVisible(value != self.item.default)
+        self.back.setVisible(value != self.item.default)
         self.say_wrong("")
 
     def say_wrong(self, text: Text | str) -> None:
@@ -144,7 +161,12 @@ class RecipeForm(QWidget):
 
     Attributes:
         rows: dotted name → the row now shown.
+
+    Signals:
+        rebuilt: `rows` holds other widgets.
     """
+
+    rebuilt = Signal()
 
     def __init__(self, draft: DraftRecipe) -> None:
         super().__init__()
@@ -154,15 +176,19 @@ class RecipeForm(QWidget):
         self.rows: dict[str, FieldRow] = {}
         self.search = QLineEdit()
         self.search.setPlaceholderText(tr(say("Search all settings…", "搜索所有设置…")))
-        self.search.setClearButtonEnabled(True)
         self.search.setAccessibleName(tr(say("Search all settings", "搜索所有设置")))
         self.search.textChanged.connect(self._filter)
-        self.search.hide()
+        self._empty = tool("✕", self.search.clear)
+        self._empty.setAccessibleName(tr(say("Clear the search", "清除搜索")))
+        self._empty.setToolTip(self._empty.accessibleName())
+        self._nothing = label("", "muted", wrap=True)
+        self._searching = holder(column(row(self.search, self._empty, spacing=4), self._nothing, spacing=6))
+        self._searching.hide()
         self._layout = QVBoxLayout()
         self._scroll = scrolled(QWidget())
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(self.search)
+        outer.addWidget(self._searching)
         outer.addWidget(self._scroll, 1)
         draft.changed.connect(self._take)
         self._rebuild()
@@ -175,7 +201,7 @@ class RecipeForm(QWidget):
     def show_all(self, every: bool) -> None:
         """Show all settings, or the basic ones only."""
         self._all = every
-        self.search.setVisible(every)
+        self._searching.setVisible(every)
         self.search.clear()
         self._rebuild()
         if every:
@@ -193,7 +219,7 @@ class RecipeForm(QWidget):
         recipe = self._draft.recipe
         self._kinds = (type(recipe.method), type(recipe.objective))
         self._layout = QVBoxLayout()
-        self._layout.setSpacing(5)
+        self._layout.setSpacing(2)
         self._layout.setContentsMargins(0, 0, 8, 0)
         self.rows = {}
         every = fields_of(self._draft)
@@ -203,6 +229,12 @@ class RecipeForm(QWidget):
         self._layout.addStretch(1)
         self._scroll.setWidget(holder(self._layout))
         self._take(set(self.rows))
+        self._filter(self.search.text())
+        self.rebuilt.emit()
+
+    def controls(self) -> list[QWidget]:
+        """What can have the focus, in reading order."""
+        return [widget for made in self.rows.values() for widget in (made.editor.control, made.back)]
 
     def _add_section(self, title: Text, items: Sequence[FieldOf]) -> None:
         rows = [made for item in items if (made := self._row(item)) is not None]
@@ -237,8 +269,12 @@ class RecipeForm(QWidget):
             self.rows[name].put(self._draft.value(name))
 
     def _filter(self, words: str) -> None:
+        found = [made for made in self.rows.values() if made.item.matches(words)]
         for made in self.rows.values():
-            made.setVisible(made.item.matches(words))
+            made.setVisible(made in found)
+        self._empty.setVisible(bool(words))
+        self._nothing.setVisible(not found)
+        self._nothing.setText(tr(say("No setting is called “{words}”.", "没有名为“{words}”的设置。", words=words)))
         for i in range(self._layout.count()):
             item = self._layout.itemAt(i)
             widget = item.widget() if item is not None else None

@@ -100,12 +100,12 @@ def test_what_is_wrong_is_said_beside_the_field_and_changes_nothing(
 
 def test_a_changed_setting_offers_its_default_back(qtbot: QtBot, form: RecipeForm, draft: DraftRecipe) -> None:
     row = form.rows["train.patience"]
-    assert not row._back.isVisible()
+    assert not row.back.isVisible()
     draft.set({"train.patience": 7})
-    assert row._back.isVisible()
-    row._back.click()
+    assert row.back.isVisible()
+    row.back.click()
     assert draft.recipe.train.patience == 2
-    assert not row._back.isVisible()
+    assert not row.back.isVisible()
 
 
 @pytest.mark.parametrize(
@@ -117,6 +117,18 @@ def test_the_search_finds_by_term_in_both_languages(form: RecipeForm, words: str
     visible = [name for name, row in form.rows.items() if row.isVisible()]
     assert any(name.startswith(found) for name in visible)
     assert len(visible) < 10
+
+
+def test_a_search_without_a_hit_says_so_and_is_cleared_by_a_press(form: RecipeForm) -> None:
+    form.show_all(True)
+    form.search.setText("no such thing")
+    assert form._nothing.isVisible()
+    assert "no such thing" in form._nothing.text()
+    assert form._empty.accessibleName() == "Clear the search"
+    form._empty.click()
+    assert form.search.text() == ""
+    assert not form._nothing.isVisible()
+    assert not form._empty.isVisible()
 
 
 def test_another_method_brings_its_own_settings(form: RecipeForm, draft: DraftRecipe) -> None:

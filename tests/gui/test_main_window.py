@@ -171,6 +171,19 @@ def test_arrow_keys_move_among_the_steps(qtbot: QtBot, window: MainWindow, conte
     qtbot.waitUntil(lambda: context.wizard.current == "model")
 
 
+def test_tab_goes_to_the_step_that_is_looked_at(qtbot: QtBot, window: MainWindow, context: AppContext) -> None:
+    sidebar, card = window.findChild(Sidebar), window.findChild(ProjectCard)
+    assert sidebar is not None
+    assert card is not None
+    window.activateWindow()
+    for name in ("plan", "data"):
+        context.wizard.go(name)
+        card.setFocus()
+        qtbot.waitUntil(card.hasFocus)
+        qtbot.keyClick(card, Qt.Key.Key_Tab)
+        qtbot.waitUntil(sidebar.steps[name].hasFocus)
+
+
 def test_every_button_has_a_name_for_screen_readers(window: MainWindow, context: AppContext) -> None:
     for entry in PAGES:
         context.wizard.go(entry.name)

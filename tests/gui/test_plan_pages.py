@@ -1,21 +1,30 @@
 """The Data, Model and Plan pages on the real data session: what a user sees and does before training."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PySide6.QtCore import QMimeData, QPointF, Qt, QUrl
 from PySide6.QtGui import QDropEvent
-from PySide6.QtWidgets import QAbstractButton, QLabel, QWidget
+from PySide6.QtWidgets import QAbstractButton, QApplication, QComboBox, QLabel, QSpinBox, QWidget
 from pytestqt.qtbot import QtBot
 
-from engine.project.project import RunSummary
-from engine.protocol.errors import UserError
+from engine.catalogue import CATALOGUE
+from engine.machine.dims import ModelDims
+from engine.machine.forecast import DataFacts, Lengths, Room, forecast
+from engine.machine.time import cpu_speed
+from engine.methods.registry import METHODS
+from engine.project.project import Project, RunSummary
+from engine.protocol.codec import encode_event
+from engine.protocol.errors import Failure, UserError
+from engine.protocol.events import Finished, Launched
 from engine.protocol.text import say
-from engine.recipe.file import load
+from engine.recipe.file import from_plain, load
 from gui.context import AppContext
 from gui.i18n.numbers import parameters
-from gui.main_window import MainWindow
+from gui.main_window import SMALLEST, MainWindow
 from gui.operations import data as data_operations
 from gui.operations import models as model_operations
 from gui.operations import plan as plan_operations
@@ -23,6 +32,7 @@ from gui.pages.data import DataPage
 from gui.pages.model import ModelPage
 from gui.pages.plan import PlanPage
 from gui.state.phase import Phase
+from gui.widgets.sidebar import WIDTH
 
 PATIENCE = 60_000
 pytestmark = pytest.mark.slow
@@ -234,6 +244,110 @@ def test_the_hub_that_cannot_be_reached_is_explained(
     qtbot.waitUntil(lambda: failure.message.en in texts(model))
     press(qtbot, model, "Back")
     assert opened.models.hub_status.phase is Phase.EMPTY
+
+
+# ------------------------------------------------------------------------------------- the plan without any session
+FREE = 20.0
+WRONG = Failure("data.binary", say("cat.png is no text.", "cat.png 不是文本。"), say("Take another.", "请换一个。"))
+
+
+@pytest.fixture
+def planned(context: AppContext, starter: Path) -> AppContext:
+    """The states as they stand when data, model and machine are known, without anybody having read them."""
+    context.draft.begin(from_plain({}, CATALOGUE), context.project.path / "draft.toml")
+    recipe, data = context.draft.recipe, DataFacts(rows=2000, lengths=Lengths(50.0, 50, 60, 65, 68, 70))
+    dims = ModelDims.from_config(json.loads((starter / "config.json").read_text(encoding="utf-8")))
+    where = Room("cpu", "CPU", FREE, 24.0, cpu_speed(2, "CPU"))
+    plan = context.plan
+    plan.dims, plan.room, plan.forecast = dims, where, forecast(recipe, dims, data, where)
+    plan.methods = {name: forecast(plan_operations.with_method(recipe, name), dims, data, where) for name in METHODS}
+    context.data.status.ready()
+    context.models.chosen = {"name": "starter", "path": str(starter)}
+    return context
+
+
+@pytest.fixture
+def plan(qtbot: QtBot, planned: AppContext) -> PlanPage:
+    """The Plan page as high and wide as in the smallest window."""
+    made = PlanPage(planned)
+    qtbot.addWidget(made)
+    made.setFixedSize(SMALLEST[0] - WIDTH, SMALLEST[1])
+    made.show()
+    made.refresh()
+    return made
+
+
+def test_the_plan_says_what_is_wrong_with_the_data(planned: AppContext, plan: PlanPage) -> None:
+    planned.data.status.fail(WRONG)
+    planned.plan.clear()
+    assert plan.banner.sentence == "cat.png is no text."
+    plan.banner.buttons[0].click()
+    assert planned.wizard.current == "data"
+
+
+def test_the_plan_says_what_is_wrong_with_the_model(planned: AppContext, plan: PlanPage) -> None:
+    planned.models.chosen = {}
+    planned.models.chosen_status.fail(WRONG)
+    planned.plan.clear()
+    assert plan.banner.sentence == "cat.png is no text."
+    plan.banner.buttons[0].click()
+    assert planned.wizard.current == "model"
+
+
+def test_the_plan_lets_the_next_run_start_when_one_ends(
+    qtbot: QtBot, planned: AppContext, plan: PlanPage, tmp_project: Path
+) -> None:
+    run = Project.open_or_create(tmp_project).new_run(planned.draft.recipe)
+    run.events.write_text(encode_event(Launched(kind="train")) + "\n", encoding="utf-8")
+    planned.runs.select(run)
+    assert not plan._start.isEnabled()
+    with run.events.open("a", encoding="utf-8") as file:
+        file.write(encode_event(Finished(status="done", time=2.0)) + "\n")
+    qtbot.waitUntil(plan._start.isEnabled, timeout=PATIENCE)
+    assert "A run is under way; the next can start when it ends." not in texts(plan)
+
+
+def test_the_plan_waits_for_a_run_that_nobody_looks_at(planned: AppContext, plan: PlanPage, tmp_project: Path) -> None:
+    project = Project.open_or_create(tmp_project)
+    run = project.new_run(planned.draft.recipe)
+    summary = RunSummary(run, "one", 1.0, "starter", "lora", "sft", "working")
+    planned.project.set_project(project, [summary], [])
+    assert not plan._start.isEnabled()
+    assert "A run is under way; the next can start when it ends." in texts(plan)
+    planned.project.set_lists([replace(summary, status="done")], [])
+    assert plan._start.isEnabled()
+
+
+def test_the_plans_figures_agree(planned: AppContext, plan: PlanPage) -> None:
+    forecast_now = planned.plan.forecast
+    assert forecast_now is not None
+    total, usable = forecast_now.memory.total, FREE * 0.85
+    assert plan._peak.text() == f"predicted peak {total:.1f} GiB of {usable:.1f} GiB · 3.0 GiB stay free"
+    assert plan._verdict.text == f"fits with {usable - total:.1f} GiB to spare"
+    assert "85%" in plan._peak.toolTip()
+    assert plan._summary.value("Steps").endswith("rows each")
+
+
+def test_tab_goes_through_the_settings_before_the_footer(plan: PlanPage) -> None:
+    for _ in range(2):
+        order, at = [], plan._all.nextInFocusChain()
+        while at is not plan._start:
+            order.append(at)
+            at = at.nextInFocusChain()
+        assert [w for w in order if w in plan._form.controls()] == plan._form.controls()
+        plan._toggle_all()
+
+
+def test_no_setting_is_cut_in_the_smallest_window(plan: PlanPage) -> None:
+    QApplication.processEvents()
+    for name, made in plan._form.rows.items():
+        control = made.editor.control
+        if isinstance(control, (QSpinBox, QComboBox)):
+            words = control.currentText() if isinstance(control, QComboBox) else control.text()
+            assert control.fontMetrics().horizontalAdvance(words) <= control.width() - 44, name
+    assert "evaluations without gain" in texts(plan)
+    bar = plan._form._scroll.verticalScrollBar()
+    assert bar.maximum() == 0
 
 
 # --------------------------------------------------------------------------------------------------------------- plan
