@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QScrollArea, QVBoxLayout
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QScrollArea, QVBoxLayout
 
 from engine.protocol.text import NOTHING, Text, as_text, say
 from engine.recipe.fields import settings
@@ -26,9 +26,12 @@ from gui.widgets.histogram import Histogram
 
 WIDTH = 312
 FLATTERS = say(
-    "Their questions are also trained on, so what is measured on them flatters the model. Name a held-out file with "
-    "other questions to measure fairly.",
-    "这些行的提问也用于训练，据此评估会高估模型。请另外指定提问不同的留出文件，以便公正评估。",
+    "Their questions are trained on too: what is measured on them flatters the model.",
+    "其提问也用于训练，据此评估会高估模型。",
+)
+MEASURE_FAIRLY = say(
+    "Name a held-out file with other questions on the Plan page to measure fairly.",
+    "请在“计划”页指定提问不同的留出文件，以便公正评估。",
 )
 
 
@@ -138,7 +141,12 @@ class SideCard(Card):
         number = label(f"⚠ {count(rows)}" if warning else count(rows), "warn" if warning else "strong")
         self._checks.addLayout(row(link, None, number))
         if warning:
-            self._checks.addWidget(label(warning, "facts", wrap=True))
+            self._checks.addWidget(self._warning(warning))
+
+    def _warning(self, words: Text) -> QLabel:
+        made = label(words, "facts", wrap=True)
+        made.setToolTip(tr(MEASURE_FAIRLY))
+        return made
 
     def _remark(self, problem: dict[str, Any], aside: dict[str, int]) -> None:
         """What the checks say of the data as a whole; rows set aside are counted above."""

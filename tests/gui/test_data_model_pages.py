@@ -14,6 +14,7 @@ from pytestqt.qtbot import QtBot
 from engine.project.run_folder import JobFolder
 from engine.protocol.errors import Failure, Problem
 from engine.protocol.events import Event, Finished, JobStarted, Progress, Stage
+from engine.protocol.state import JobState
 from engine.protocol.text import say
 from gui.bridge.session import Ask
 from gui.context import AppContext
@@ -23,6 +24,7 @@ from gui.operations import jobs
 from gui.operations import models as model_operations
 from gui.pages.data import DataPage
 from gui.pages.model import CELL_MARGIN, HAS_PROBLEM, ModelPage, fit_words, verdict_width
+from gui.pages.train import TrainPage
 from gui.state.job import STOPPING
 from gui.state.notices import INFO, Notices
 from gui.state.phase import Phase
@@ -356,7 +358,7 @@ def test_every_button_of_the_pages_has_a_key(
     assert len(set(keys)) == len(keys)
     data_operations.add_files(context, [Path("/d/bad.jsonl")])
     read(context, data, Failure("data.binary", BINARY, where="bad.jsonl:1"))
-    assert set(without_keys(data_page)) <= {"Copy details"}
+    assert without_keys(data_page) == []
 
 
 # ------------------------------------------------------------------------------------------------------------ notices
@@ -426,3 +428,19 @@ def test_a_job_says_that_it_is_stopping(
     assert view.state.status == "stopped"
     monkeypatch.setattr(Ladder, "is_gone", True)
     qtbot.waitUntil(lambda: not view.is_stopping)
+
+
+def test_the_buttons_of_a_run_say_that_it_is_stopping(qtbot: QtBot, context: AppContext, tmp_path: Path) -> None:
+    page, view, folder = shown(qtbot, TrainPage(context)), context.runs.train, JobFolder(tmp_path / "0001-run")
+    assert page._pause.shortcut().toString() == "Ctrl+P"  # also after the words on it have changed
+    view.folder = folder
+    view._state = JobState(status="waiting")
+    page._show_actions(view.state)
+    assert (page._pause.text(), page._pause.shortcut().toString()) == ("Continue", "Ctrl+P")
+    view.stopping.add(folder.path)
+    page._show_actions(view.state)
+    assert (page._stop.text(), page._stop.isEnabled(), page._pause.isEnabled()) == ("Stopping…", False, False)
+    view.stopping.clear()
+    page._show_actions(view.state)
+    assert (page._stop.text(), page._stop.isEnabled()) == ("Stop and keep", True)
+    assert page._stop.shortcut().toString() == "Ctrl+."
