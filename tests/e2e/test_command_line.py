@@ -140,6 +140,8 @@ def test_interrupted_by_the_keyboard_it_saves_and_can_go_on(tmp_path: Path, star
     document = json.loads(process.communicate(timeout=90)[0])
     assert process.returncode == 130
     assert document["status"] == "stopped"
+    assert document["error"]["code"] == "interrupted"
+    assert "lorimer resume" in document["error"]["hint"]
     assert 0 < document["steps"] < 400
     run = Path(document["run"])
     assert list((run / "checkpoints").glob("step-*/manifest.json"))

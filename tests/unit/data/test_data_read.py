@@ -204,6 +204,47 @@ def test_missing_empty_blank_and_a_folder(write: Write, tmp_path: Path) -> None:
         assert caught.value.problem.message.zh != caught.value.problem.message.en
 
 
+def test_a_header_alone_is_not_called_empty(write: Write) -> None:
+    with pytest.raises(UserError, match="header and no row"):
+        open_source(write("header.csv", "prompt,completion\n"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps([ROW] * 2),
+        json.dumps([ROW] * 2, indent=2),
+        "[\n" + json.dumps(ROW) + ",\n" + json.dumps(ROW) + "\n]\n",
+        "[\n" + json.dumps(ROW) + ",\n" + json.dumps(ROW) + "]",
+        "[" + json.dumps(ROW) + ",\n" + json.dumps(ROW) + "]",
+    ],
+)
+def test_a_list_in_a_file_named_jsonl(write: Write, text: str) -> None:
+    source = open_source(write("a.jsonl", text))
+    assert (source.format, source.count, len(rows(source)), source.problems) == ("json", 2, 2, ())
+
+
+@pytest.mark.parametrize("first", ["[1, 2]", "[broken"])
+def test_a_first_line_that_is_no_object_costs_only_itself(write: Write, first: str) -> None:
+    source = open_source(write("a.jsonl", first + "\n" + json.dumps(ROW) + "\n" + json.dumps(ROW) + "\n"))
+    assert (source.format, len(rows(source))) == ("jsonl", 2)
+    assert [item.where for item in aside(source)] == ["a.jsonl:1"]
+
+
+def test_each_line_that_cannot_be_read_has_a_hint(write: Write) -> None:
+    with pytest.raises(UserError) as caught:
+        open_source(write("a.jsonl", "1\n2\n"))
+    assert len(caught.value.problems) == 2
+    assert all(problem.hint for problem in caught.value.problems)
+
+
+def test_unknown_columns_are_mapped_in_the_recipe(write: Write) -> None:
+    with pytest.raises(UserError) as caught:
+        open_source(write("a.jsonl", json.dumps({"foo": "a", "bar": "b", "baz": "c"}) + "\n"))
+    assert "data.mapping" in caught.value.problem.hint.en
+    assert "data.mapping" in caught.value.problem.hint.zh
+
+
 def test_no_permission_is_the_machines_fault(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write("a.json", json.dumps([ROW]))
 
