@@ -266,6 +266,9 @@ def test_every_checkpoint_and_every_recovery_is_marked(opened: Opened, run: RunF
     }
     assert page._loss._marks["checkpoint 20"].label.format == "checkpoint 20"
     assert "checkpoint 10" in page._loss.reading(10.0)
+    curves = (page._loss._series["train"], page._memory._series["held"], page._speed._series["speed"])
+    qtbot.waitUntil(lambda: all(curve.raw.getOriginalDataset()[0] is not None for curve in curves), timeout=60_000)
+    qtbot.waitUntil(lambda: not any(plot._timer.isActive() for plot in (page._loss, page._memory, page._speed)))
 
 
 def test_a_run_is_not_continued_beside_another(
@@ -371,7 +374,7 @@ def parts_of(found: Evaluation, **other: Any) -> Evaluation:
     return Evaluation(**{**{name: getattr(found, name) for name in found.__slots__}, **other})
 
 
-def test_figures_and_long_answers_are_whole(opened: Opened, run: RunFolder) -> None:
+def test_figures_and_long_answers_are_whole(opened: Opened, run: RunFolder, qtbot: QtBot) -> None:
     trained(run)
     found = evaluation()
     long = " ".join(f"word{i}" for i in range(900))
@@ -392,8 +395,8 @@ def test_figures_and_long_answers_are_whole(opened: Opened, run: RunFolder) -> N
     assert answer.height() >= answer.heightForWidth(answer.width())
     page.resize(1050, 900)
     page._which.setCurrentIndex(page._which.findData("best"))
-    QApplication.processEvents()
-    assert page._row.verticalScrollBar().maximum() == 0
+    assert page._detail["question"].text().startswith("question")
+    qtbot.waitUntil(lambda: page._row.verticalScrollBar().maximum() == 0)
 
 
 def test_figures_of_an_earlier_state_are_told_apart(
@@ -409,16 +412,13 @@ def test_figures_of_an_earlier_state_are_told_apart(
     assert page._chip.text == "worth keeping"
     assert context.wizard.step("evaluate").done
     assert context.wizard.step("evaluate").word.en == "+50 pt"
-    write(run, JobStarted(kind="train", pid=1, resumed_from=20), step(21), *[at(step(22), 1300.0)])
+    went_on = replace(step(21), time=1300.0)
+    write(run, JobStarted(kind="train", pid=1, resumed_from=20), went_on, Finished(status="done", time=1301.0))
     with qtbot.waitSignal(context.runs.train.finished):
-        write(run, Finished(status="done", time=1301.0))
+        context.runs.train.follow(run)
     assert page._chip.text == "of an earlier state"
     assert "measure again" in page._how.text()
     assert not context.wizard.step("evaluate").done
-
-
-def at(event: StepDone, time: float) -> StepDone:
-    return replace(event, time=time)
 
 
 def test_a_failed_measurement_leaves_the_figures_in_view(opened: Opened, run: RunFolder, qtbot: QtBot) -> None:
