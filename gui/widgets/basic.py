@@ -13,6 +13,7 @@ from PySide6.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QLayout,
+    QMenu,
     QPushButton,
     QSizePolicy,
     QToolButton,
@@ -159,6 +160,13 @@ def clear(layout: QLayout) -> None:
             widget.deleteLater()
         elif inner is not None:
             clear(inner)
+
+
+def menu_title(menu: QMenu, text: Text | str) -> None:
+    """A line above a group of a menu's actions; a style sheet draws no text of sections."""
+    if menu.actions():
+        menu.addSeparator()
+    menu.addAction(tr(text)).setEnabled(False)
 
 
 def copy(text: str) -> None:

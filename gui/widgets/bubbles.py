@@ -78,6 +78,7 @@ class Conversation(QScrollArea):
     def ask(self, text: str) -> Bubble:
         """Add a question, on the right."""
         if self._invitation is not None:
+            self._invitation.hide()
             self._invitation.deleteLater()
             self._invitation = None
         bubble = Bubble(text, own=True)

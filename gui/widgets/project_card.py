@@ -16,7 +16,7 @@ from engine.protocol.text import NOTHING, Text, say
 from gui.i18n.language import tr
 from gui.i18n.numbers import count, day
 from gui.state.project import TRAINING, ProjectState
-from gui.widgets.basic import ElidedLabel
+from gui.widgets.basic import ElidedLabel, menu_title
 
 if TYPE_CHECKING:
     from engine.project.project import RunSummary
@@ -121,7 +121,7 @@ class ProjectCard(QToolButton):
         runs = self._state.runs
         if not runs:
             return
-        menu.addSection(tr(say("Runs of this project", "本项目的训练")))
+        menu_title(menu, say("Runs of this project", "本项目的训练"))
         for run in runs[:MOST_RUNS]:
             self._add_run(menu, run)
         if len(runs) > MOST_RUNS:
@@ -158,7 +158,7 @@ class ProjectCard(QToolButton):
         others = [path for path in self._state.recent if path != self._state.path]
         if not others:
             return
-        menu.addSection(tr(say("Recent projects", "最近的项目")))
+        menu_title(menu, say("Recent projects", "最近的项目"))
         for path in others:
             self._add_project(_inner(menu, path.name), path)
 

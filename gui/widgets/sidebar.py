@@ -13,7 +13,7 @@ from engine.protocol.text import Text, say
 from gui.i18n.language import LANGUAGES, tr
 from gui.state.settings import AppSettings
 from gui.state.wizard import Wizard
-from gui.widgets.basic import label, row, tool
+from gui.widgets.basic import label, menu_title, row, tool
 from gui.widgets.step_button import StepButton
 
 WIDTH = 212
@@ -100,10 +100,10 @@ class Sidebar(QWidget):
     def preferences_menu(self) -> QMenu:
         """Language and theme, the present choice ticked."""
         menu = QMenu(self)
-        menu.addSection(tr(say("Language", "语言")))
+        menu_title(menu, say("Language", "语言"))
         languages: dict[str, Text | str] = {"auto": _THEMES["auto"], **LANGUAGES}
         self._choices(menu, languages, self._settings.values.language, self._settings.set_language)
-        menu.addSection(tr(say("Theme", "主题")))
+        menu_title(menu, say("Theme", "主题"))
         self._choices(menu, _THEMES, self._settings.values.theme, self._settings.set_theme)
         return menu
 

@@ -94,6 +94,7 @@ def answer(card: ProjectCard, words: str) -> None:
 # -------------------------------------------------------------------------------------------------------- the menu
 def test_the_run_that_is_looked_at_is_marked(card: ProjectCard, context: AppContext, runs: list[RunFolder]) -> None:
     menu = card.menu_now()
+    assert next(iter(lines(menu))) == "Runs of this project"
     assert [a.text().split(" · ")[0] for a in menu.actions() if a.isChecked()] == ["two"]
     lines(menu)["one"].trigger()
     assert context.runs.run == runs[0]

@@ -234,9 +234,12 @@ def test_loading_can_be_cancelled_and_says_that_it_stops(page: ComparePage, cont
 
 
 def test_an_empty_conversation_says_what_will_stand_there(loaded: ComparePage, context: AppContext, chat: Chat) -> None:
-    assert "before training" in loaded._talks["base"].invitation
+    words = loaded._talks["base"].invitation
+    assert "before training" in words
+    assert words in seen(loaded, QLabel)
     talking.ask_both(context, "Hello?")
     assert loaded._talks["base"].invitation == ""
+    assert words not in seen(loaded, QLabel)
     talking.begin_anew(context)
     assert "what the run has learned" in loaded._talks["tuned"].invitation
 
