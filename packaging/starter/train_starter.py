@@ -50,6 +50,7 @@ LABEL_NONE = -100
 TOKENS_PER_STEP = 1024
 PEAK_RATE = 8e-4
 WARM_UP = 200
+THREADS = 2
 EMBEDDING_SCALE = 3.0  # large against a step of the optimizer, so that the prepared heads outlive the first steps
 
 
@@ -217,17 +218,18 @@ def prepare_embeddings(model: LlamaForCausalLM, tokenizer: Tokenizer) -> None:
             marks = [forms[form]] if form else []
             marks += [forms["space"]] if text[0] == " " else []
             marks += [forms["capital"]] if text.strip()[0].isupper() else []
-            embedding[number] = base + 0.3 * own[number] + 0.7 * sum(marks, torch.zeros_like(base))
+            mixed = base + 0.6 * own[number] + 0.5 * sum(marks, torch.zeros_like(base))
+            embedding[number] = mixed * own[number].norm() / mixed.norm()  # of one length, or the long ones win
 
 
 def prepare_attention(model: LlamaForCausalLM) -> None:
     """Starts the model with heads that copy, which would otherwise cost it most of its training to find.
 
     In the first layer one head looks at the token before and one at the token two before, and each writes what it saw
-    into directions of its own. In the second and third layer two heads look for a place whose token before is the
-    present token, and propose the token found there (induction heads, Olsson et al. 2022, arXiv:2209.11895). Rotary
-    positions make both possible: fast pairs tell neighbours apart, and slow pairs leave a match by content nearly
-    untouched by distance.
+    into directions of its own. In the second and third layer one head looks for a place whose token before is the
+    present token, one for a place whose token two before is the token before this one, and both propose the token found
+    there (induction heads, Olsson et al. 2022, arXiv:2209.11895). Rotary positions make both possible: fast pairs tell
+    neighbours apart, and slow pairs leave a match by content nearly untouched by distance.
     """
     config: Any = model.config  # transformers types its widths as optional
     width, size = config.hidden_size, config.head_dim
@@ -262,13 +264,13 @@ def prepare_attention(model: LlamaForCausalLM) -> None:
             places = [start + place for place in slow]
             second.q_proj.weight[places], second.k_proj.weight[places] = 2.5 * before[:half], 2.5 * seen
             second.v_proj.weight[start : start + half] = before[head * half : (head + 1) * half]
-            second.o_proj.weight[:, start : start + half] = 0.06 * seen.T
+            second.o_proj.weight[:, start : start + half] = 0.03 * seen.T
         for layer in model.model.layers[1:3]:
             attention = layer.self_attn
-            for head in range(2):
+            for head, (query, key) in enumerate(((seen, before[:half]), (before[:half], before[half:]))):
                 start = head * size
                 places = [start + place for place in slow]
-                attention.q_proj.weight[places], attention.k_proj.weight[places] = 2.5 * seen, 2.5 * before[:half]
+                attention.q_proj.weight[places], attention.k_proj.weight[places] = 2.5 * query, 2.5 * key
                 own = copied[start : start + size]
                 attention.v_proj.weight[start : start + size] = own
                 attention.o_proj.weight[:, start : start + size] = 0.12 * own.T
@@ -278,7 +280,7 @@ def train(tokenizer: Tokenizer, steps: int, out: Path, save_every: int = 0) -> L
     """Trains the model from scratch on the CPU in 32-bit floats; ``save_every`` steps it writes the weights so far."""
     torch.manual_seed(SEED)
     torch.use_deterministic_algorithms(True)
-    torch.set_num_threads(1)  # sums depend on the number of threads; with one, a busy machine writes the same bytes
+    torch.set_num_threads(THREADS)  # sums depend on their number, and so do the bytes
     config = configuration(tokenizer)
     model = LlamaForCausalLM(config)
     prepare_embeddings(model, tokenizer)
@@ -348,7 +350,7 @@ def write_configuration(config: LlamaConfig, out: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[2] / "resources" / "starter")
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=11000)
     parser.add_argument("--save-every", type=int, default=0, help="write the weights so far every so many steps")
     parser.add_argument("--tokenizer-only", action="store_true")
     options = parser.parse_args()
