@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from PySide6.QtGui import QKeySequence
@@ -24,6 +24,7 @@ from gui.operations import jobs
 from gui.operations import models as model_operations
 from gui.pages.data import DataPage
 from gui.pages.model import CELL_MARGIN, HAS_PROBLEM, ModelPage, fit_words, verdict_width
+from gui.pages.page import Page
 from gui.pages.train import TrainPage
 from gui.state.job import STOPPING
 from gui.state.notices import INFO, Notices
@@ -53,6 +54,9 @@ FACTS: dict[str, Any] = {
 }
 STARTER = {"source": "starter", "name": "starter", "where": "starter", "parameters": 3e6, "context": 2048, "bytes": 7e6}
 BINARY = say("It is not text but binary data.", "这不是文本，而是二进制数据。")
+
+
+PageT = TypeVar("PageT", bound=Page)
 
 
 class Session:
@@ -118,7 +122,7 @@ def model_page(qtbot: QtBot, context: AppContext, hub: Session) -> ModelPage:
     return shown(qtbot, ModelPage(context))
 
 
-def shown(qtbot: QtBot, page: Any) -> Any:
+def shown(qtbot: QtBot, page: PageT) -> PageT:
     qtbot.addWidget(page)
     page.resize(1050, 700)
     page.show()
@@ -335,7 +339,9 @@ def test_every_verdict_has_room_in_chinese(qtbot: QtBot, context: AppContext, hu
 def test_what_is_known_of_a_model_scrolls(model_page: ModelPage) -> None:
     facts = [area for area in model_page.findChildren(QScrollArea) if "Family" in texts(area)]
     assert facts
-    assert facts[0].widget().minimumSizeHint().height() > 200  # what a small window cuts without the bar
+    inner = facts[0].widget()
+    assert inner is not None
+    assert inner.minimumSizeHint().height() > 200  # what a small window cuts without the bar
 
 
 # ---------------------------------------------------------------------------------------------------------- shortcuts
@@ -420,10 +426,9 @@ def test_a_job_says_that_it_is_stopping(
     assert len(context.findChildren(jobs.Stopping)) == 1
     assert view.state.stage == STOPPING
     assert view.is_running
-    view.follow(None)
-    assert not view.is_stopping
-    view.follow(folder)
-    assert view.is_stopping
+    for followed in (None, folder):
+        view.follow(followed)
+        assert view.is_stopping == (followed is folder)
     view._take(folder.path, [Finished(status="stopped")])
     assert view.state.status == "stopped"
     monkeypatch.setattr(Ladder, "is_gone", True)
