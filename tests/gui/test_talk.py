@@ -120,20 +120,21 @@ def loaded(page: ComparePage, context: AppContext, chat: Chat) -> ComparePage:
 
 def seen(page: QWidget, kind: type[Any] = QAbstractButton) -> dict[str, Any]:
     """What can be seen, by its words."""
-    QApplication.processEvents()
+    for _ in range(3):  # what was put in a layout is shown by an event, which may post another
+        QApplication.processEvents()
     return {item.text(): item for item in page.findChildren(kind) if item.isVisible() and item.text()}
 
 
 # ------------------------------------------------------------------------------------------------- whose models
 def test_a_late_answer_does_not_make_another_runs_models_ready(
-    page: ComparePage, context: AppContext, chat: Chat, runs: list[RunFolder]
+    qtbot: QtBot, page: ComparePage, context: AppContext, chat: Chat, runs: list[RunFolder]
 ) -> None:
     talking.load_models(context)
     context.runs.select(runs[1])
     assert chat.cancelled == [chat.asked[0]]
     chat.say(0, Answer(request=1, value={"model": "starter"}))
     assert context.talk.status.phase is Phase.EMPTY
-    assert "Load the models" in seen(page)
+    qtbot.waitUntil(lambda: "Load the models" in seen(page))
 
 
 def test_models_are_watched_while_no_page_is_there(context: AppContext, chat: Chat, runs: list[RunFolder]) -> None:
@@ -152,7 +153,7 @@ def test_every_question_names_its_run(
 
 
 def test_a_run_that_went_on_is_loaded_again_and_the_conversation_stays(
-    loaded: ComparePage, context: AppContext, chat: Chat, runs: list[RunFolder]
+    qtbot: QtBot, loaded: ComparePage, context: AppContext, chat: Chat, runs: list[RunFolder]
 ) -> None:
     talking.ask_both(context, "Hello?")
     chat.answer(0, "base", "tuned")
@@ -162,7 +163,7 @@ def test_a_run_that_went_on_is_loaded_again_and_the_conversation_stays(
     context.runs.train.finished.emit()
     assert context.talk.status.phase is Phase.EMPTY
     assert [turn.question for turn in context.talk.turns] == ["Hello?"]
-    assert "Load the models" in seen(loaded)
+    qtbot.waitUntil(lambda: "Load the models" in seen(loaded))
 
 
 def test_a_session_that_died_is_asked_again_and_says_that_it_loads(
@@ -221,7 +222,9 @@ def test_stop_ends_the_side_that_was_not_asked_yet(loaded: ComparePage, context:
 
 
 # ----------------------------------------------------------------------------------------------------------- loading
-def test_loading_can_be_cancelled_and_says_that_it_stops(page: ComparePage, context: AppContext, chat: Chat) -> None:
+def test_loading_can_be_cancelled_and_says_that_it_stops(
+    qtbot: QtBot, page: ComparePage, context: AppContext, chat: Chat
+) -> None:
     seen(page)["Load the models"].click()
     seen(page)["Cancel"].click()
     assert chat.cancelled == [chat.asked[0]]
@@ -230,7 +233,7 @@ def test_loading_can_be_cancelled_and_says_that_it_stops(page: ComparePage, cont
     chat.say(0, Stage(name="load", text=say("Loading the model…", "正在加载模型……")))
     assert page.banner.sentence == "Stopping…"
     chat.say(0, Answer(request=1, failure=CANCELLED))
-    assert "Load the models" in seen(page)
+    qtbot.waitUntil(lambda: "Load the models" in seen(page))
 
 
 def test_an_empty_conversation_says_what_will_stand_there(loaded: ComparePage, context: AppContext, chat: Chat) -> None:
