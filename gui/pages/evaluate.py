@@ -146,7 +146,7 @@ class EvaluatePage(Page):
         self._bars = PairBars()
         heading = label(say("How many rows", "行数统计"), "card")
         glance = label(say("At a glance: base above, tuned below", "一览：上为基础模型，下为微调模型"), "card")
-        parts = column(self._figures, glance, self._bars, heading, self._count, self._notes, None, spacing=10)
+        parts = column(self._figures, glance, self._bars, heading, self._count, self._notes, None, spacing=7)
         return Card(say("Your task", "你的任务"), say("base → tuned", "基础 → 微调"), read_by_scrolling(parts))
 
     def _rows_card(self) -> QWidget:
@@ -192,6 +192,7 @@ class EvaluatePage(Page):
         self._bars.put(shares(found))
         self._count.put(counts(found))
         self._notes.setText("\n".join(dict.fromkeys(tr(text) for text in found.notes.values())))
+        self._notes.setVisible(bool(found.notes))
         self._footer.say(
             say(
                 "{n} of {all} held-out rows in {time}. None of them was trained on.",
@@ -237,8 +238,8 @@ class AsHighAsNeeded(QWidget):
     which would leave an empty end to scroll to."""
 
     def minimumSizeHint(self) -> QSize:
-        """None; the height for the width decides."""
-        return QSize(0, 0)
+        """What the texts need at the present width."""
+        return QSize(0, max(0, self.heightForWidth(self.width())))
 
 
 def read_by_scrolling(layout: QLayout) -> QScrollArea:

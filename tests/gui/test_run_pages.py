@@ -386,13 +386,13 @@ def test_figures_and_long_answers_are_whole(opened: Opened, run: RunFolder, qtbo
     page._which.setCurrentIndex(page._which.findData("worst"))
     page._list.setCurrentItem(page._list.findItems("word0", Qt.MatchFlag.MatchContains)[0])
     QApplication.processEvents()
-    lines = page._figures.findChildren(QLabel)
+    lines = [line for line in page._figures.findChildren(QLabel) if line.isVisible()]
     assert lines
-    assert all(line.height() >= line.sizeHint().height() for line in lines)
+    qtbot.waitUntil(lambda: all(line.height() >= line.sizeHint().height() for line in lines))
     assert page._detail["tuned"].text() == long
     assert page._row.verticalScrollBar().maximum() > 0
     answer = page._detail["tuned"]
-    assert answer.height() >= answer.heightForWidth(answer.width())
+    qtbot.waitUntil(lambda: answer.height() >= answer.heightForWidth(answer.width()))
     page.resize(1050, 900)
     page._which.setCurrentIndex(page._which.findData("best"))
     assert page._detail["question"].text().startswith("question")
