@@ -105,7 +105,7 @@ def _pair(row: dict) -> tuple[str, str]:
 
 
 def _question(row: dict) -> str:
-    return f"{row['instruction']}\n\n{row['input']}" if row.get("input") else row["instruction"]
+    return f"{row['instruction']}\n{row['input']}" if row.get("input") else row["instruction"]
 
 
 def _jaccard(a: set[str], b: set[str]) -> float:
