@@ -22,6 +22,12 @@ PATIENCE = 60_000
 
 
 @pytest.fixture(autouse=True)
+def english() -> None:
+    """Each test begins in English, whatever the one before it spoke."""
+    speak("en")
+
+
+@pytest.fixture(autouse=True)
 def no_leaked_timers(qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Fail a test after which a QTimer that it started still runs."""
     started: WeakSet[QTimer] = WeakSet()

@@ -273,18 +273,18 @@ def test_stop_ends_it_and_writes_nothing(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------------- bad input
 def test_bad_input_gets_a_sentence(run: RunFolder, tmp_path: Path) -> None:
     empty = RunFolder(tmp_path)
-    with pytest.raises(UserError, match="held out no rows"):
-        evaluate(empty, Recorder())
-    empty.held_out.write_text('{"where": "a:1", "mess', encoding="utf-8")
-    with pytest.raises(UserError, match="damaged"):
-        evaluate(empty, Recorder())
-    empty.held_out.write_bytes(run.held_out.read_bytes())
     empty.write_facts({"model_folder": str(tmp_path)})
     with pytest.raises(UserError, match="no adapter yet"):
         evaluate(empty, Recorder())
     empty.adapter.mkdir()
     (empty.adapter / "adapter_config.json").write_text("{}", encoding="utf-8")
     with pytest.raises(UserError, match="base model of this run is not in"):
+        evaluate(empty, Recorder())
+    empty.write_facts(run.read_facts())
+    with pytest.raises(UserError, match="held out no rows"):
+        evaluate(empty, Recorder())
+    empty.held_out.write_text('{"where": "a:1", "mess', encoding="utf-8")
+    with pytest.raises(UserError, match="damaged"):
         evaluate(empty, Recorder())
 
 

@@ -36,7 +36,7 @@ def test_a_damaged_adapter_is_not_exported(run: RunFolder, tmp_path: Path) -> No
         export_adapter(run, tmp_path / "out", Recorder())
     assert caught.value.problem.code == "adapter.damaged"
     shutil.rmtree(run.adapter)
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(UserError, match="has no adapter yet"):
         export_adapter(run, tmp_path / "out", Recorder())
     assert not (tmp_path / "out").exists()
 

@@ -299,7 +299,7 @@ def test_a_folder_that_cannot_be_written(server: Hub, tmp_path: Path) -> None:
     in_the_way.write_text("")
     with pytest.raises(UserError) as caught:
         fetch(in_the_way / "cache")
-    assert caught.value.exit_code == 1
+    assert (caught.value.problem.code, caught.value.exit_code) == ("file.no_folder", 2)
 
 
 @pytest.mark.parametrize(
