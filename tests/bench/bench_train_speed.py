@@ -26,6 +26,8 @@ RESULTS = Path(__file__).parent / "results"
 WARM_UP_STEPS = 5
 ROWS, RANK, BATCH, LENGTH = 320, 8, 4, 512
 LEARNING_RATE, DROPOUT = 2e-4, 0.05
+# As the worker sets them (engine/worker/__main__.py); the bare script has what a script has.
+WORKERS_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "20000"}
 HIGHEST_SPREAD = 0.05
 
 
@@ -212,7 +214,7 @@ def measure(side: str, method: str, seconds: float, threads: int) -> dict[str, f
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": str(threads),
-        "OMP_WAIT_POLICY": "PASSIVE",
+        **(WORKERS_THREADS if side == "lorimer" else {}),
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "true",
