@@ -12,7 +12,7 @@ from engine.protocol.events import Event
 from gui.bridge.loop import Loop
 
 POLL_SECONDS = 0.1
-BATCH = 2000
+BATCH = 400
 """Events in one signal at most: a run of a million steps is replayed without a long frame."""
 
 

@@ -44,6 +44,7 @@ from gui.widgets.basic import label, row, tool
 
 T = TypeVar("T")
 REDRAW_MS = 100
+AXIS_WIDTH = 44
 APART_SECONDS = 0.033
 """Plots draw one after the other, each in a frame of its own, however late their timers are."""
 WORDS_HIGH = 24
@@ -176,9 +177,11 @@ class LinePlot(QWidget):
         item.showGrid(x=False, y=True, alpha=0.12)
         for side in ("left", "bottom"):
             axis = item.getAxis(side)
-            axis.setStyle(tickFont=text_font(11), tickLength=0)
+            axis.setStyle(tickFont=text_font(11), tickLength=0, autoExpandTextSpace=False)
             axis.setTextPen(colour("muted"))
             axis.setPen(pg.mkPen(colour("line")))
+        # Of one width: an axis that grows with its numbers has everything laid out and painted once more.
+        item.getAxis("left").setWidth(AXIS_WIDTH)
         item.getViewBox().setDefaultPadding(0.02)
         if self._from_zero:
             item.getViewBox().setLimits(yMin=0)
