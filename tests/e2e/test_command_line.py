@@ -59,6 +59,7 @@ def recipe(path: Path, *, model: str, data: Path, method: str = "qlora", fields:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("dataset", ["llama-factory/alpaca_en_demo.json", "gsm8k/train.jsonl"])
 def test_a_real_base_model_on_real_data(tmp_path: Path, shared_data: Path, dataset: str) -> None:
     model, data = str(shared_data / "models" / "stories260K"), shared_data / "datasets" / dataset
