@@ -20,6 +20,7 @@ from PySide6.QtWidgets import QApplication
 from engine.host.platform import config_folder
 from engine.project.recent import recent
 from engine.project.settings import LANGUAGES, THEMES
+from gui.bridge.garbage import GarbageCollector
 from gui.context import AppContext
 from gui.main_window import MainWindow
 from gui.operations.start import begin
@@ -40,6 +41,7 @@ def run(arguments: list[str] | None = None) -> int:
     assert isinstance(app, QApplication)
     app.setApplicationName("Lorimer")
     app.setApplicationDisplayName("Lorimer")
+    garbage = GarbageCollector()
     context = AppContext(AppSettings(language=chosen.lang, theme=chosen.theme), _project(chosen.project))
     _catch(context)
     window = MainWindow(context)
@@ -50,6 +52,7 @@ def run(arguments: list[str] | None = None) -> int:
     window.show()
     code = app.exec()
     context.close()
+    garbage.close()
     if evidence is not None:
         faulthandler.disable()
         evidence.close()

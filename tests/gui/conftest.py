@@ -1,5 +1,6 @@
 """Window tests leave no QTimer or QThread running: either goes on firing into widgets that are gone."""
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,15 @@ from gui.state.settings import AppSettings
 
 PATIENCE = 60_000
 """Milliseconds that a session may take on a busy machine."""
+
+
+@pytest.fixture(autouse=True)
+def garbage_stays_in_this_thread() -> Iterator[None]:
+    """As in the window (`gui.bridge.garbage`): no other thread destroys widgets."""
+    gc.disable()
+    yield
+    gc.enable()
+    gc.collect()
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,9 @@
 """The bridge: threads that wake, work and always end; events that cross it whole and in order."""
 
+import gc
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from engine.protocol.events import Event, Finished, JobStarted, StepDone
 from engine.protocol.text import say
 from gui.bridge.background import Background
 from gui.bridge.bridge import Bridge
+from gui.bridge.garbage import GarbageCollector
 from gui.bridge.jobs import BATCH, JobWatcher
 from gui.bridge.loop import Loop
 from gui.bridge.session import SessionClient
@@ -164,3 +167,22 @@ def test_a_session_answers_fails_and_ends(qtbot: QtBot) -> None:
     assert failures[0].message.en
     assert failures[0].message.zh
     assert not client._process.alive
+
+
+# ------------------------------------------------------------------------------------------------------------ garbage
+def test_garbage_is_collected_in_the_windows_thread_alone(qtbot: QtBot) -> None:
+    class Knot:
+        def __init__(self) -> None:
+            self.itself = self
+            weakref.finalize(self, lambda: threads.append(threading.current_thread()))
+
+    threads: list[threading.Thread] = []
+    collector = GarbageCollector()
+    maker = threading.Thread(target=lambda: [Knot() for _ in range(5000)])
+    maker.start()
+    maker.join()
+    assert threads == []
+    qtbot.waitUntil(lambda: len(threads) == 5000, timeout=5000)
+    assert set(threads) == {threading.main_thread()}
+    collector.close()
+    assert gc.isenabled()
