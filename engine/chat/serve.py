@@ -12,7 +12,6 @@ from engine.chat.sampling import Sampling
 from engine.data.rows import USER
 from engine.model.tuned import SIDES, Side
 from engine.project.project import open_run
-from engine.project.run_folder import RunFolder
 from engine.protocol.errors import Stopped, UserError
 from engine.protocol.events import Event, Request, Stage, Token
 from engine.protocol.text import say
@@ -72,7 +71,7 @@ class ChatService:
         if not wanted:
             raise _wrong("run", "")
         run = open_run(Path(wanted))
-        written = _written(run)
+        written = run.adapter_written
         if self._pair is None or (run.path, written) != (self._run, self._written):
             self._pair, self._run = None, None
             emit(Stage(name="load", text=say("Loading the model…", "正在加载模型……")))
@@ -96,12 +95,6 @@ class ChatService:
             cancelled=self._cancelled.is_set,
         )
         return {side: reply.plain() for side, reply in replies.items()}
-
-
-def _written(run: RunFolder) -> int:
-    """When the run's adapter was written, in nanoseconds; 0 when it has none, which loading it then tells."""
-    file = run.adapter / "adapter_config.json"
-    return file.stat().st_mtime_ns if file.exists() else 0
 
 
 def _sides(names: Any) -> tuple[Side, ...]:

@@ -75,21 +75,17 @@ def parse(text: str, path: Path) -> Table:
 
 def empty_file(path: Path) -> UserError:
     """The error for a file without a single row."""
-    return UserError(
-        "data.empty",
-        say("{name} is empty.", "{name} 是空文件。", name=path.name),
-        say("Choose a file with rows in it.", "请选择有数据的文件。"),
-        where=f"{path.name}:1",
-    )
+    return _without_rows(path, say("{name} is empty.", "{name} 是空文件。", name=path.name))
 
 
 def _header_only(path: Path) -> UserError:
-    return UserError(
-        "data.empty",
-        say("{name} has a header and no row below it.", "{name} 只有表头，没有数据行。", name=path.name),
-        say("Choose a file with rows in it.", "请选择有数据的文件。"),
-        where=f"{path.name}:1",
-    )
+    words = say("{name} has a header and no row below it.", "{name} 只有表头，没有数据行。", name=path.name)
+    return _without_rows(path, words)
+
+
+def _without_rows(path: Path, message: Text) -> UserError:
+    hint = say("Choose a file with rows in it.", "请选择有数据的文件。")
+    return UserError("data.empty", message, hint, where=f"{path.name}:1")
 
 
 def _not_data(path: Path, suffix: str) -> UserError:

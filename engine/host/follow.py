@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from engine.host.diagnose import diagnose
-from engine.host.launch import exit_code, is_alive, stop_file
+from engine.host.launch import exit_code, is_alive, read_tail, stop_file
 from engine.project.atomic import read_json
 from engine.project.run_folder import JobFolder
 from engine.protocol.codec import decode_event, encode_event
@@ -103,10 +103,7 @@ def replay(folder: JobFolder) -> JobState:
 def last_status(folder: JobFolder) -> str:
     """ "starting", "working", "waiting" or a terminal status; cheap, for lists: reads the end of the file only."""
     try:
-        with folder.events.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - 65536))
-            lines = file.read().splitlines()
+        lines = read_tail(folder.events).splitlines()
     except OSError:
         return ""
     for line in reversed(lines):
@@ -127,9 +124,7 @@ def last_status(folder: JobFolder) -> str:
 def log_tail(path: Path, *, size: int = 6000) -> str:
     """The last ``size`` bytes of a log as text, empty when there is none."""
     try:
-        with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, 2) - size))
-            return file.read().decode("utf-8", "replace")
+        return read_tail(path, size).decode("utf-8", "replace")
     except OSError:
         return ""
 

@@ -38,7 +38,7 @@ def start_job(folder: JobFolder, kind: str, arguments: dict[str, Any]) -> None:
     Raises:
         UserError: a process works on it already, the disk does not take the files, or no process can be started.
     """
-    if is_alive(folder) and not _has_left(folder):
+    if not _has_left(folder):
         raise UserError(
             "job.running",
             say("This is already being worked on.", "该任务已在进行中。"),
@@ -61,9 +61,9 @@ def start_job(folder: JobFolder, kind: str, arguments: dict[str, Any]) -> None:
 
 
 def _has_left(folder: JobFolder) -> bool:
-    """Wait for a process that has told its end and only takes its leave; False for one that still works."""
+    """Whether no process works on it; one that has told its end and only takes its leave is waited for."""
     end = time.monotonic() + LEAVING_SECONDS
-    while is_told(folder) and is_alive(folder):
+    while is_alive(folder) and is_told(folder):
         if time.monotonic() > end:
             return False
         time.sleep(0.05)
@@ -73,12 +73,17 @@ def _has_left(folder: JobFolder) -> bool:
 def is_told(folder: JobFolder) -> bool:
     """Whether the last line of the job's record tells its end."""
     try:
-        with folder.events.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - 65536))
-            lines = file.read().splitlines()
+        lines = read_tail(folder.events).splitlines()
         return bool(lines) and isinstance(decode_event(lines[-1]), Finished)
     except (OSError, ValueError, TypeError, KeyError):
         return False
+
+
+def read_tail(path: Path, size: int = 65536) -> bytes:
+    """The last ``size`` bytes of a file. Raises `OSError`."""
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - size))
+        return file.read()
 
 
 def start_session_process(kind: str, log: Any) -> subprocess.Popen[bytes]:

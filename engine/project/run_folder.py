@@ -110,6 +110,14 @@ class RunFolder(JobFolder):
         """Replace ``run.json``. Raises `UserError` when the disk does not take it."""
         write_json(self.facts, facts)
 
+    @property
+    def adapter_written(self) -> int:
+        """When the adapter was written, in nanoseconds since the epoch; 0 while there is none."""
+        try:
+            return (self.adapter / "adapter_config.json").stat().st_mtime_ns
+        except OSError:
+            return 0
+
     def trained_on(self) -> Path:
         """The folder of the base model that the adapter belongs to.
 
@@ -117,7 +125,7 @@ class RunFolder(JobFolder):
             UserError: the run has no adapter yet, or its base model is gone.
         """
         facts = self.read_facts()
-        if not (self.adapter / "adapter_config.json").is_file():
+        if not self.adapter_written:
             raise UserError(
                 "run.no_adapter",
                 say("This run has no adapter yet.", "这次训练还没有适配器。"),

@@ -70,8 +70,7 @@ def stop_loading(context: AppContext) -> None:
 def adapter_of(run: RunFolder | None) -> tuple[Path, int] | None:
     """Which adapter a run has now: where, and when it was written; None when it has none. Another one after the run
     went on."""
-    file = run.adapter / "adapter_config.json" if run is not None else None
-    return (file, file.stat().st_mtime_ns) if file is not None and file.exists() else None
+    return (run.adapter, run.adapter_written) if run is not None and run.adapter_written else None
 
 
 def watch_run(context: AppContext) -> None:

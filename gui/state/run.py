@@ -65,7 +65,7 @@ class RunState(QObject):
     @property
     def is_trained(self) -> bool:
         """Whether there is an adapter to evaluate, talk to and take away."""
-        return self.run is not None and (self.run.adapter / "adapter_config.json").exists()
+        return self.run is not None and self.run.adapter_written > 0
 
     def has_learned_since(self, moment: float) -> bool:
         """Whether the run went on after this epoch second: what was measured or written then is of an earlier state."""

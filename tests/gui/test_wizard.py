@@ -97,16 +97,7 @@ def test_from_sample_data_to_a_checked_gguf(
     assert found.base.loss is not None
     assert found.tuned.loss < found.base.loss
 
-    press(qtbot, window, "Compare by hand →")
-    press(qtbot, window, "Load the models")
-    compare = page_of(window)
-    assert isinstance(compare, ComparePage)
-    wait(qtbot, lambda: compare.is_ready)
-    opened.talk.sampling["max_new_tokens"] = 16
-    qtbot.keyClicks(compare._question, "What colour is the sky?")
-    qtbot.keyClick(compare._question, Qt.Key.Key_Return)
-    wait(qtbot, lambda: bool(opened.talk.turns) and opened.talk.turns[0].is_over)
-    assert not opened.talk.turns[0].failures
+    compare_by_hand(qtbot, window, opened, "What colour is the sky?")
     assert opened.talk.turns[0].texts["base"]
     assert 0 < opened.talk.turns[0].facts["tuned"]["tokens"] <= 16
 
@@ -152,16 +143,7 @@ def test_a_pretrained_model_and_real_data(
     assert isinstance(evaluate, EvaluatePage)
     wait(qtbot, lambda: evaluate.is_ready)
 
-    press(qtbot, window, "Compare by hand →")
-    press(qtbot, window, "Load the models")
-    compare = page_of(window)
-    assert isinstance(compare, ComparePage)
-    wait(qtbot, lambda: compare.is_ready)
-    opened.talk.sampling["max_new_tokens"] = 16
-    qtbot.keyClicks(compare._question, "Name three fruits.")
-    qtbot.keyClick(compare._question, Qt.Key.Key_Return)
-    wait(qtbot, lambda: bool(opened.talk.turns) and opened.talk.turns[0].is_over)
-    assert not opened.talk.turns[0].failures
+    compare_by_hand(qtbot, window, opened, "Name three fruits.")
 
     opened.wizard.go("export")
     for number, (name, kind) in enumerate((("merged", "merged"), ("Q8_0", "gguf")), 1):
@@ -169,6 +151,20 @@ def test_a_pretrained_model_and_real_data(
         wait(qtbot, lambda number=number: len(opened.takeaway.exports) == number)  # type: ignore[misc]
         written = opened.takeaway.exports[0]
         assert (written.kind, written.passed) == (kind, True), written
+
+
+def compare_by_hand(qtbot: QtBot, window: MainWindow, opened: AppContext, question: str) -> None:
+    """From the Evaluate page load both models, ask them, and wait for both answers."""
+    press(qtbot, window, "Compare by hand →")
+    press(qtbot, window, "Load the models")
+    compare = page_of(window)
+    assert isinstance(compare, ComparePage)
+    wait(qtbot, lambda: compare.is_ready)
+    opened.talk.sampling["max_new_tokens"] = 16
+    qtbot.keyClicks(compare._question, question)
+    qtbot.keyClick(compare._question, Qt.Key.Key_Return)
+    wait(qtbot, lambda: bool(opened.talk.turns) and opened.talk.turns[0].is_over)
+    assert not opened.talk.turns[0].failures
 
 
 def export_as(qtbot: QtBot, window: MainWindow, name: str) -> None:
