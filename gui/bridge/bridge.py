@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -14,12 +15,20 @@ if TYPE_CHECKING:
     from gui.bridge.machine import MachineWatcher
     from gui.bridge.session import SessionClient
 
+SWITCH_SECONDS = 0.0005
+"""A thread gives Python's lock up so soon when another waits. Qt's calls let it go and take it back many times while a
+frame is drawn; by Python's default each of them may wait 5 ms for a thread that decodes events."""
+
 
 class Bridge(QObject):
     """What the window asks when it wants the engine to work.
 
     Each part is imported and made when it is first asked for: the window's first frame waits for none of them.
     """
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        sys.setswitchinterval(SWITCH_SECONDS)
 
     @cached_property
     def jobs(self) -> JobWatcher:

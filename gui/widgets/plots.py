@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pyqtgraph as pg
+from numpy.typing import NDArray
 from pyqtgraph.exporters import ImageExporter
 from PySide6.QtCore import QBuffer, QEvent, QPointF, QRectF, Qt, QTimer, Signal
 from PySide6.QtGui import (
@@ -67,6 +68,26 @@ KEYS = say(
 _ANCHORS = {90: [(1, 0), (1, 0)], 0: [(1, 1), (1, 1)]}
 
 
+class Growing:
+    """Numbers that are added one by one and read as one array, which is never copied to be drawn."""
+
+    def __init__(self) -> None:
+        self._room = np.empty(256)
+        self._count = 0
+
+    def add(self, value: float) -> None:
+        """One more. Arrays given out before stay as they are."""
+        if self._count == len(self._room):
+            self._room = np.concatenate([self._room, np.empty(self._count)])
+        self._room[self._count] = value
+        self._count += 1
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """All of them."""
+        return self._room[: self._count]
+
+
 class Smoothing:
     """Exponential moving average without the start's bias, as TensorBoard draws it; weight 0 leaves the values alone.
 
@@ -75,14 +96,19 @@ class Smoothing:
 
     def __init__(self, weight: float) -> None:
         self._weight, self._mean, self._norm = weight, 0.0, 0.0
-        self.values: list[float] = []
+        self._averages = Growing()
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """An average for each value that was added."""
+        return self._averages.values
 
     def add(self, value: float) -> None:
         """One more value; one that is not finite leaves the average as it was."""
         if math.isfinite(value):
             self._mean = self._weight * self._mean + (1 - self._weight) * value
             self._norm = self._weight * self._norm + (1 - self._weight)
-        self.values.append(self._mean / self._norm if self._norm else value)
+        self._averages.add(self._mean / self._norm if self._norm else value)
 
 
 @dataclass(slots=True)
@@ -93,8 +119,8 @@ class _Series:
     ink: QColor
     points: bool
     smooth: float
-    xs: list[float] = field(default_factory=list)
-    ys: list[float] = field(default_factory=list)
+    across: Growing = field(default_factory=Growing)
+    up: Growing = field(default_factory=Growing)
     smoothing: Smoothing = field(default_factory=lambda: Smoothing(0.0))
     seen: int = 0
     last: object = None
@@ -103,15 +129,32 @@ class _Series:
 
     def clear(self) -> None:
         """Begin anew."""
-        self.xs, self.ys, self.seen, self.last = [], [], 0, None
+        self.across, self.up, self.seen, self.last = Growing(), Growing(), 0, None
         self.smoothing = Smoothing(self.smooth)
 
     def add(self, x: float, y: float) -> None:
         """One more value."""
-        self.xs.append(x)
-        self.ys.append(y)
+        self.across.add(x)
+        self.up.add(y)
         if self.smooth:
             self.smoothing.add(y)
+
+    @property
+    def xs(self) -> NDArray[np.float64]:
+        """Where its values stand, shape (values,)."""
+        return self.across.values
+
+    @property
+    def ys(self) -> NDArray[np.float64]:
+        """Its values, shape (values,)."""
+        return self.up.values
+
+
+def _pale(ink: QColor) -> QColor:
+    """The ink, thinned on the card. Not transparent: lines that lie over each other would add up."""
+    card, share = colour("card"), 0.35
+    inks = ((ink.red(), card.red()), (ink.green(), card.green()), (ink.blue(), card.blue()))
+    return QColor(*(round(share * over + (1 - share) * under) for over, under in inks))
 
 
 class LinePlot(QWidget):
@@ -177,7 +220,7 @@ class LinePlot(QWidget):
         item.showGrid(x=False, y=True, alpha=0.12)
         for side in ("left", "bottom"):
             axis = item.getAxis(side)
-            axis.setStyle(tickFont=text_font(11), tickLength=0, autoExpandTextSpace=False)
+            axis.setStyle(tickFont=text_font(11), tickLength=0, autoExpandTextSpace=False, maxTickLevel=0)
             axis.setTextPen(colour("muted"))
             axis.setPen(pg.mkPen(colour("line")))
         # Of one width: an axis that grows with its numbers has everything laid out and painted once more.
@@ -201,9 +244,8 @@ class LinePlot(QWidget):
     def add(self, key: str, name: Text, *, ink: int = 0, points: bool = False, smooth: float = 0.0) -> None:
         """Add a curve. ``smooth`` 0 to 1 draws the average over the pale raw values; ``points`` marks each value."""
         series = _Series(tr(name), QColor(palette().series[ink]), points, smooth)
-        pale = QColor(series.ink)
-        pale.setAlpha(90)
-        series.raw = self._plot.plot(pen=pg.mkPen(pale if smooth else series.ink, width=1 if smooth else 2))
+        pen = pg.mkPen(_pale(series.ink), width=1) if smooth else pg.mkPen(series.ink, width=2)
+        series.raw = self._plot.plot(pen=pen)
         if points:
             series.raw.setSymbol("o")
             series.raw.setSymbolSize(6)
@@ -211,9 +253,9 @@ class LinePlot(QWidget):
             series.raw.setSymbolPen(None)
         if smooth:
             series.line = self._plot.plot(pen=pg.mkPen(series.ink, width=2))
-        for curve in (series.raw, series.line):
+        for curve, method in ((series.raw, "peak"), (series.line, "subsample")):
             if curve is not None and not points:
-                curve.setDownsampling(auto=True, method="peak")
+                curve.setDownsampling(auto=True, method=method)
                 curve.setClipToView(True)
         series.clear()
         self._series[key] = series
@@ -293,17 +335,18 @@ class LinePlot(QWidget):
     def redraw(self) -> None:
         """Draw now what was given."""
         for series in self._series.values():
-            xs = np.asarray(series.xs, dtype=np.float64)
-            series.raw.setData(xs, np.asarray(series.ys, dtype=np.float64))
+            series.raw.setData(series.xs, series.ys)
             if series.line is not None:
-                series.line.setData(xs, np.asarray(series.smoothing.values, dtype=np.float64))
+                series.line.setData(series.xs, series.smoothing.values)
         if self._from_zero and not self._zoomed:
             self._show_from_zero()
+        # Ranges found while painting have everything painted twice.
+        self._plot.getPlotItem().getViewBox().prepareForPaint()
 
     def _show_from_zero(self) -> None:
         # Words stand above a level: the room for them is pixels, whatever the plot's height.
         room = max(0.2, (height - WORDS_HIGH) / height) if (height := self._plot.getViewBox().height()) else 0.77
-        highest = [float(np.nanmax(np.asarray(series.ys))) for series in self._series.values() if series.ys]
+        highest = [float(np.nanmax(series.ys)) for series in self._series.values() if len(series.ys)]
         highest += [float(mark.value()) for mark in self._marks.values() if mark.angle == 0]
         if highest and max(highest) > 0:
             self._plot.setYRange(0, max(highest) / room, padding=0)
@@ -333,7 +376,7 @@ class LinePlot(QWidget):
         words = [f"{self._x_label} {x:.0f}"]
         for series in self._series.values():
             if len(series.xs):
-                nearest = int(np.argmin(np.abs(np.asarray(series.xs) - x)))
+                nearest = int(np.argmin(np.abs(series.xs - x)))
                 words.append(f"{series.name} {short(float(series.ys[nearest]))}")
         low, high = self._plot.getViewBox().viewRange()[0]
         words += [text for at, text in self._near.values() if abs(at - x) <= NEAR * (high - low)]
@@ -341,7 +384,8 @@ class LinePlot(QWidget):
 
     def highest(self, key: str) -> float | None:
         """The highest value of a curve, None while it has none."""
-        return max(self._series[key].ys, default=None)
+        ys = self._series[key].ys
+        return float(ys.max()) if len(ys) else None
 
     def csv(self) -> str:
         """All numbers as CSV: curve, x, y."""

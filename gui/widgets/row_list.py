@@ -13,6 +13,7 @@ from gui.i18n.language import tr
 from gui.theme.apply import colour, text_font
 from gui.widgets.chip import chip_width, paint_chip
 
+Line = tuple[str, str, str]
 _HEIGHT = 30
 _CHIP, _TONE = Qt.ItemDataRole.UserRole, Qt.ItemDataRole.UserRole + 1
 
@@ -22,6 +23,7 @@ class RowList(QListWidget):
 
     def __init__(self, name: Text, chosen: Callable[[int], object] | None = None) -> None:
         super().__init__()
+        self._lines: list[Line] = []
         self.setProperty("role", "rows")
         self.setAccessibleName(tr(name))
         self.setVerticalScrollMode(QListWidget.ScrollMode.ScrollPerPixel)
@@ -30,19 +32,37 @@ class RowList(QListWidget):
         if chosen is not None:
             self.currentRowChanged.connect(lambda number: chosen(number) if number >= 0 else None)
 
-    def put(self, lines: list[tuple[str, str, str]], *, select: bool = True) -> None:
-        """Show lines: (words of the chip, its tone, text); the first is selected unless told otherwise."""
+    def put(self, lines: list[Line], *, select: bool = True) -> None:
+        """Show lines: (words of the chip, its tone, text); the first is selected unless told otherwise.
+
+        Lines that come in front of those that are there are only added: a list that grows stays where one scrolled it.
+        """
+        added = _added(self._lines, lines)
         self.blockSignals(True)
-        self.clear()
+        for number in reversed(range(len(lines) - added, self.count())):
+            self.takeItem(number)
+        for number, line in enumerate(lines[:added]):
+            self.insertItem(number, _item(line))
+        self._lines = list(lines)
+        if select:
+            self.setCurrentRow(-1)
         self.blockSignals(False)
-        for words, tone, text in lines:
-            item = QListWidgetItem(" ".join(text.split()))
-            item.setData(_CHIP, words)
-            item.setData(_TONE, tone)
-            item.setToolTip(text[:400])
-            self.addItem(item)
         if lines and select:
             self.setCurrentRow(0)
+
+
+def _added(before: list[Line], after: list[Line]) -> int:
+    """How many lines of ``after`` stand before those that were there; all of them where it is another list."""
+    return next(k for k in range(len(after) + 1) if after[k:] == before[: len(after) - k])
+
+
+def _item(line: Line) -> QListWidgetItem:
+    words, tone, text = line
+    item = QListWidgetItem(" ".join(text.split()))
+    item.setData(_CHIP, words)
+    item.setData(_TONE, tone)
+    item.setToolTip(text[:400])
+    return item
 
 
 class _Lines(QStyledItemDelegate):

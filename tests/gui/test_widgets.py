@@ -244,10 +244,10 @@ def test_a_plot_follows_what_grows_and_begins_anew_when_it_changed(qtbot: QtBot)
     plot.follow("train", items, point)
     plot.follow("train", (*items, (6, 0.1)), point)
     assert len(looked_at) == 6
-    assert plot._series["train"].xs == [1, 2, 4, 5, 6]
+    assert plot._series["train"].xs.tolist() == [1, 2, 4, 5, 6]
     assert plot.highest("train") == 1.0
     plot.follow("train", items[:2], point)
-    assert plot._series["train"].xs == [1, 2]
+    assert plot._series["train"].xs.tolist() == [1, 2]
 
 
 def test_smoothing_has_no_bias_at_the_start() -> None:
@@ -257,7 +257,7 @@ def test_smoothing_has_no_bias_at_the_start() -> None:
         made = Smoothing(weight)
         for value in values:
             made.add(value)
-        return made.values
+        return made.values.tolist()
 
     assert smoothed([3.0] * 50, 0.9) == pytest.approx([3.0] * 50)
     assert smoothed([1.0, 2.0], 0.0) == pytest.approx([1.0, 2.0])
@@ -355,3 +355,21 @@ def test_a_choice_explains_itself_in_two_lines_where_one_is_too_short(qtbot: QtB
     qtbot.waitUntil(lambda: card.height() == 73)
     cards.resize(900, 400)
     qtbot.waitUntil(lambda: card.height() == 56)
+
+
+def test_a_list_that_grows_keeps_what_is_there(qtbot: QtBot) -> None:
+    from gui.widgets.row_list import RowList
+
+    rows = RowList(say("What happened", "发生了什么"))
+    qtbot.addWidget(rows)
+    old = [(f"{n}", "plain", f"line {n}") for n in (3, 2, 1)]
+    rows.put(old, select=False)
+    kept = rows.item(0)
+    rows.put([("4", "plain", "line 4"), *old[:2]], select=False)
+    assert [rows.item(i).text() for i in range(rows.count())] == ["line 4", "line 3", "line 2"]
+    assert rows.item(1) is kept
+    rows.put([("9", "plain", "another")])
+    assert [rows.item(i).text() for i in range(rows.count())] == ["another"]
+    assert rows.currentRow() == 0
+    rows.put([])
+    assert rows.count() == 0
