@@ -34,6 +34,9 @@ class Conversation:
     messages: tuple[Message, ...]
     chosen: str | None = None
     rejected: str | None = None
+    liked: bool | None = None
+    tools: str = ""
+    text: str | None = None
 
 
 class BadRow(Exception):

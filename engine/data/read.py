@@ -74,7 +74,7 @@ class Source:
                 "wrong_encoding",
                 say("It holds bytes that are no characters.", "其中有无法识别为字符的字节。"),
             )
-        return Row(index, where, found.messages, found.chosen, found.rejected)
+        return Row(index, where, found.messages, found.chosen, found.rejected, found.liked, found.tools, found.text)
 
 
 def open_source(

@@ -15,6 +15,19 @@ TOOL = "tool"
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of a tool that an answer makes.
+
+    Attributes:
+        name: which tool.
+        arguments: JSON text of an object.
+    """
+
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One turn of a conversation.
 
@@ -22,11 +35,22 @@ class Message:
         role: ``system``, ``user``, ``assistant`` or ``tool``.
         content: the turn's text.
         learned: False for an answer that the file marks as context only (``weight`` or ``loss_weight`` 0).
+        reasoning: what the model thinks before it answers; "" where the file holds none.
+        calls: tools that the answer calls, after its text.
+        name: the tool that a ``tool`` turn comes from, where the file says so.
     """
 
     role: str
     content: str
     learned: bool = True
+    reasoning: str = ""
+    calls: tuple[ToolCall, ...] = ()
+    name: str = ""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the turn says nothing and calls nothing."""
+        return not (self.content.strip() or self.calls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +60,11 @@ class Row:
     Attributes:
         index: position in its file, from 0, unusable rows counted.
         where: "file:line" (Parquet, which has no lines: the row's number from 1).
-        messages: the whole conversation, or the prompt alone where the row holds a preference.
+        messages: the whole conversation, or the prompt alone where the row holds a preference; empty for plain text.
         chosen, rejected: the better and the worse final answer; None where the row holds no preference.
+        liked: whether the answer is one to learn or one to avoid (KTO); None where the row does not say.
+        tools: the tools that the model may call, JSON text of a list; "" for none.
+        text: plain text, all of it learned; None for a conversation.
     """
 
     index: int
@@ -45,6 +72,9 @@ class Row:
     messages: tuple[Message, ...]
     chosen: str | None = None
     rejected: str | None = None
+    liked: bool | None = None
+    tools: str = ""
+    text: str | None = None
 
     @property
     def prompt(self) -> tuple[Message, ...]:
@@ -56,7 +86,9 @@ class Row:
 
     @property
     def answer(self) -> str:
-        """The last answer; the chosen one where the row holds a preference; empty when there is none."""
+        """The last answer; the chosen one where the row holds a preference; plain text itself; else empty."""
+        if self.text is not None:
+            return self.text
         if self.chosen is not None:
             return self.chosen
         return next((m.content for m in reversed(self.messages) if m.role == ASSISTANT), "")
@@ -123,22 +155,49 @@ def row_to_plain(row: Row) -> dict[str, Any]:
     plain: dict[str, Any] = {
         "index": row.index,
         "where": row.where,
-        "messages": [_message_to_plain(m) for m in row.messages],
+        "messages": [message_to_plain(m) for m in row.messages],
     }
     if row.chosen is not None:
         plain |= {"chosen": row.chosen, "rejected": row.rejected}
-    return plain
+    extra = {"liked": row.liked, "tools": row.tools or None, "text": row.text}
+    return plain | {name: value for name, value in extra.items() if value is not None}
 
 
-def _message_to_plain(message: Message) -> dict[str, Any]:
+def message_to_plain(message: Message) -> dict[str, Any]:
+    """The turn as JSON knows it; what it has not is left out."""
     plain: dict[str, Any] = {"role": message.role, "content": message.content}
-    return plain if message.learned else plain | {"learned": False}
+    if not message.learned:
+        plain["learned"] = False
+    if message.calls:
+        plain["calls"] = [{"name": call.name, "arguments": call.arguments} for call in message.calls]
+    extra = {"reasoning": message.reasoning, "name": message.name}
+    return plain | {name: value for name, value in extra.items() if value}
 
 
 def row_from_plain(plain: Mapping[str, Any]) -> Row:
     """The row of a line of ``held_out.jsonl``. Raises `KeyError` when a field is missing."""
-    messages = tuple(Message(m["role"], m["content"], m.get("learned", True)) for m in plain["messages"])
-    return Row(plain.get("index", 0), plain["where"], messages, plain.get("chosen"), plain.get("rejected"))
+    return Row(
+        plain.get("index", 0),
+        plain["where"],
+        tuple(_message_from_plain(m) for m in plain["messages"]),
+        plain.get("chosen"),
+        plain.get("rejected"),
+        plain.get("liked"),
+        plain.get("tools", ""),
+        plain.get("text"),
+    )
+
+
+def _message_from_plain(plain: Mapping[str, Any]) -> Message:
+    calls = tuple(ToolCall(call["name"], call["arguments"]) for call in plain.get("calls", ()))
+    return Message(
+        plain["role"],
+        plain["content"],
+        plain.get("learned", True),
+        plain.get("reasoning", ""),
+        calls,
+        plain.get("name", ""),
+    )
 
 
 def set_aside_to_plain(item: SetAside) -> dict[str, Any]:
