@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from engine.data.rows import Message
 from engine.protocol.text import Text
@@ -56,7 +56,8 @@ class Shape:
         name: the recipe's ``data.shape``.
         label, summary: what people read; the summary names the columns.
         roles: what its columns mean.
-        preference: its rows hold a chosen and a rejected answer.
+        kind: what its rows hold: ``conversation``; ``preference`` (a better and a worse answer); ``kto`` (an answer
+            marked good or bad); ``text`` (plain text).
         convert: (record, role → column) → conversation; raises `BadRow`. Pure Python, so that declaration and work
             of a shape may share a file.
         source: where the shape comes from.
@@ -66,9 +67,14 @@ class Shape:
     label: Text
     summary: Text
     roles: tuple[Role, ...]
-    preference: bool
+    kind: Literal["conversation", "preference", "kto", "text"]
     convert: Callable[[Mapping[str, Any], Mapping[str, str]], Conversation]
     source: str
+
+    @property
+    def preference(self) -> bool:
+        """Whether its rows hold a chosen and a rejected answer."""
+        return self.kind == "preference"
 
     def role(self, name: str) -> Role | None:
         """The role of that name, None when the shape has none."""

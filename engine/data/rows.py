@@ -122,7 +122,10 @@ REASONS: dict[str, Text] = {
     "no_answer": say("no answer", "没有回答"),
     "empty_answer": say("empty answer", "回答为空"),
     "empty_question": say("empty question", "提问为空"),
+    "empty_text": say("empty text", "文本为空"),
     "same_answers": say("chosen and rejected are the same", "优选与劣选回答相同"),
+    "compares_calls": say("compares tool calls", "比较的是工具调用"),
+    "disliked": say("marked as an answer to avoid", "标记为应避免的回答"),
     "multimodal": say("needs images, sound or video", "需要图像、音频或视频"),
     "duplicate": say("duplicate", "重复"),
     "in_held_out": say("also in the held-out file", "留出文件中已有"),
@@ -139,7 +142,15 @@ HINTS: dict[str, Text] = {
     "no_answer": say("Add an answer.", "请补上回答。"),
     "empty_answer": say("Write the answer.", "请写上回答。"),
     "empty_question": say("Write the question.", "请写上提问。"),
+    "empty_text": say("Write the text, or leave the row out.", "请写上文本，或删除该行。"),
     "same_answers": say("Give two answers that differ.", "请给出两个不同的回答。"),
+    "compares_calls": say(
+        "Preferences are learned between answers in text; leave rows with tool calls out.",
+        "偏好学习只比较文本回答；请去掉带工具调用的行。",
+    ),
+    "disliked": say(
+        "Nothing to do: only answers marked good are learned here.", "无需处理：此处只学习标记为好的回答。"
+    ),
     "multimodal": say("Use a data set of text alone.", "请使用纯文本数据集。"),
     "duplicate": say("Nothing is lost: the first one is used.", "没有损失：保留了第一条。"),
     "in_held_out": say("Nothing to do: what is measured is not trained on.", "无需处理：用于评估的内容不参与训练。"),

@@ -2,54 +2,70 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from engine.data.declare import Conversation, Role, Shape
-from engine.data.shapes.turns import bad, cell, conversation, refuse_media, text_cell, turns, with_system
+from engine.data.shapes.turns import (
+    bad,
+    cell,
+    conversation,
+    parsed,
+    refuse_media,
+    text_cell,
+    tools_cell,
+    turns,
+    with_system,
+)
 from engine.protocol.text import say
 
 
 def convert_messages(record: Mapping[str, Any], mapping: Mapping[str, str]) -> Conversation:
-    """One record of ``{role, content}`` turns as a conversation. Raises `BadRow`."""
-    return _convert(record, mapping, "role")
+    """One record of ``{role, content}`` turns, or of exchanges, as a conversation. Raises `BadRow`."""
+    return _convert(record, mapping, sharegpt=False)
 
 
 def convert_sharegpt(record: Mapping[str, Any], mapping: Mapping[str, str]) -> Conversation:
     """One record of ``{from, value}`` turns as a conversation. Raises `BadRow`."""
-    return _convert(record, mapping, "from")
+    return _convert(record, mapping, sharegpt=True)
 
 
-def _convert(record: Mapping[str, Any], mapping: Mapping[str, str], speaker: str) -> Conversation:
+def _convert(record: Mapping[str, Any], mapping: Mapping[str, str], *, sharegpt: bool) -> Conversation:
     refuse_media(record)
-    name, value = mapping["messages"], _listed(cell(record, mapping, "messages"))
-    if isinstance(value, list | tuple) and value and not (isinstance(value[0], Mapping) and speaker in value[0]):
-        raise bad('The turns of "{name}" have no "{key}".', "“{name}”的各轮没有“{key}”。", name=name, key=speaker)
-    found = with_system(turns(value, name), text_cell(record, mapping, "system"), cell(record, mapping, "tools"))
-    return Conversation(conversation(found))
+    name, value = mapping["messages"], parsed(cell(record, mapping, "messages"))
+    if isinstance(value, list | tuple) and value:
+        first = value[0]
+        is_sharegpt = isinstance(first, Mapping) and first.get("from") is not None and first.get("role") is None
+        if is_sharegpt != sharegpt:
+            key = "from" if sharegpt else "role"
+            raise bad('The turns of "{name}" have no "{key}".', "“{name}”的各轮没有“{key}”。", name=name, key=key)
+    found = with_system(turns(value, name), text_cell(record, mapping, "system"))
+    return Conversation(conversation(found), tools=tools_cell(record, mapping, value))
 
 
-def _listed(value: Any) -> Any:
-    """A list that stands as JSON text in a CSV cell, as the list; anything else as it is."""
-    if isinstance(value, str) and value.lstrip().startswith("["):
-        try:
-            return json.loads(value)
-        except ValueError:
-            return value
-    return value
-
-
-_COLUMNS = ("messages", "conversations", "conversation", "chat", "dialogue", "dialog", "turns")
-_SYSTEM = Role("system", say("System prompt", "系统提示"), False, ("system", "system_prompt"))
-_TOOLS = Role("tools", say("Tools", "工具"), False, ("tools", "functions"))
+TURNS = (
+    "messages",
+    "conversations",
+    "conversation",
+    "chat",
+    "dialogue",
+    "dialog",
+    "turns",
+    "对话",
+    "消息",
+)
+"""Usual names of a column of turns."""
+SYSTEM_ROLE = Role(
+    "system", say("System prompt", "系统提示"), False, ("system", "system_prompt", "系统提示", "系统提示词", "系统")
+)
+TOOLS_ROLE = Role("tools", say("Tools", "工具"), False, ("tools", "functions", "工具"))
 
 MESSAGES = Shape(
     name="messages",
     label=say("Messages", "消息列表"),
     summary=say("a list of role and content", "role 与 content 的列表"),
-    roles=(Role("messages", say("Messages", "消息"), True, _COLUMNS), _SYSTEM, _TOOLS),
-    preference=False,
+    roles=(Role("messages", say("Messages", "消息"), True, TURNS), SYSTEM_ROLE, TOOLS_ROLE),
+    kind="conversation",
     convert=convert_messages,
     source="OpenAI chat format",
 )
@@ -58,11 +74,16 @@ SHAREGPT = Shape(
     label=say("ShareGPT", "ShareGPT"),
     summary=say("a list of from and value", "from 与 value 的列表"),
     roles=(
-        Role("messages", say("Conversation", "对话"), True, ("conversations", "conversation", *_COLUMNS)),
-        _SYSTEM,
-        _TOOLS,
+        Role(
+            "messages",
+            say("Conversation", "对话"),
+            True,
+            ("conversations", "conversation", "messages", *TURNS[3:]),
+        ),
+        SYSTEM_ROLE,
+        TOOLS_ROLE,
     ),
-    preference=False,
+    kind="conversation",
     convert=convert_sharegpt,
     source="ShareGPT, FastChat",
 )
