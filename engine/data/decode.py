@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import codecs
+import io
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import charset_normalizer
 
+from engine.data.files import open_bytes
 from engine.protocol.errors import Problem, UserError
 from engine.protocol.text import Text, say
 
@@ -22,12 +25,12 @@ _BOMS = (
 _MAGIC = (
     (b"PK\x03\x04", say("a ZIP archive or an Excel workbook", "ZIP 压缩包或 Excel 工作簿")),
     (b"\xd0\xcf\x11\xe0", say("an old Office document", "旧版 Office 文档")),
-    (b"\x1f\x8b", say("a gzip archive", "gzip 压缩文件")),
-    (b"\x28\xb5\x2f\xfd", say("a Zstandard archive", "Zstandard 压缩文件")),
+    (b"BZh", say("a bzip2 archive", "bzip2 压缩文件")),
+    (b"\xfd7zXZ", say("an xz archive", "xz 压缩文件")),
+    (b"7z\xbc\xaf", say("a 7-Zip archive", "7-Zip 压缩包")),
     (b"%PDF", say("a PDF", "PDF 文件")),
     (b"\x89PNG", say("a picture", "图片")),
     (b"\xff\xd8\xff", say("a picture", "图片")),
-    (b"ARROW1", say("an Arrow file", "Arrow 文件")),
     (b"SQLite format 3", say("an SQLite database", "SQLite 数据库")),
     (b"GGUF", say("a GGUF model", "GGUF 模型")),
 )
@@ -35,6 +38,10 @@ _MAGIC = (
 # between the Latin alphabets of West and East is a guess: the Western one is taken, the other can be chosen by hand.
 _CANDIDATES = ["gb18030", "big5", "shift_jis", "euc_jp", "cp949", "cp1251", "koi8_r", "cp1252"]
 _HEAD = 1 << 16
+_WHOLE = 8 << 20
+"""Files up to so many bytes (unpacked) are decoded whole; of larger ones samples decide."""
+_WINDOWS, _WINDOW = 24, 1 << 15
+_PAGE = 4 << 20
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -51,6 +58,122 @@ class Decoded:
     text: str
     encoding: str
     problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TextFile:
+    """A file's text, read as a stream as often as one likes.
+
+    Attributes:
+        path: the file.
+        encoding: Python's name of the encoding.
+        problems: what a person should know of it.
+        whole: its text where it is small, None where it is read from the disk piece by piece.
+        skip: bytes of the byte-order mark.
+    """
+
+    path: Path
+    encoding: str
+    problems: tuple[Problem, ...]
+    whole: str | None
+    skip: int = 0
+
+    def head(self, characters: int = 1 << 16) -> str:
+        """How it begins."""
+        return next(self.pages(characters), "")
+
+    def lines(self, *, universal: bool) -> Iterator[str]:
+        """Line by line, line ends kept; ``universal``: \\r and \\r\\n end lines too, as in CSV."""
+        with self._stream("" if universal else "\n") as stream:
+            yield from stream
+
+    def pages(self, characters: int = _PAGE) -> Iterator[str]:
+        """In pieces of so many characters."""
+        with self._stream("") as stream:
+            while piece := stream.read(characters):
+                yield piece
+
+    def _stream(self, newline: str) -> io.TextIOBase:
+        if self.whole is not None:
+            return io.StringIO(self.whole, newline=newline)
+        codecs.register_error("lorimer_broken", _broken)
+        raw = open_bytes(self.path)
+        raw.read(self.skip)
+        return io.TextIOWrapper(raw, encoding=self.encoding, errors="lorimer_broken", newline=newline)
+
+
+def _broken(error: UnicodeError) -> tuple[str, int]:
+    """Bytes that fit nowhere, as a lone surrogate: the row they are in is set aside."""
+    assert isinstance(error, UnicodeDecodeError)
+    return "\udcff", error.end
+
+
+def open_text(path: Path, encoding: str = "auto") -> TextFile:
+    """A text file with its encoding; large ones are judged by their beginning and samples from all over.
+
+    Args:
+        path: the file, packed or not.
+        encoding: a Python codec name, or "auto".
+
+    Raises:
+        UserError: as `decode`; it is empty; it cannot be read.
+    """
+    with open_bytes(path) as file:
+        head = file.read(_WHOLE + 1)
+        damaged = getattr(file.raw, "is_broken", False)
+    if not head.strip(b" \t\r\n\0\xef\xbb\xbf\xff\xfe"):
+        raise _damaged(path) if damaged else empty_file(path)
+    problems = (_packed_problem(path),) if damaged else ()
+    skip = next((len(mark) for mark, _ in _BOMS if head.startswith(mark)), 0)
+    if len(head) <= _WHOLE:
+        found = decode(head, path, encoding)
+        return TextFile(path, found.encoding, found.problems + problems, found.text, skip)
+    is_wide = skip > 0 or b"\0" in head[:_HEAD] or any(width in encoding for width in ("16", "32"))
+    found = decode(head[:_WHOLE] if is_wide else head[:_WHOLE] + _samples(path), path, encoding)
+    return TextFile(path, found.encoding, found.problems + problems, None, skip)
+
+
+def _samples(path: Path) -> bytes:
+    """Whole lines from all over a large file that is not packed."""
+    found: list[bytes] = []
+    with open_bytes(path) as file:
+        if getattr(file.raw, "packing", ""):
+            return b""
+        size = path.stat().st_size
+        for i in range(1, _WINDOWS):
+            file.seek(size * i // _WINDOWS)
+            lines = file.read(_WINDOW).split(b"\n")[1:-1]
+            found += [line for line in lines if not line.isascii()]
+    return b"\n".join([b"", *found])
+
+
+def empty_file(path: Path) -> UserError:
+    """The error for a file without a single row."""
+    return without_rows(path, say("{name} is empty.", "{name} 是空文件。", name=path.name))
+
+
+def without_rows(path: Path, message: Text) -> UserError:
+    """The error for a file of which nothing is a row."""
+    hint = say("Choose a file with rows in it.", "请选择有数据的文件。")
+    return UserError("data.empty", message, hint, where=f"{path.name}:1")
+
+
+def _packed_problem(path: Path) -> Problem:
+    return Problem(
+        "data.half_written",
+        say("{name} is packed and breaks off.", "{name} 是压缩文件，中途断开。", name=path.name),
+        say("Write or download the file again if rows are missing.", "若缺少数据，请重新写入或下载该文件。"),
+        path.name,
+    )
+
+
+def _damaged(path: Path) -> UserError:
+    return UserError(
+        "data.damaged",
+        say("{name} is a damaged archive.", "{name} 是损坏的压缩文件。", name=path.name),
+        say("Write or download it again.", "请重新写入或下载。"),
+        where=path.name,
+    )
 
 
 def has_broken_characters(text: str) -> bool:

@@ -1,4 +1,6 @@
-"""Files to records: JSON, JSON Lines, CSV and Parquet, each record with its line, broken ones with the reason."""
+"""Files to records: JSON, JSON Lines, CSV, Parquet, Arrow and plain text, piece by piece, each record with its line,
+broken ones with the reason.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +8,13 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from engine.data.decode import TextFile, empty_file, without_rows
+from engine.data.files import plain_suffix
 from engine.protocol.errors import Problem, UserError
 from engine.protocol.text import Text, say
 
@@ -19,10 +23,15 @@ FORMATS: dict[str, Text] = {
     "jsonl": say("JSON Lines", "JSON Lines"),
     "csv": say("CSV", "CSV"),
     "parquet": say("Parquet", "Parquet"),
+    "arrow": say("Arrow", "Arrow"),
+    "text": say("Plain text", "纯文本"),
 }
 _DELIMITERS = ",;\t|"
 _SPACE = re.compile(r"\s*")
 _LIST_FIELD = re.compile(r'"([^"\\]{1,80})"\s*:\s*\[\s*(?=\{)')
+_HEAD = 1 << 16
+LONGEST_ROW = 64 << 20
+"""Characters of one row at most: a larger one is no row, and is set aside unread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +39,7 @@ class Record:
     """One record of a file.
 
     Attributes:
-        line: where it starts, from 1; for Parquet its number, from 1.
+        line: where it starts, from 1; for Parquet and Arrow its number, from 1.
         value: column → value; empty where `reason` says why it cannot be used.
         reason, text: as in `engine.data.rows.SetAside`; reason is empty for a usable record.
     """
@@ -41,55 +50,56 @@ class Record:
     text: Text = field(default=Text("", ""))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Table:
-    """What a file holds: its format, its records in order, and what is wrong with the file as a whole."""
+    """What a file holds.
+
+    Attributes:
+        format: a key of `FORMATS`.
+        read: begins to read the records from the first on.
+        problems: what is wrong with the file as a whole; filled while records are read.
+        unnamed: columns without a name in which something stands; filled while records are read.
+    """
 
     format: str
-    records: list[Record]
-    problems: tuple[Problem, ...] = ()
+    read: Callable[[], Iterator[Record]]
+    problems: list[Problem] = field(default_factory=list)
+    unnamed: set[str] = field(default_factory=set)
 
 
 def _bad(line: int, en: str, zh: str, *, cut: bool = False, **values: object) -> Record:
     return Record(line, {}, "cut_off" if cut else "bad_row", say(en, zh, **values))
 
 
-def parse(text: str, path: Path) -> Table:
+def parse(text: TextFile) -> Table:
     """The records of a text file; its ending and its first character decide the format.
 
     Raises:
         UserError: it is empty, or none of the formats.
     """
-    first = text[_SPACE.match(text).end() :][:1]  # type: ignore[union-attr]  # \s* always matches
-    suffix = path.suffix.lower()
+    path, head = text.path, text.head(_HEAD)
+    first = head[_SPACE.match(head).end() :][:1]  # type: ignore[union-attr]  # \s* always matches
+    suffix = plain_suffix(path)
     if not first:
         raise empty_file(path)
-    if suffix in (".jsonl", ".ndjson", ".jsonlines") and not (first == "[" and _is_list(text)):
-        return Table("jsonl", list(_json_lines(text)))
+    if suffix in (".jsonl", ".ndjson", ".jsonlines") and not (first == "[" and _is_list(head)):
+        return _lines_table(text)
     if first in "[{" and suffix not in (".csv", ".tsv"):
-        return _json(text, path)
+        return _json(text, head)
     if suffix in (".csv", ".tsv"):
-        return _csv(text, path)
+        return _csv(text, head)
+    if suffix in (".txt", ".md", ".text", ""):
+        return _plain(text)
     raise _not_data(path, suffix)
-
-
-def empty_file(path: Path) -> UserError:
-    """The error for a file without a single row."""
-    return _without_rows(path, say("{name} is empty.", "{name} 是空文件。", name=path.name))
 
 
 def _header_only(path: Path) -> UserError:
     words = say("{name} has a header and no row below it.", "{name} 只有表头，没有数据行。", name=path.name)
-    return _without_rows(path, words)
-
-
-def _without_rows(path: Path, message: Text) -> UserError:
-    hint = say("Choose a file with rows in it.", "请选择有数据的文件。")
-    return UserError("data.empty", message, hint, where=f"{path.name}:1")
+    return without_rows(path, words)
 
 
 def _not_data(path: Path, suffix: str) -> UserError:
-    if suffix in (".json",):
+    if suffix == ".json":
         return UserError(
             "data.syntax",
             say(
@@ -102,32 +112,59 @@ def _not_data(path: Path, suffix: str) -> UserError:
         )
     return UserError(
         "data.unsupported_shape",
-        say("{name} is plain text, without rows to learn from.", "{name} 是纯文本，没有可学习的行。", name=path.name),
+        say("{name} is no data file that Lorimer knows.", "{name} 不是 Lorimer 认识的数据文件。", name=path.name),
         say(
-            "Lorimer trains on questions and answers: JSON, JSON Lines, CSV (.csv, .tsv) or Parquet.",
-            "Lorimer 用提问与回答训练：JSON、JSON Lines、CSV（.csv、.tsv）或 Parquet。",
+            "Known: JSON, JSON Lines, CSV (.csv, .tsv), Parquet, Arrow and plain text (.txt, .md).",
+            "支持：JSON、JSON Lines、CSV（.csv、.tsv）、Parquet、Arrow 与纯文本（.txt、.md）。",
         ),
         where=f"{path.name}:1",
     )
 
 
+# --------------------------------------------------------------------------------------------------------- plain text
+def _plain(text: TextFile) -> Table:
+    """Paragraphs, where blank lines part them; else lines."""
+    in_paragraphs = re.search(r"\S[^\n]*\n[ \t\r]*\n\s*\S", text.head(1 << 20)) is not None
+
+    def read() -> Iterator[Record]:
+        kept: list[str] = []
+        begin = 1
+        for number, line in enumerate(text.lines(universal=True), 1):
+            if line.strip():
+                begin = number if not kept else begin
+                kept.append(line)
+            if kept and (not in_paragraphs or not line.strip()):
+                yield Record(begin, {"text": "".join(kept).strip("\r\n")})
+                kept = []
+        if kept:
+            yield Record(begin, {"text": "".join(kept).strip("\r\n")})
+
+    return Table("text", read)
+
+
 # --------------------------------------------------------------------------------------------------------- JSON
-def _json_lines(text: str) -> Iterator[Record]:
+def _lines_table(text: TextFile) -> Table:
+    return Table("jsonl", lambda: _json_lines(text.lines(universal=False)))
+
+
+def _json_lines(lines: Iterator[str]) -> Iterator[Record]:
     # Only \n ends a line: U+2028 and its kin are allowed inside JSON strings.
-    lines = text.split("\n")
-    last = max((i for i, line in enumerate(lines) if line.strip()), default=0)
-    for number, line in enumerate(lines):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            yield _bad_json_line(number + 1, error, cut=number == last and number == len(lines) - 1)
-            continue
-        if isinstance(value, dict):
-            yield Record(number + 1, value)
-        else:
-            yield _bad(number + 1, "The line is no JSON object.", "该行不是 JSON 对象。")
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            yield json_line(line, number, is_last=not line.endswith("\n"))
+
+
+def json_line(line: str, number: int, *, is_last: bool) -> Record:
+    """The record of one line of a JSON Lines file; ``is_last``: no line end follows it."""
+    if len(line) > LONGEST_ROW:
+        return _bad(number, "The line is longer than {n} million characters.", "该行超过 {n} 百万个字符。", n=64)
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return _bad_json_line(number, error, cut=is_last)
+    if isinstance(value, dict):
+        return Record(number, value)
+    return _bad(number, "The line is no JSON object.", "该行不是 JSON 对象。")
 
 
 def _bad_json_line(line: int, error: Exception, *, cut: bool) -> Record:
@@ -144,21 +181,28 @@ def _bad_json_line(line: int, error: Exception, *, cut: bool) -> Record:
     )
 
 
-def _json(text: str, path: Path) -> Table:
+def _json(text: TextFile, head: str) -> Table:
     """A list of objects; an object with a list in it; one object; or, in a wrongly named file, JSON Lines."""
-    start = _SPACE.match(text).end()  # type: ignore[union-attr]
-    if text[start] == "[":
-        records, problems = _scan_list(text, start + 1, path)
-        return Table("json", records, problems)
-    first_line = text[start:].split("\n", 1)
-    if len(first_line) == 2 and first_line[1].strip() and _is_json(first_line[0]):
-        return Table("jsonl", list(_json_lines(text)))
-    inner = _inner_list(text, start)
-    if inner is not None:
-        records, problems = _scan_list(text, inner, path)
-        return Table("json", records, problems)
-    records, problems = _scan_list(text, start, path)
-    return Table("json", records, problems if len(records) > 1 or not records[0].value else ())
+    start = _SPACE.match(head).end()  # type: ignore[union-attr]
+    if head[start] != "[":
+        first_line = head[start:].split("\n", 1)
+        if len(first_line) == 2 and first_line[1].strip() and _is_json(first_line[0]):
+            return _lines_table(text)
+    is_list = head[start] == "["
+    inner = start + 1 if is_list else _inner_list(head, start)
+    table = Table("json", lambda: iter(()))
+
+    def read() -> Iterator[Record]:
+        table.problems.clear()
+        count = broken = 0
+        for record in _scan_list(_Window(text.pages()), start if inner is None else inner, text.path, table.problems):
+            count, broken = count + 1, broken + bool(record.reason)
+            yield record
+        if inner is None and count == 1 and not broken:
+            table.problems.clear()
+
+    table.read = read
+    return table
 
 
 def _is_list(text: str) -> bool:
@@ -196,50 +240,108 @@ def _inner_list(text: str, start: int) -> int | None:
     return None if is_turn else found.end()
 
 
-@dataclass(slots=True)
-class _Lines:
-    """Line numbers of growing positions, each newline counted once."""
+class _Window:
+    """The part of a text that is being read: grows at its end, and lets go of what was read.
 
-    text: str
-    line: int = 1
-    at: int = 0
+    Attributes:
+        text: what is in view.
+        is_whole: nothing follows it.
+    """
 
-    def of(self, position: int) -> int:
-        self.line += self.text.count("\n", self.at, position)
-        self.at = position
-        return self.line
+    def __init__(self, pages: Iterator[str]) -> None:
+        self._pages = pages
+        self.text = ""
+        self.is_whole = False
+        self._line, self._at = 1, 0
+        self.more()
+
+    def more(self) -> None:
+        """Another piece at the end."""
+        page = next(self._pages, "")
+        self.text += page
+        self.is_whole = not page
+
+    def line(self, position: int) -> int:
+        """The line of a position, from 1; positions must not fall."""
+        self._line += self.text.count("\n", self._at, position)
+        self._at = position
+        return self._line
+
+    def let_go(self, position: int) -> int:
+        """Forget what stands before a position where that is much; gives the position in what is left."""
+        if position < _LET_GO:
+            return position
+        self.line(position)
+        self.text, self._at = self.text[position:], 0
+        return 0
 
 
-def _scan_list(text: str, position: int, path: Path) -> tuple[list[Record], tuple[Problem, ...]]:
+_LET_GO = 1 << 22
+_RETRY = 1 << 22
+"""An object that cannot be read is tried again with more text behind it while so little is in view."""
+
+
+def _scan_list(window: _Window, position: int, path: Path, problems: list[Problem]) -> Iterator[Record]:
     """Objects from ``position`` to the list's end, one by one: a broken one costs only itself."""
-    scan, lines = json.JSONDecoder().raw_decode, _Lines(text)
-    records: list[Record] = []
+    scan = json.JSONDecoder().raw_decode
+    count, columns = 0, set[str]()
     while True:
-        position = _skip(text, position)
-        if position >= len(text):
-            return records, (_unfinished(path, lines.of(position), len(records)),)
-        if text[position] == "]":
-            return records, ()
-        line = lines.of(position)
+        position = window.let_go(_skip(window, position))
+        if position >= len(window.text):
+            problems.append(_unfinished(path, window.line(position), count))
+            return
+        if window.text[position] == "]":
+            return
+        line = window.line(position)
         try:
-            value, end = scan(text, position)
+            value, end = _scanned(scan, window, position)
         except (ValueError, RecursionError) as error:
-            resumed = _resume(text, getattr(error, "pos", position), records)
-            records.append(_broken_object(line, error, cut=resumed is None))
+            resumed = _resume(window, getattr(error, "pos", position), columns)
+            yield _broken_object(line, error, cut=resumed is None)
             if resumed is None:
-                return records, (_unfinished(path, line, len(records) - 1),)
+                problems.append(_unfinished(path, line, count))
+                return
             position = resumed
+            count += 1
             continue
-        is_row = isinstance(value, dict)
-        records.append(Record(line, value) if is_row else _bad(line, "This is no JSON object.", "这不是 JSON 对象。"))
+        if isinstance(value, dict):
+            columns = columns or set(value)
+            yield Record(line, value)
+        else:
+            yield _bad(line, "This is no JSON object.", "这不是 JSON 对象。")
+        count += 1
         position = end
+
+
+def _scanned(scan: Callable[[str, int], tuple[Any, int]], window: _Window, position: int) -> tuple[Any, int]:
+    """The value at a position and where it ends; more text is read where it does not end in view."""
+    seen = _RETRY
+    while True:
+        try:
+            value, end = scan(window.text, position)
+        except (ValueError, RecursionError):
+            if window.is_whole or len(window.text) - position > seen:
+                # Once more with much behind it: a long row, or a broken one.
+                if window.is_whole or seen >= LONGEST_ROW:
+                    raise
+                seen *= 16
+            window.more()
+            continue
+        if end == len(window.text) and not window.is_whole:
+            window.more()  # a number may go on
+            continue
+        return value, end
 
 
 _BETWEEN = re.compile(r"[\s,]*")
 
 
-def _skip(text: str, position: int) -> int:
-    return _BETWEEN.match(text, position).end()  # type: ignore[union-attr]  # may be empty, always matches
+def _skip(window: _Window, position: int) -> int:
+    while True:
+        position = _BETWEEN.match(window.text, position).end()  # type: ignore[union-attr]  # always matches
+        if position < len(window.text) or window.is_whole:
+            return position
+        window.more()
 
 
 def _broken_object(line: int, error: Exception, *, cut: bool) -> Record:
@@ -259,18 +361,19 @@ def _broken_object(line: int, error: Exception, *, cut: bool) -> Record:
 _NEXT_OBJECT = re.compile(r"[,}\]]\s*(?=\{)")
 
 
-def _resume(text: str, position: int, records: list[Record]) -> int | None:
+def _resume(window: _Window, position: int, columns: set[str]) -> int | None:
     """Where the next whole row starts after a broken one, None when there is none.
 
     Objects inside a row (turns of a conversation) are told from rows by their columns.
     """
-    columns = next((set(r.value) for r in reversed(records) if r.value), None)
-    if columns is None:
+    if not columns:
         return None
-    for tried, found in enumerate(_NEXT_OBJECT.finditer(text, position)):
+    if not window.is_whole:
+        window.more()
+    for tried, found in enumerate(_NEXT_OBJECT.finditer(window.text, position)):
         try:
-            value, _ = json.JSONDecoder().raw_decode(text, found.end())
-        except ValueError:
+            value, _ = json.JSONDecoder().raw_decode(window.text, found.end())
+        except (ValueError, RecursionError):
             value = None
         if isinstance(value, dict) and set(value) & columns and not set(value) - columns:
             return found.end()
@@ -293,37 +396,89 @@ def _unfinished(path: Path, line: int, rows: int) -> Problem:
 
 
 # ---------------------------------------------------------------------------------------------------------- CSV
-def _csv(text: str, path: Path) -> Table:
-    # The reader's default limit of 128 KiB a cell is too small for books; this is the largest a C long holds anywhere.
-    csv.field_size_limit(2**31 - 1)
-    delimiter = _sniff(text)
-    lines = io.StringIO(text, newline="").readlines()
-    reader = csv.reader(lines, delimiter=delimiter)
+def _csv(text: TextFile, head: str) -> Table:
+    # The reader's default limit of 128 KiB a cell is too small for books.
+    csv.field_size_limit(LONGEST_ROW)
+    table = Table("csv", lambda: iter(()))
+    delimiter = _sniff(head)
+    table.read = lambda: _csv_records(text, delimiter, table)
+    return table
+
+
+def _csv_records(text: TextFile, delimiter: str, table: Table) -> Iterator[Record]:
+    """Rows below the header; one is held back, so that the last can be looked at once more."""
+    lines = _Kept(text.lines(universal=True))
     header: list[str] | None = None
-    records: list[Record] = []
-    before = 0
-    for cells in reader:
-        line, before = before + 1, reader.line_num
+    waiting: Record | None = None
+    while (read := _next_cells(lines, delimiter)) is not None:
+        line, cells = read
         if not any(cell.strip() for cell in cells):
             continue
         if header is None:
             header = _header(cells)
-        else:
-            records.append(_csv_record(line, cells, header))
+            continue
+        if waiting is not None:
+            yield waiting
+        waiting = _csv_record(line, cells, header) if cells is not _TOO_LONG else _too_long_row(line)
+        table.unnamed |= {n for n, value in waiting.value.items() if n.startswith("column_") and value.strip()}
     if header is None:
-        raise empty_file(path)
-    if not records:
-        raise _header_only(path)
-    if _ends_inside_quotes(lines[records[-1].line - 1 :], delimiter):
-        records[-1] = _bad(
-            records[-1].line, "A quote opened here is never closed.", "此处打开的引号没有关闭。", cut=True
-        )
-    return Table("csv", _without_empty_columns(records))
+        raise empty_file(text.path)
+    if waiting is None:
+        raise _header_only(text.path)
+    if _ends_inside_quotes(lines.kept, delimiter):
+        waiting = _bad(waiting.line, "A quote opened here is never closed.", "此处打开的引号没有关闭。", cut=True)
+    yield waiting
 
 
-def _sniff(text: str) -> str:
+class _Kept:
+    """Lines one by one, those of the present row kept.
+
+    Attributes:
+        kept: lines since the row began.
+        number: lines read so far.
+    """
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        self._lines = lines
+        self.kept: list[str] = []
+        self.number = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        # A NUL would end the reader's line.
+        line = next(self._lines).replace("\0", "")
+        self.number += 1
+        self.kept.append(line)
+        return line
+
+
+_TOO_LONG = ["-"]
+
+
+def _next_cells(lines: _Kept, delimiter: str) -> tuple[int, list[str]] | None:
+    """(line on which the next row begins, its cells), None at the end."""
+    before, last = lines.number + 1, lines.kept
+    lines.kept = []
+    try:
+        cells = next(csv.reader(lines, delimiter=delimiter), None)
+    except csv.Error:
+        return before, _TOO_LONG
+    if cells is None:
+        lines.kept = last
+        return None
+    if not any(cell.strip() for cell in cells):
+        lines.kept = last
+    return before, cells
+
+
+def _too_long_row(line: int) -> Record:
+    return _bad(line, "A cell is longer than {n} million characters.", "单元格超过 {n} 百万个字符。", n=64)
+
+
+def _sniff(head: str) -> str:
     """The delimiter that cuts the first rows into the most columns, the same number in each."""
-    head = text[: 1 << 16]
     best, best_score = ",", 0.0
     for delimiter in _DELIMITERS:
         rows = [len(r) for r in csv.reader(io.StringIO(head, newline=""), delimiter=delimiter) if r][:50]
@@ -372,36 +527,115 @@ def _ends_inside_quotes(lines: list[str], delimiter: str) -> bool:
     return False
 
 
-def _without_empty_columns(records: list[Record]) -> list[Record]:
-    """Without unnamed columns that are empty in every row: what a spreadsheet leaves behind."""
-    unnamed = {name for r in records for name in r.value if name.startswith("column_")}
-    empty = {name for name in unnamed if not any(str(r.value.get(name, "")).strip() for r in records)}
-    if not empty:
-        return records
-    return [Record(r.line, {k: v for k, v in r.value.items() if k not in empty}, r.reason, r.text) for r in records]
-
-
-# ------------------------------------------------------------------------------------------------------ Parquet
+# ------------------------------------------------------------------------------------------------- Parquet and Arrow
 def parse_parquet(path: Path) -> Table:
-    """The records of a Parquet file. Raises `UserError` when it is damaged or half-written."""
+    """The records of a Parquet file, row group by row group; a damaged one costs its own rows.
+
+    Raises:
+        UserError: it is damaged or half-written.
+    """
     # Takes a third of a second to import, and most files are not Parquet.
     import pyarrow
     import pyarrow.parquet
 
+    wrong = (pyarrow.ArrowException, OSError, ValueError)
     try:
-        rows = pyarrow.parquet.read_table(path).to_pylist()
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise UserError(
-            "data.damaged",
-            say(
-                "{name} is a damaged or half-written Parquet file.",
-                "{name} 是损坏或未写完的 Parquet 文件。",
-                name=path.name,
-            ),
-            say("Write or download it again.", "请重新写入或下载。"),
-            where=str(path.name),
-            details=str(error),
-        ) from error
-    if not rows:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            groups, count = file.num_row_groups, file.metadata.num_rows
+    except wrong as error:
+        raise _damaged(path, error) from error
+    if count == 0:
         raise empty_file(path)
-    return Table("parquet", [Record(i + 1, row) for i, row in enumerate(rows)])
+    table = Table("parquet", lambda: iter(()))
+
+    def read() -> Iterator[Record]:
+        table.problems.clear()
+        line = 1
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for group in range(groups):
+                end = line + file.metadata.row_group(group).num_rows
+                try:
+                    for batch in file.iter_batches(_BATCH, row_groups=[group]):
+                        for value in batch.to_pylist():
+                            yield Record(line, value)
+                            line += 1
+                except wrong as error:
+                    if not table.problems:
+                        table.problems.append(_damaged_part(path, line, error))
+                    for number in range(line, end):
+                        yield _bad(number, "Its part of the file is damaged.", "文件中它所在的部分已损坏。")
+                line = end
+
+    table.read = read
+    return table
+
+
+def parse_arrow(path: Path) -> Table:
+    """The records of an Arrow file or stream (as `datasets` saves them). Raises `UserError` when it is damaged."""
+    import pyarrow
+
+    wrong = (pyarrow.ArrowException, OSError, ValueError)
+
+    def batches() -> Iterator[Any]:
+        with pyarrow.memory_map(str(path)) as source:
+            try:
+                file = pyarrow.ipc.open_file(source)
+            except pyarrow.ArrowInvalid:
+                yield from pyarrow.ipc.open_stream(source)
+                return
+            for i in range(file.num_record_batches):
+                yield file.get_batch(i)
+
+    table = Table("arrow", lambda: iter(()))
+
+    def read() -> Iterator[Record]:
+        table.problems.clear()
+        line = 1
+        try:
+            for batch in batches():
+                for start in range(0, batch.num_rows, _BATCH):
+                    for value in batch.slice(start, _BATCH).to_pylist():
+                        yield Record(line, value)
+                        line += 1
+        except wrong as error:
+            if line == 1:
+                raise _damaged(path, error) from error
+            table.problems.append(_damaged_part(path, line, error))
+
+    table.read = read
+    return table
+
+
+_BATCH = 512
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    kind = "Arrow" if plain_suffix(path) == ".arrow" else "Parquet"
+    return UserError(
+        "data.damaged",
+        say(
+            "{name} is a damaged or half-written {kind} file.",
+            "{name} 是损坏或未写完的 {kind} 文件。",
+            name=path.name,
+            kind=kind,
+        ),
+        say("Write or download it again.", "请重新写入或下载。"),
+        where=path.name,
+        details=str(error),
+    )
+
+
+def _damaged_part(path: Path, row: int, error: Exception) -> Problem:
+    reason = str(error).strip().split("\n", 1)[0][:200]
+    return Problem(
+        "data.damaged_part",
+        say(
+            "{name} is damaged from row {row} on ({reason}).",
+            "{name} 从第 {row} 行起已损坏（{reason}）。",
+            name=path.name,
+            row=row,
+            reason=reason,
+        ),
+        say("The other rows are used. Write or download it again.", "其余行仍可使用。请重新写入或下载。"),
+        f"{path.name}:{row}",
+    )

@@ -39,6 +39,19 @@ def config_folder() -> Path:
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "lorimer"
 
 
+def cache_folder() -> Path:
+    """Where Lorimer keeps what it can make again; below ``LORIMER_HOME`` where that is set."""
+    own = os.environ.get("LORIMER_HOME")
+    if own:
+        return Path(own) / "cache"
+    system = current()
+    if system == WINDOWS:
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "Lorimer" / "Cache"
+    if system == MAC:
+        return Path.home() / "Library" / "Caches" / "Lorimer"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lorimer"
+
+
 def start(
     command: list[str],
     *,

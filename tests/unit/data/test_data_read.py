@@ -248,10 +248,10 @@ def test_unknown_columns_are_mapped_in_the_recipe(write: Write) -> None:
 def test_no_permission_is_the_machines_fault(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write("a.json", json.dumps([ROW]))
 
-    def refuse(self: Path) -> bytes:
+    def refuse(self: Path, *_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied", str(self))
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(UserError) as caught:
         open_source(path)
     assert caught.value.exit_code == EXIT_MACHINE
@@ -261,7 +261,6 @@ def test_no_permission_is_the_machines_fault(write: Write, monkeypatch: pytest.M
     "content",
     [
         b"PK\x03\x04" + bytes(200),
-        b"\x1f\x8b\x08" + bytes(50),
         b"%PDF-1.7\n",
         bytes(range(256)) * 20,
         random.Random(1).randbytes(4000),
@@ -273,6 +272,12 @@ def test_binary_files(write: Write, content: bytes) -> None:
         open_source(write("a.jsonl", content))
     assert caught.value.problem.code == "data.binary"
     assert caught.value.problem.where == "a.jsonl:1"
+
+
+def test_a_damaged_archive(write: Write) -> None:
+    with pytest.raises(UserError) as caught:
+        open_source(write("a.jsonl.gz", b"\x1f\x8b\x08" + bytes(50)))
+    assert caught.value.problem.code == "data.damaged"
 
 
 def test_a_half_written_last_line_is_set_aside(write: Write) -> None:

@@ -1,0 +1,389 @@
+"""Every row of a file looked at once, on all cores: can it be used, how long is it, is it there twice.
+
+What is found is kept on disk as plain arrays, a few bytes a row, so that files of any size need little memory and are
+read once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from engine.data.declare import BadRow, Conversation, Shape
+from engine.data.decode import has_broken_characters
+from engine.data.formats import Record
+from engine.data.registry import SHAPES
+from engine.data.rows import ASSISTANT, REASONS, Message, Row
+from engine.data.store import LONGEST_BYTES, Lines, line_starts
+from engine.protocol.errors import UserError
+from engine.protocol.text import say
+
+Progress = Callable[[int, int], None]
+CODES = ("", *REASONS)
+"""Why a row is set aside, by number; 0 for a row that can be used."""
+CODE = {reason: number for number, reason in enumerate(CODES)}
+BLOCK = 4 << 20
+_ALONE = 24 << 20
+"""Files up to so many bytes are read in this process: starting others takes longer."""
+COLUMNS: dict[str, Any] = {
+    "offset": np.uint64,
+    "line": np.uint32,
+    "code": np.uint8,
+    "characters": np.uint32,
+    "tokens": np.uint32,
+    "key": np.uint64,
+    "prompt": np.uint64,
+}
+"""What is known of each row: where it begins in its `Lines`, its line, why it is set aside, characters of its texts,
+estimated tokens, a fingerprint of the whole and one of what is asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a scan does, ready to be sent to another process.
+
+    Attributes:
+        lines: the file.
+        shape: a key of `SHAPES`.
+        mapping: role → column.
+        size: bytes of the file.
+        as_conversation: rows of preferences count as conversations with their better answer.
+    """
+
+    lines: Lines
+    shape: str
+    mapping: Mapping[str, str]
+    size: int
+    as_conversation: bool = False
+
+
+@dataclass(slots=True)
+class Block:
+    """What was found in a piece of a file.
+
+    Attributes:
+        arrays: as `COLUMNS`; lines counted from the piece's first, 0.
+        newlines: line ends in the piece.
+        columns: names of all columns.
+        broken: bytes that are no character.
+    """
+
+    arrays: dict[str, NDArray[Any]]
+    newlines: int = 0
+    columns: tuple[str, ...] = ()
+    broken: int = 0
+
+
+# ------------------------------------------------------------------------------------------------------- one row
+def fingerprint(text: str) -> int:
+    """64 bits of a text (XXH3). Of ten million different texts two share one with a probability of 3 in a million."""
+    found: int = xxhash.xxh3_64_intdigest(text.encode("utf-8", "surrogatepass"))
+    return found
+
+
+def keys(row: Row | Conversation) -> tuple[int, int]:
+    """Fingerprints of all that a row teaches, and of what it asks; of plain text both are of all of it."""
+    if row.text is not None:
+        key = fingerprint(row.text)
+        return key, key
+    turns = [_turn_text(message) for message in row.messages]
+    answer = len(turns)
+    if row.chosen is None:
+        while answer and row.messages[answer - 1].role != ASSISTANT:
+            answer -= 1
+        answer = answer - 1 if answer else len(turns)
+    asked = "\0".join(turns[:answer])
+    rest = [asked, *turns[answer:]]
+    if row.chosen is not None:
+        rest += (row.chosen, row.rejected or "")
+    if row.liked is not None:
+        rest.append("\1good" if row.liked else "\1bad")
+    if row.tools:
+        rest.append(row.tools)
+    return fingerprint("\0".join(rest)), fingerprint(asked)
+
+
+def _turn_text(message: Message) -> str:
+    """A turn as one string. U+0000 and U+0001 stand in no text file: no two turns give the same."""
+    if message.calls or message.reasoning:
+        return f"{message.role}\1{message.reasoning}\1{message.content}\1{message.calls}"
+    return f"{message.role}\1{message.content}"
+
+
+def estimated_tokens(text: str) -> int:
+    """A token for each four characters of Latin text (OpenAI's rule of thumb), and for each other character."""
+    if text.isascii():
+        return (len(text) + 3) // 4
+    plain = len(text.encode("ascii", "ignore"))
+    return (plain + 3) // 4 + len(text) - plain
+
+
+def row_texts(row: Row | Conversation) -> list[str]:
+    """All texts of a row; of two answers the longer."""
+    if row.text is not None:
+        return [row.text]
+    found = [m.content for m in row.messages]
+    for message in row.messages:
+        if message.reasoning or message.calls:
+            found += [message.reasoning, *(call.arguments for call in message.calls)]
+    if row.chosen is not None:
+        found.append(max(row.chosen, row.rejected or "", key=len))
+    return [*found, row.tools] if row.tools else found
+
+
+TURN_TOKENS = 4
+"""Estimated tokens of a turn's marks."""
+
+
+def convert(record: Record, shape: Shape, mapping: Mapping[str, str]) -> Conversation:
+    """What a record teaches. Raises `BadRow` where it cannot be used."""
+    if record.reason:
+        raise BadRow(record.reason, record.text)
+    found = shape.convert(record.value, mapping)
+    if any(map(has_broken_characters, row_texts(found))) or (found.rejected and has_broken_characters(found.rejected)):
+        raise BadRow("wrong_encoding", say("It holds bytes that are no characters.", "其中有无法识别为字符的字节。"))
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------- one piece
+def scan_block(job: Job, begin: int, end: int, first_line: int = 0) -> Block:
+    """Look at the rows from byte ``begin`` to byte ``end``, both at a line's start or the file's end."""
+    if end - begin > LONGEST_BYTES:
+        return _unread(begin)
+    with job.lines.path.open("rb") as file:
+        file.seek(begin)
+        raw = file.read(end - begin)
+    offsets: list[int] = []
+    numbers: list[int] = []
+    found: list[tuple[int, int, int, int, int]] = []
+    columns: dict[str, None] = {}
+    at = begin
+    pieces = raw.split(b"\n")
+    for number, line in enumerate(pieces):
+        if line and not line.isspace():
+            is_last = at + len(line) >= job.size
+            record = job.lines.record(line, first_line + number + 1, is_last=is_last)
+            offsets.append(at)
+            numbers.append(number)
+            columns.update(dict.fromkeys(record.value))
+            found.append(_facts(record, job))
+        at += len(line) + 1
+    codes, characters, tokens, keys, prompts = zip(*found, strict=True) if found else ((), (), (), (), ())
+    given = (offsets, numbers, codes, characters, tokens, keys, prompts)
+    arrays = {name: np.array(values, dtype=kind) for (name, kind), values in zip(COLUMNS.items(), given, strict=True)}
+    return Block(arrays, len(pieces) - 1, tuple(columns), 0)
+
+
+def _facts(record: Record, job: Job) -> tuple[int, int, int, int, int]:
+    """(code, characters, estimated tokens, key, prompt key) of a record."""
+    try:
+        found = convert(record, SHAPES[job.shape], job.mapping)
+    except BadRow as bad:
+        return CODE[bad.reason], 0, 0, 0, 0
+    texts = row_texts(found)
+    tokens = TURN_TOKENS * (len(found.messages) + (found.chosen is not None))
+    for text in texts:
+        tokens += estimated_tokens(text)
+    if job.as_conversation:
+        if found.liked is False:
+            return CODE["disliked"], 0, 0, 0, 0
+        if found.chosen is not None:
+            found = Conversation((*found.messages, Message(ASSISTANT, found.chosen)))
+    return 0, sum(map(len, texts)), tokens, *keys(found)
+
+
+def _unread(begin: int) -> Block:
+    """A line of which nothing but its size is known."""
+    values = {"offset": begin, "line": 0, "code": CODE["bad_row"]}
+    arrays = {name: np.array([values.get(name, 0)], dtype=kind) for name, kind in COLUMNS.items()}
+    return Block(arrays, newlines=1)
+
+
+# ------------------------------------------------------------------------------------------------------- the whole
+@dataclass(slots=True)
+class Facts:
+    """What is known of a file's rows: arrays on disk, mapped into memory.
+
+    Attributes:
+        folder: where they lie.
+        count: rows.
+        columns: names of all columns, in order of appearance.
+        arrays: as `COLUMNS`.
+    """
+
+    folder: Path
+    count: int
+    columns: tuple[str, ...]
+    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self.arrays[name]
+
+
+def scan(job: Job, folder: Path, progress: Progress | None = None) -> dict[str, Any]:
+    """Look at every row and write what is found to ``folder``, an array a file.
+
+    Args:
+        job: the file and how its rows are read.
+        folder: an empty one.
+        progress: called with (bytes done, bytes); what it raises ends the scan.
+
+    Returns:
+        what `open_facts` must know.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    starts = line_starts(job.lines.path, job.lines.skip, BLOCK)
+    columns: dict[str, None] = {}
+    lines = count = 0
+    with contextlib.ExitStack() as stack:
+        files = {name: stack.enter_context((folder / f"{name}.bin").open("wb")) for name in COLUMNS}
+        for number, block in enumerate(_blocks(job, starts)):
+            columns.update(dict.fromkeys(block.columns))
+            block.arrays["line"] = (block.arrays["line"] + lines + 1).astype(np.uint32)
+            for name, file in files.items():
+                file.write(block.arrays[name].tobytes())
+            lines += block.newlines
+            count += len(block.arrays["code"])
+            if progress is not None:
+                progress(starts[number + 1], job.size)
+    return {"count": count, "columns": list(columns)}
+
+
+def open_facts(folder: Path, known: Mapping[str, Any], numbers: Path | None = None) -> Facts:
+    """What a scan wrote to ``folder``; ``numbers``: a file of the rows' lines that stands for the scan's own."""
+    count = known["count"]
+    facts = Facts(folder, count, tuple(known["columns"]))
+    for name, kind in COLUMNS.items():
+        path = numbers if name == "line" and numbers is not None else folder / f"{name}.bin"
+        facts.arrays[name] = np.memmap(path, dtype=kind, mode="r", shape=(count,)) if count else np.empty(0, kind)
+    return facts
+
+
+def _blocks(job: Job, starts: Sequence[int]) -> Iterator[Block]:
+    """The pieces in order, from as many processes as there are cores where that pays."""
+    pairs = list(itertools.pairwise(starts))
+    workers = min(len(pairs), _cores())
+    if job.size <= _ALONE or workers < 2:
+        for begin, end in pairs:
+            yield scan_block(job, begin, end)
+        return
+    with Helpers(workers) as helpers:
+        yield from helpers.map(scan_block, [(job, begin, end) for begin, end in pairs])
+
+
+def _cores() -> int:
+    return max(1, min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
+
+
+# ------------------------------------------------------------------------------------------------------- helpers
+class Helpers:
+    """Processes that do the same work on pieces; they end with this one, however it ends.
+
+    Each holds one end of a pipe of its own and reads until it closes, which the system does even where this process is
+    killed.
+    """
+
+    def __init__(self, count: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipes: list[Connection] = []
+        self._processes: list[Any] = []
+        for _ in range(count):
+            here, there = context.Pipe()
+            process = context.Process(target=_serve, args=(there,), daemon=True)
+            process.start()
+            there.close()
+            self._pipes.append(here)
+            self._processes.append(process)
+
+    def __enter__(self) -> Helpers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pipe in self._pipes:
+            pipe.close()
+        for process in self._processes:
+            process.terminate()
+            process.join()
+
+    def map(self, work: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
+        """What ``work`` gives for each arguments, in their order; each helper is at most two pieces ahead.
+
+        Raises:
+            UserError: a helper was ended from outside (most likely memory ran out).
+            Exception: whatever the work raises.
+        """
+        waiting: dict[int, Any] = {}
+        busy: dict[Connection, int] = {}
+        free = list(self._pipes)
+        sent = given = 0
+        while given < len(arguments):
+            while free and sent < len(arguments) and sent - given < 2 * len(self._pipes):
+                pipe = free.pop()
+                self._send(pipe, (work, arguments[sent]))
+                busy[pipe] = sent
+                sent += 1
+            ready = wait(list(busy)) if given not in waiting else []
+            for pipe in [pipe for pipe in self._pipes if pipe in ready]:
+                waiting[busy.pop(pipe)] = self._answer(pipe)
+                free.append(pipe)
+            while given in waiting:
+                yield waiting.pop(given)
+                given += 1
+
+    @staticmethod
+    def _send(pipe: Connection, message: object) -> None:
+        try:
+            pipe.send(message)
+        except OSError as error:
+            raise _helper_gone() from error
+
+    @staticmethod
+    def _answer(pipe: Connection) -> Any:
+        try:
+            is_done, value = pipe.recv()
+        except (EOFError, OSError) as error:
+            raise _helper_gone() from error
+        if not is_done:
+            raise value
+        return value
+
+
+def _helper_gone() -> UserError:
+    return UserError(
+        "data.helper_ended",
+        say("A helper process was ended while it read the data.", "读取数据的辅助进程被终止。"),
+        say(
+            "Most likely memory ran out: close other programs and try again.", "多半是内存不足：请关闭其他程序后重试。"
+        ),
+        exit_code=1,
+    )
+
+
+def _serve(pipe: Connection) -> None:
+    """A helper's life: work until the pipe closes."""
+    while True:
+        try:
+            work, arguments = pipe.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            answer = (True, work(*arguments))
+        except Exception as error:  # noqa: BLE001  told to the process that asked, which raises it
+            answer = (False, error)
+        try:
+            pipe.send(answer)
+        except OSError:
+            return
