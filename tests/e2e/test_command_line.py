@@ -121,8 +121,8 @@ def test_interrupted_by_the_keyboard_it_saves_and_can_go_on(tmp_path: Path, star
     path = recipe(tmp_path / "r.toml", model="starter", data=data, method="lora")
     path.write_text(
         path.read_text()
-        .replace("max_steps = 12", "max_steps = 400")
-        .replace("evaluate_every = 6", "evaluate_every = 400")
+        .replace("max_steps = 12", "max_steps = 20000")
+        .replace("evaluate_every = 6", "evaluate_every = 20000")
     )
     process = subprocess.Popen(
         [sys.executable, "-m", "engine.cli", "run", str(path), "--project", str(tmp_path / "p"), "--json"],
