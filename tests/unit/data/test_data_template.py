@@ -158,11 +158,12 @@ def test_every_answer_is_learned_with_its_end(shared_data: Path, name: str) -> N
 
 
 @pytest.mark.parametrize("name", [n for n in SHARED if "tool_use" not in n])
-def test_pattern_and_turn_by_turn_agree(shared_data: Path, name: str) -> None:
+def test_pattern_and_marks_agree(shared_data: Path, name: str) -> None:
     template = shared_template(shared_data, name)
-    messages = template._fit(WITH_SYSTEM)
-    text = template.text(messages)
-    assert template._find_spans(messages, text) == template._spans_by_prefix(messages, text)
+    fitted, text, _ = template._first_that_fits(WITH_SYSTEM, "", False)
+    pattern = template._pattern(fitted)
+    assert pattern is not None
+    assert pattern.match(fitted.turns, text) == template._by_marks(fitted, text)
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -326,7 +327,7 @@ def test_a_broken_own_template_is_replaced_and_said(tiny_model: Model) -> None:
 
 def test_a_template_from_a_file_and_names_that_are_none(stories: Path, tmp_path: Path) -> None:
     path = tmp_path / "mine.jinja"
-    path.write_text("{{ messages[0]['content'] }}{{ eos_token }}")
+    path.write_text("{% for m in messages %}{{ m['content'] }}{{ eos_token }}{% endfor %}")
     assert choose_template(stories, str(path)).name == "mine.jinja"
     path.write_text("{% if %}")
     for name, code in (
