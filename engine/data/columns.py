@@ -19,6 +19,7 @@ _NUMBER = re.compile(r"[-+]?\d+([.,]\d+)?(e[-+]?\d+)?%?", re.IGNORECASE)
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _LONGEST_LABEL = 40
 _MOST_LABELS = 20
+_FEWEST_LABELS = 8
 _DEEPEST = 2
 
 # How questions and orders begin, and how answers do. They need not be complete: columns are compared with one another.
@@ -154,7 +155,7 @@ class Column:
     def is_few(self) -> bool:
         """Whether it holds the same few short values again and again, as labels do."""
         count = len(self.texts)
-        if not count or count < len(self.present) or max(map(len, self.texts)) > _LONGEST_LABEL:
+        if count < _FEWEST_LABELS or count < len(self.present) or max(map(len, self.texts)) > _LONGEST_LABEL:
             return False
         return self.distinct <= max(2, min(_MOST_LABELS, count // 4))
 
@@ -207,6 +208,12 @@ class Column:
         """Share of its lists of turns that do not end with an answer."""
         ends = [speaker(listed[-1]) != ASSISTANT for listed in self.turn_lists]
         return sum(ends) / max(1, len(ends))
+
+    @cached_property
+    def begins_open(self) -> float:
+        """Share of its lists of turns that begin with an answer: one side of an exchange, not the whole of it."""
+        starts = [speaker(listed[0]) == ASSISTANT and not is_exchange(listed[0]) for listed in self.turn_lists]
+        return sum(starts) / max(1, len(starts))
 
     @cached_property
     def alternates(self) -> float:

@@ -37,10 +37,10 @@ _UNUSED = 0.3
 # A mean difference in `asking` that tells question from answer, after 2.5 standard errors.
 _TELLING = 0.3
 _MEANINGS: dict[tuple[str, str], tuple[str, ...]] = {
-    ("*", "prompt"): (names.QUESTION,),
-    ("*", "instruction"): (names.QUESTION,),
-    ("*", "input"): (names.CONTEXT,),
-    ("*", "context"): (names.CONTEXT,),
+    ("*", "prompt"): (names.QUESTION, names.INPUT),
+    ("*", "instruction"): (names.QUESTION, names.INPUT),
+    ("*", "input"): (names.CONTEXT, names.INPUT),
+    ("*", "context"): (names.CONTEXT, names.INPUT),
     ("*", "output"): (names.ANSWER,),
     ("*", "completion"): (names.ANSWER,),
     ("*", "messages"): (names.TURNS,),
@@ -52,15 +52,17 @@ _MEANINGS: dict[tuple[str, str], tuple[str, ...]] = {
     ("*", "system"): (names.SYSTEM,),
     ("*", "tools"): (names.TOOLS,),
     ("*", "history"): (names.HISTORY,),
-    ("preference", "prompt"): (names.QUESTION, names.TURNS),
+    ("preference", "prompt"): (names.QUESTION, names.INPUT, names.TURNS),
     ("kto", "label"): (names.LIKED, names.LABEL),
-    ("prompt_completion", "prompt"): (names.QUESTION, names.TURNS, names.TEXT),
-    ("kto", "prompt"): (names.QUESTION, names.TURNS),
+    ("prompt_completion", "prompt"): (names.QUESTION, names.INPUT, names.TURNS, names.TEXT),
+    ("kto", "prompt"): (names.QUESTION, names.INPUT, names.TURNS),
     ("classification", "text"): (names.TEXT, names.QUESTION),
 }
 """(shape or any, role) → what the name of its column may mean."""
 _OPEN_KINDS = ("text", "turns", "strings")
 _TEXT_SHAPES = ("alpaca", "prompt_completion", "classification", "text")
+# Columns of these names are as often notes about a text as what is to be answered.
+_WEAK_LABELS = ("category", "target", "分类", "categories", "kind")
 _SAME = ({"alpaca", "prompt_completion"}, {"messages", "sharegpt"})
 _SPOKEN = ("### Human:", "### Instruction:", "<|im_start|>", "<|user|>", "[INST]", "\n\nHuman:", "### 指令", "USER:")
 
@@ -289,7 +291,7 @@ def _suits(role: Role, column: Column, found: _Try) -> bool:
     if name == "label":
         return column.is_mark if kind == "kto" else _is_label(column)
     if name == "tools":
-        return column.kind in ("tools", "strings", "list", "text", "object")
+        return column.kind in ("tools", "strings", "list", "object")
     if name == "history":
         return column.kind in ("pairs", "turns", "list")
     if name in ("chosen", "rejected"):
@@ -297,6 +299,10 @@ def _suits(role: Role, column: Column, found: _Try) -> bool:
     if name in ("completion", "output"):
         wanted = ("turns",) if found.shape.name in ("prompt_completion", "kto") else ()
         return column.share("text", "strings", "number", "bool", *wanted) >= 0.5
+    if name == "text" and column.is_few and column.distinct * 4 <= len(column.texts) and column.mean_length < 20:
+        return False
+    if name == "system":
+        return column.share("text") >= 0.5 and not column.is_mark
     if name == "prompt":
         if found.shape.kind != "preference" and column.meaning == names.TURNS and column.ends_open < 0.5:
             return False
@@ -340,15 +346,17 @@ def _by_contents(roles: Sequence[Role], found: _Try, view: _View) -> None:
         if few:
             put("label", few[0])
     if found.shape.name in _TEXT_SHAPES:
-        _texts_by_contents(missing, [c for c in free if c.is_rich or c.kind in ("turns", "strings")], found, put)
+        _texts_by_contents(missing, [c for c in free if _is_side(c)], found, put)
 
 
 def _pair_by_contents(missing: list[str], free: list[Column], found: _Try, put: Any) -> None:
     """Two columns of turns that begin alike and end differently are a pair; which is better, contents cannot say."""
     known = [name for name in ("chosen", "rejected") if name in found.columns]
     if len(known) == 1 and len(missing) and set(missing) & {"chosen", "rejected"}:
-        kind = found.columns[known[0]].kind
-        alike = [c for c in free if c.kind == kind and (c.is_rich or kind == "turns")]
+        one = found.columns[known[0]]
+        alike = [
+            c for c in free if c.kind == one.kind and (c.is_rich or (one.is_single, 0.0) == (c.is_single, c.ends_open))
+        ]
         if len(alike) == 1:
             put("rejected" if known == ["chosen"] else "chosen", alike[0])
     elif not known:
@@ -370,6 +378,13 @@ def _begin_alike(one: Column, other: Column) -> bool:
     return bool(alike > 0.8 * len(pairs))
 
 
+def _is_side(column: Column) -> bool:
+    """Whether a column may be one side of an exchange: texts, or turns that are not whole conversations."""
+    if column.kind == "turns":
+        return column.begins_open > 0.9 or column.ends_open > 0.5
+    return column.is_rich or column.kind == "strings"
+
+
 def _texts_by_contents(missing: list[str], free: list[Column], found: _Try, put: Any) -> None:
     """Question, answer and context among columns whose names say nothing: by who asks, by what is seldom filled."""
     if found.shape.name in ("classification", "text"):
@@ -381,7 +396,7 @@ def _texts_by_contents(missing: list[str], free: list[Column], found: _Try, put:
         ("instruction", "input", "output") if found.shape.name == "alpaca" else ("prompt", "context", "completion")
     )
     known = sum(role in found.columns for role in (asked, answered))
-    if found.shape.name == "alpaca" and known < 2:
+    if found.shape.name == "alpaca" and known < 2 and not (about in found.columns and answered in found.columns):
         return
     seldom = [c for c in free if c.filled < 0.9]
     if about in missing and len(free) + known == 3 and (len(seldom) == 1 or known == 2):
@@ -389,13 +404,15 @@ def _texts_by_contents(missing: list[str], free: list[Column], found: _Try, put:
         if rest:
             put(about, rest[0])
             free = [c for c in free if c is not rest[0]]
-    if asked in missing and answered in missing and len(free) >= 2:
-        by_asking = sorted(free, key=lambda c: -_mean_asking(c))
+    texts = [c for c in free if c.kind != "strings" and not c.begins_open > 0.5]
+    if asked in missing and answered in missing and len(free) >= 2 and texts:
+        by_asking = sorted(texts, key=lambda c: -_mean_asking(c))
+        by_asking += [c for c in free if c not in texts]
         tells = _difference(by_asking[0], by_asking[-1])[0] > _TELLING
-        put(asked, by_asking[0] if tells else free[0])
+        put(asked, by_asking[0] if tells else texts[0])
         put(answered, by_asking[-1] if tells else next(c for c in reversed(free) if c is not found.columns[asked]))
-    elif asked in missing and free:
-        put(asked, max(free, key=_mean_asking))
+    elif asked in missing and texts:
+        put(asked, max(texts, key=_mean_asking))
     elif answered in missing and free:
         put(answered, min(free, key=_mean_asking))
     rest = [c for c in free if c not in found.columns.values()]
@@ -404,19 +421,37 @@ def _texts_by_contents(missing: list[str], free: list[Column], found: _Try, put:
 
 
 def _by_place(roles: Sequence[Role], found: _Try, view: _View) -> None:
-    """The last resort of question and answer: columns that hold text, in their order."""
-    if found.shape.name != "prompt_completion":
-        return
-    free = [c for c in view.columns if c not in found.columns.values() and c.kind in _OPEN_KINDS]
+    """The last resort: what columns hold, though their names say otherwise; question and answer by their order."""
+    missing = [role.name for role in roles if role.name not in found.columns]
+    free = [c for c in view.columns if c.present and c not in found.columns.values()]
     free.sort(key=lambda c: c.meaning == names.ASIDE or c.is_code)
-    for role in roles:
-        if not role.required or role.name in found.columns:
-            continue
-        if not free and "context" in found.columns and found.levels["context"] != _TOLD:
+
+    def put(role: str, fitting: Sequence[Column]) -> None:
+        column = next((c for c in fitting if c in free), None)
+        if role in missing and column is not None:
+            found.columns[role], found.levels[role] = column, _PLACE
+            free.remove(column)
+
+    shape = found.shape
+    if shape.name in ("messages", "sharegpt") or (shape.kind == "kto" and "completion" not in found.columns):
+        flavour = {"sharegpt": "from", "messages": "role"}.get(shape.name)
+        named = (names.CHOSEN, names.REJECTED, names.HISTORY)
+        turns = [c for c in free if c.share("turns") >= 0.9 and c.meaning not in named and not c.is_single]
+        put("messages", [c for c in turns if flavour in (None, c.flavour)])
+        put("tools", [c for c in free if c.share("tools") >= 0.9 and c.kind == "tools"])
+    if shape.kind == "kto" and _is_whole(found):
+        put("label", [c for c in free if c.varies and c.meaning != names.ASIDE])
+    elif shape.name == "classification":
+        put("label", [c for c in free if c.is_few and c.distinct > 1 and c.meaning != names.ASIDE])
+    if shape.name in ("classification", "text"):
+        put("text", sorted((c for c in free if c.kind == "text"), key=lambda c: (not c.is_rich, -c.mean_length)))
+    if shape.name == "prompt_completion":
+        short = {"prompt", "completion"} & set(missing) and not any(c.kind in _OPEN_KINDS for c in free)
+        if short and found.levels.get("context", _TOLD) != _TOLD:
             free.append(found.columns.pop("context"))
             del found.levels["context"]
-        if free:
-            found.columns[role.name], found.levels[role.name] = free.pop(0), _PLACE
+        put("prompt", [c for c in free if c.kind == "text" or (c.kind == "turns" and c.ends_open > 0.5)])
+        put("completion", [c for c in free if c.kind in ("text", "strings") or c.begins_open > 0.5])
 
 
 def _weigh(found: _Try, view: _View) -> None:
@@ -465,14 +500,20 @@ def _matters(column: Column, found: _Try, view: _View) -> bool:
     if not column.present or column.meaning == names.ASIDE:
         return False
     if column.meaning in (names.LABEL, names.LIKED) and found.shape.kind in ("conversation", "text"):
-        return found.shape.name != "classification" and (column.is_mark or found.shape.name == "text")
-    if column.meaning is None and column.varies and found.shape.kind != "kto":
+        return found.shape.name != "classification" and (column.is_mark or column.is_rich or found.shape.name == "text")
+    if column.varies and found.shape.kind != "kto" and found.shape.name not in ("classification", "text"):
         return True
     if column.meaning is None and column.is_few and column.distinct > 1 and found.shape.name == "text":
         return True
+    if column.meaning is None and column.kind == "text" and column.mean_length >= 15 and _words(column) >= 3:
+        return not _is_explained(column, found, view)
     if column.kind not in _OPEN_KINDS or not (column.is_rich or column.kind != "text"):
         return False
     return not _is_explained(column, found, view)
+
+
+def _words(column: Column) -> float:
+    return sum(len(text.split()) for text in column.texts) / max(1, len(column.texts))
 
 
 def _is_explained(column: Column, found: _Try, view: _View) -> bool:
@@ -575,7 +616,7 @@ def _doubts(best: _Try, view: _View) -> tuple[list[Text], list[Text]]:
     _doubt_unused(best, view, asks, doubts)
     _doubt_sides(best, asks, doubts)
     _doubt_turns(best, asks, doubts)
-    _doubt_texts(best, asks, doubts)
+    _doubt_texts(best, view, asks, doubts)
     if len(view.sample) < _FEWEST:
         doubts.append(say("There are too few rows to be sure.", "行数太少，无法确定。"))
     return asks, doubts
@@ -587,10 +628,11 @@ def _label(best: _Try, role: str) -> Text:
 
 
 def _doubt_names(best: _Try, asks: list[Text], doubts: list[Text]) -> None:
-    sides = [r for r in ("instruction", "prompt", "input", "context", "output", "completion") if r in best.levels]
-    guessed = [
-        r for r in sides if best.levels[r] == _PLACE or (best.levels[r] == _CONTENT and best.columns[r].kind != "turns")
+    sides: list[str] = [
+        r for r in ("instruction", "prompt", "input", "context", "output", "completion") if r in best.levels
     ]
+    guessed = [r for r in sides if best.levels[r] == _CONTENT and best.columns[r].kind != "turns"]
+    guessed += [r for r, level in best.levels.items() if level == _PLACE]
     pair = [r for r in ("chosen", "rejected") if best.levels.get(r) == _CONTENT]
     if guessed:
         asks.append(
@@ -607,6 +649,14 @@ def _doubt_names(best: _Try, asks: list[Text], doubts: list[Text]) -> None:
                 "无法判断“{a}”与“{b}”中哪一个是较好的回答。",
                 a=best.columns["chosen"].name,
                 b=best.columns["rejected"].name,
+            )
+        )
+    if best.shape.kind == "kto" and best.levels.get("label") == _CONTENT:
+        asks.append(
+            say(
+                'Nothing but its values says that "{name}" marks answers as good or bad.',
+                "仅凭取值推测“{name}”标记回答的好坏。",
+                name=best.columns["label"].name,
             )
         )
     for role, level in best.levels.items():
@@ -633,7 +683,9 @@ def _doubt_names(best: _Try, asks: list[Text], doubts: list[Text]) -> None:
 def _doubt_unused(best: _Try, view: _View, asks: list[Text], doubts: list[Text]) -> None:
     for column in best.unused:
         words = say('"{name}" is not used.', "“{name}”未被使用。", name=column.name)
-        serious = best.shape.name in _TEXT_SHAPES and column.is_rich
+        # One sentence in all rows may be their system prompt; turns beside a text may be what is to be learned.
+        serious = column.varies or column.distinct == 1 or column.meaning in (names.CHOSEN, names.REJECTED, names.LABEL)
+        serious = serious or (best.shape.name in _TEXT_SHAPES and (column.is_rich or column.kind == "turns"))
         (asks if serious else doubts).append(words)
     long = [
         c
@@ -653,7 +705,10 @@ def _doubt_sides(best: _Try, asks: list[Text], doubts: list[Text]) -> None:
     """Whether question and answer may have changed places."""
     question = best.columns.get("instruction") or best.columns.get("prompt")
     answer = next((best.columns[r] for r in ("output", "completion", "chosen") if r in best.columns), None)
-    if question is None or answer is None or not question.present or not answer.present:
+    if question is None or answer is None or not answer.present:
+        return
+    if not question.present:
+        asks.append(say('"{name}" is empty in every row.', "“{name}”在每一行都为空。", name=question.name))
         return
     if answer.kind == "strings":
         asks.append(
@@ -671,7 +726,7 @@ def _doubt_sides(best: _Try, asks: list[Text], doubts: list[Text]) -> None:
         if question.kind == answer.kind == "turns":
             return
     low, high = _difference(question, answer)
-    if high < -0.0:
+    if low + high < 0:
         asks.append(
             say(
                 '"{question}" reads like answers and "{answer}" like questions.',
@@ -696,6 +751,18 @@ def _doubt_filled(best: _Try, question: Column, answer: Column, asks: list[Text]
     """Whether context, system prompt and question may have changed places: a context may be empty, a question never."""
     context = best.columns.get("input") or best.columns.get("context")
     system = best.columns.get("system")
+    for side in (question, answer):
+        if context is not None and context.filled > side.filled + 0.05:
+            asks.append(
+                say(
+                    '"{side}" is empty more often than "{context}".',
+                    "“{side}”比“{context}”更常为空。",
+                    side=side.name,
+                    context=context.name,
+                )
+            )
+    if len(answer.texts) >= _FEWEST and answer.distinct == 1:
+        asks.append(say('"{name}" holds the same in every row.', "“{name}”每一行都相同。", name=answer.name))
     uncertain = say("Nothing but names tells the question from the rest.", "仅凭列名区分提问与其他列。")
     if question.filled < 0.98 or answer.filled < 0.98 or (context is not None and context.filled > 0.9):
         doubts.append(uncertain)
@@ -703,13 +770,12 @@ def _doubt_filled(best: _Try, question: Column, answer: Column, asks: list[Text]
         doubts.append(say('"{name}" looks like a label.', "“{name}”看起来像标签。", name=answer.name))
     if question.texts and question.distinct < 0.5 * len(question.texts):
         doubts.append(uncertain)
-    if system is not None and system.distinct > max(1, question.distinct):
+    if system is not None and system.distinct > max(1, min(question.distinct, answer.distinct)):
         asks.append(
             say(
-                'The system prompts in "{system}" vary more than the questions in "{question}".',
-                "“{system}”中的系统提示比“{question}”中的提问变化更多。",
+                'The system prompts in "{system}" vary more than questions or answers do.',
+                "“{system}”中的系统提示比提问或回答变化更多。",
                 system=system.name,
-                question=question.name,
             )
         )
 
@@ -726,7 +792,7 @@ def _doubt_turns(best: _Try, asks: list[Text], doubts: list[Text]) -> None:
         asks.append(say("Most conversations end with a question.", "多数对话以提问结尾。"))
 
 
-def _doubt_texts(best: _Try, asks: list[Text], doubts: list[Text]) -> None:
+def _doubt_texts(best: _Try, view: _View, asks: list[Text], doubts: list[Text]) -> None:
     """Plain text that is a written conversation would be learned with its questions."""
     if best.shape.kind != "text" and best.shape.name != "classification":
         return
@@ -740,10 +806,21 @@ def _doubt_texts(best: _Try, asks: list[Text], doubts: list[Text]) -> None:
                 name=text.name,
             )
         )
+    few = [c for c in view.columns if c.meaning is None and c is not text and len(set(c.texts)) < len(c.texts)]
+    if best.shape.kind == "text" and few and len(view.sample) < 4 * _FEWEST:
+        asks.append(say('"{name}" may be a label.', "“{name}”可能是标签。", name=few[0].name))
     if best.shape.kind == "text" and text.mean_length < 40:
         doubts.append(say('"{name}" holds short texts only.', "“{name}”只有短文本。", name=text.name))
     if best.shape.name == "classification":
         label = best.columns["label"]
+        if names.plain(label.name.rpartition(".")[2]) in _WEAK_LABELS and best.levels["label"] != _TOLD:
+            asks.append(
+                say(
+                    '"{name}" may be what is to be answered, or only a note about the text.',
+                    "“{name}”可能是要回答的标签，也可能只是文本的附注。",
+                    name=label.name,
+                )
+            )
         if not label.is_few:
             doubts.append(say('"{name}" has many different labels.', "“{name}”的标签种类很多。", name=label.name))
         if label.distinct == 1:

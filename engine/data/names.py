@@ -6,6 +6,7 @@ import re
 from functools import lru_cache
 
 QUESTION = "question"
+INPUT = "input"
 CONTEXT = "context"
 ANSWER = "answer"
 TURNS = "turns"
@@ -22,7 +23,8 @@ ASIDE = "aside"
 """What names can mean; `ASIDE` is what is not learned (ids, sources, dates, scores)."""
 
 _WORDS: dict[str, str] = {
-    QUESTION: "prompt question query instruction input problem request ask user human prompts questions instructions q "
+    INPUT: "input inputs",
+    QUESTION: "prompt question query instruction problem request ask user human prompts questions instructions q "
     "frage pregunta domanda pergunta вопрос 質問 질문 anweisung",
     CONTEXT: "context passage background evidence kontext contexto contesto contexte контекст",
     ANSWER: "completion answer response output reply solution assistant gpt completions answers responses outputs "
@@ -42,13 +44,14 @@ _WORDS: dict[str, str] = {
     "topic domain type task task_type tag tags keyword keywords level difficulty score scores rating quality "
     "reward vote votes upvotes token tokens num_tokens length len count size model model_name engine generator "
     "temperature author user_id username title name section chapter version note notes comments remark status "
-    "annotator worker rationale explanation meta metadata provenance safe is_safe toxic is_english redacted flagged "
-    "编号 序号 来源 日期 时间 语言 分数 难度 备注 主题 类型 作者 标题 链接",
+    "annotator worker rationale explanation meta metadata provenance safe is_safe toxic is_english redacted flag "
+    "flagged 编号 序号 来源 日期 时间 语言 分数 难度 备注 主题 类型 作者 标题 链接",
 }
 _MEANING = {word: meaning for meaning, words in _WORDS.items() for word in words.split()}
 # Chinese names are put together without spaces; the word that ends last says what the column is.
 _CHINESE = {
-    **dict.fromkeys(("问题", "提问", "指令", "提示", "题目", "问句", "输入", "用户"), QUESTION),
+    "输入": INPUT,
+    **dict.fromkeys(("问题", "提问", "指令", "提示", "题目", "问句", "用户"), QUESTION),
     **dict.fromkeys(("上下文", "背景", "材料"), CONTEXT),
     **dict.fromkeys(("回答", "答案", "输出", "回复", "答复", "响应", "摘要", "译文"), ANSWER),
     **dict.fromkeys(("对话", "消息", "会话"), TURNS),
@@ -64,7 +67,10 @@ _CHINESE = {
     **dict.fromkeys(("作者", "标题", "链接"), ASIDE),
 }
 # Where two words of a name mean different things, the stronger one is what the column holds ("chosen_response").
-_STRENGTH = (REJECTED, CHOSEN, SYSTEM, HISTORY, TOOLS, SECOND, LIKED, TURNS, CONTEXT, ANSWER, QUESTION, LABEL, TEXT)
+_STRENGTH = (
+    *(REJECTED, CHOSEN, SYSTEM, HISTORY, TOOLS, SECOND, LIKED, TURNS),
+    *(CONTEXT, ANSWER, INPUT, QUESTION, LABEL, TEXT),
+)
 _SPEAKERS = ("user", "human", "assistant", "gpt")
 _ASIDE_ENDS = frozenset(
     "id ids idx index uuid url uri hash score scores rating len length tokens token count type lang language date time "
@@ -110,4 +116,5 @@ def meaning(name: str) -> str | None:
 
 def _chinese(name: str) -> str | None:
     ends = [(name.rfind(word) + len(word), len(word), kind) for word, kind in _CHINESE.items() if word in name]
-    return max(ends)[2] if ends else None
+    pair = next((kind for _, _, kind in ends if kind in (CHOSEN, REJECTED)), None)
+    return pair or (max(ends)[2] if ends else None)

@@ -48,8 +48,8 @@ CLASSIFICATION = Shape(
             say("Label", "标签"),
             True,
             (
-                *("label", "labels", "class", "category", "sentiment", "intent", "target", "emotion"),
-                *("标签", "类别", "分类", "情感", "意图"),
+                *("label", "labels", "class", "sentiment", "intent", "emotion"),
+                *("标签", "类别", "情感", "意图"),
             ),
         ),
         SYSTEM_ROLE,
