@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from engine.data.prepare import Gathered, RowEncoder, gather, learned_tokens, longest, nothing_to_train
+from engine.data.dataset import DataSet
+from engine.data.prepare import RowEncoder, gather, learned_tokens, longest, nothing_to_train
 from engine.data.rows import HINTS, Row, SetAside
 from engine.data.template import choose_template
 from engine.data.tokenizer import TextTokenizer
@@ -19,6 +22,7 @@ from engine.recipe.recipe import DataSettings
 
 # Each row is told by line; a file of a million bad rows would bury the reader and the terminal.
 _MOST_PER_REASON = 1000
+_BOUNDARIES = 20
 _PLACEHOLDER = re.compile(r"\{\{\s*\w+\s*\}\}|\bTODO\b|待补充")
 
 
@@ -58,8 +62,8 @@ def check(
     Returns:
         ``shape``, ``format``, ``encoding``, ``mapping`` (role → column), ``rows``, ``trainable``, ``set_aside``
         (reason → count), ``problems`` (``code``, ``message``, ``hint``, ``where``; in English), and beside these
-        ``confidence`` (0 to 1), ``columns``, ``preference``, ``bytes``, ``sha256``, ``template`` (``name``, ``reason``)
-        and ``tokens`` (``total`` and ``learned`` as trained; ``median``, ``p95``, ``longest`` before cutting; ``cut``
+        ``confidence`` (0 to 1), ``certainty`` ("sure", "likely", "ask"), ``columns``, ``preference``, ``bytes``,
+        ``sha256``, ``template`` (``name``, ``reason``) and ``tokens`` (``total`` and ``learned`` as trained; ``median``, ``p95``, ``longest`` before cutting; ``cut``
         rows; ``limit``); these two are None without a model. ``texts`` says the reason of ``template`` and, in their
         order, ``message`` and ``hint`` of ``problems`` in both languages.
 
@@ -77,6 +81,7 @@ def check(
         "set_aside": {},
         "problems": [],
         "confidence": 0.0,
+        "certainty": "",
         "columns": [],
         "preference": False,
         "bytes": 0,
@@ -122,67 +127,78 @@ def _fill(
     model_folder: Path | None,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    gathered = gather(settings)
-    source = gathered.sources[0]
+    rows = gather(settings)
+    source = rows.sources[0]
     report |= {
         "shape": source.shape.name,
         "format": source.format,
         "encoding": source.encoding,
         "mapping": source.mapping,
-        "rows": source.count,
+        "rows": rows.count,
         "confidence": source.confidence,
+        "certainty": source.guess.certainty,
         "columns": list(source.columns),
         "preference": source.shape.preference,
-        "bytes": source.bytes,
+        "bytes": rows.bytes,
         "sha256": source.sha256,
     }
-    problems = [*gathered.problems, *row_problems(gathered.rows)]
-    set_aside = list(gathered.set_aside)
-    trainable = len(gathered.rows)
+    set_aside = list(rows.set_aside(_MOST_PER_REASON + 1))
+    counts = Counter(rows.reasons())
+    odd = OddTexts()
+    trainable = len(rows.usable)
+    lengths: list[Problem] = []
     if model_folder is not None:
-        trainable = _with_model(report, gathered, settings, model_folder, problems, set_aside, progress)
+        trainable, lengths = _with_model(report, rows, settings, model_folder, odd, set_aside, counts, progress)
+    else:
+        for row in rows.rows():
+            odd.look(row)
     set_aside.sort(key=lambda item: item.index)
     report["trainable"] = trainable
-    report["set_aside"] = dict(Counter(item.reason for item in set_aside).most_common())
-    _add(report, (*problems, *set_aside_problems(set_aside)))
+    report["set_aside"] = dict(counts.most_common())
+    _add(report, (*rows.problems, *odd.problems(), *lengths, *set_aside_problems(set_aside, counts)))
     if trainable == 0:
-        raise nothing_to_train(settings.files, set_aside, source.count)
+        raise nothing_to_train(settings.files, set_aside, rows.count)
 
 
 def _with_model(
     report: dict[str, Any],
-    gathered: Gathered,
+    rows: DataSet,
     settings: DataSettings,
     model_folder: Path,
-    problems: list[Problem],
+    odd: OddTexts,
     set_aside: list[SetAside],
+    counts: Counter[str],
     progress: Callable[[int, int], None] | None,
-) -> int:
-    """Add template and token lengths to the report; returns the number of rows that can be trained on."""
+) -> tuple[int, list[Problem]]:
+    """Add template and token lengths to the report; gives the number of rows to train on, and what is wrong with
+    lengths."""
     tokenizer = TextTokenizer.load(model_folder)
     template = choose_template(model_folder, settings.template, tokenizer=tokenizer)
     report["template"] = {"name": template.name, "reason": template.reason.en}
     report["texts"]["template"] = to_plain(template.reason)
-    encoder = RowEncoder(template, tokenizer, settings, longest(settings, tokenizer))
-    lengths: list[int] = []
+    encoder = odd.encoder = RowEncoder(template, tokenizer, settings, longest(settings, tokenizer))
+    whole = array("i")
     total = learned = cut = 0
-    for item in encoder.encode(gathered.rows, progress):
+    wanted = len(rows.usable)
+    tell = None if progress is None else lambda done: progress(done, wanted)
+    for item in encoder.encode(odd.seen(rows.rows()), tell):
         if isinstance(item, SetAside):
-            set_aside.append(item)
+            counts[item.reason] += 1
+            if counts[item.reason] <= _MOST_PER_REASON + 1:
+                set_aside.append(item)
             continue
-        lengths.append(item.whole)
+        whole.append(item.whole)
         total += item.length
         learned += item.learned_tokens
         cut += item.cut
     report["tokens"] = {
         "total": total,
         "learned": learned,
-        **percentiles(lengths),
+        **percentiles(whole),
         "cut": cut,
         "limit": encoder.limit,
     }
-    problems += [*length_problems(encoder, cut), *text_problems(encoder, gathered.rows)]
-    return len(lengths)
+    return len(whole), length_problems(encoder, cut)
 
 
 def percentiles(lengths: Sequence[int]) -> dict[str, int]:
@@ -196,13 +212,18 @@ def percentiles(lengths: Sequence[int]) -> dict[str, int]:
 
 
 # ---------------------------------------------------------------------------------------------------------- problems
-def set_aside_problems(set_aside: Iterable[SetAside]) -> list[Problem]:
-    """A problem for each set-aside row, up to a thousand for each reason, then one that counts the rest."""
+def set_aside_problems(set_aside: Iterable[SetAside], counts: Mapping[str, int]) -> list[Problem]:
+    """A problem for each set-aside row, up to a thousand for each reason, then one that counts the rest.
+
+    Args:
+        set_aside: rows; more than a thousand of a reason need not be given.
+        counts: reason → rows in all.
+    """
     found: list[Problem] = []
-    counts: Counter[str] = Counter()
+    told: Counter[str] = Counter()
     for item in set_aside:
-        counts[item.reason] += 1
-        if counts[item.reason] <= _MOST_PER_REASON:
+        told[item.reason] += 1
+        if told[item.reason] <= _MOST_PER_REASON:
             found.append(Problem(f"data.{item.reason}", item.text, HINTS[item.reason], item.where))
     for reason, count in counts.items():
         if count > _MOST_PER_REASON:
@@ -211,29 +232,78 @@ def set_aside_problems(set_aside: Iterable[SetAside]) -> list[Problem]:
     return found
 
 
-def row_problems(rows: Sequence[Row]) -> list[Problem]:
-    """What is odd about usable rows, without a model."""
-    filled = [row for row in rows if _PLACEHOLDER.search(row.answer)]
-    if not filled:
-        return []
+class OddTexts:
+    """What is odd about the texts of usable rows, found while they pass by.
+
+    Attributes:
+        encoder: with it special tokens in texts and the prompt's boundary are looked at, too.
+    """
+
+    def __init__(self, encoder: RowEncoder | None = None) -> None:
+        self.encoder = encoder
+        self._filled = self._special = 0
+        self._first_filled: Row | None = None
+        self._first_special: tuple[str, str] = ("", "")
+        self._first: list[Row] = []
+
+    def seen(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """The rows, each looked at."""
+        for row in rows:
+            self.look(row)
+            yield row
+
+    def look(self, row: Row) -> None:
+        """One row."""
+        if len(self._first) < _BOUNDARIES and row.chosen is None and row.text is None:
+            self._first.append(row)
+        if _PLACEHOLDER.search(row.answer):
+            self._filled += 1
+            self._first_filled = self._first_filled or row
+        if self.encoder is not None and self._pattern is not None:
+            for message in row.messages:
+                if found := self._pattern.search(message.content):
+                    self._special += 1
+                    self._first_special = self._first_special if self._first_special[0] else (found.group(), row.where)
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str] | None:
+        specials = self.encoder.tokenizer.specials if self.encoder is not None else frozenset[str]()
+        return re.compile("|".join(map(re.escape, sorted(specials, key=len, reverse=True)))) if specials else None
+
+    def problems(self) -> list[Problem]:
+        """What was found."""
+        found: list[Problem] = []
+        if self._first_filled is not None:
+            found.append(_placeholders(self._filled, self._first_filled))
+        if self._special:
+            found.append(_specials(self._special, *self._first_special))
+        return found + (_boundary_problems(self.encoder, self._first) if self.encoder is not None else [])
+
+
+def _placeholders(count: int, first: Row) -> Problem:
     message = say(
         "{n} answers hold a placeholder such as {example}; the model will learn to write it.",
         "{n} 个回答含有 {example} 之类的占位符；模型会学着写出它。",
-        n=len(filled),
-        example=_matched(_PLACEHOLDER, filled[0].answer),
+        n=count,
+        example=_matched(_PLACEHOLDER, first.answer),
     )
-    hint = say("Fill them in before training.", "请在训练前填好。")
-    return [Problem("data.placeholder", message, hint, filled[0].where)]
+    return Problem("data.placeholder", message, say("Fill them in before training.", "请在训练前填好。"), first.where)
+
+
+def _specials(count: int, token: str, where: str) -> Problem:
+    """Special tokens written out in texts become those tokens: a conversation inside a turn."""
+    message = say(
+        "{n} turns hold the special token {token}, which ends or begins turns for this model.",
+        "{n} 轮对话含有特殊词元 {token}，模型会把它当作轮次的开始或结束。",
+        n=count,
+        token=token,
+    )
+    return Problem("data.special_token", message, say("Remove it from the texts.", "请从文本中删除。"), where)
 
 
 def _matched(pattern: re.Pattern[str], text: str) -> str:
     found = pattern.search(text)
     return found.group() if found else ""
-
-
-def text_problems(encoder: RowEncoder, rows: Sequence[Row]) -> list[Problem]:
-    """What is odd about texts under a model's tokenizer and template."""
-    return _special_problems(rows, encoder.tokenizer) + _boundary_problems(encoder, rows)
 
 
 def length_problems(encoder: RowEncoder, cut: int) -> list[Problem]:
@@ -270,27 +340,9 @@ def length_problems(encoder: RowEncoder, cut: int) -> list[Problem]:
     return found
 
 
-def _special_problems(rows: Sequence[Row], tokenizer: TextTokenizer) -> list[Problem]:
-    """Special tokens written out in texts become those tokens: a conversation inside a turn."""
-    if not tokenizer.specials:
-        return []
-    pattern = re.compile("|".join(re.escape(t) for t in sorted(tokenizer.specials, key=len, reverse=True)))
-    hits = [(row, m.content) for row in rows for m in row.messages if pattern.search(m.content)]
-    if not hits:
-        return []
-    message = say(
-        "{n} turns hold the special token {token}, which ends or begins turns for this model.",
-        "{n} 轮对话含有特殊词元 {token}，模型会把它当作轮次的开始或结束。",
-        n=len(hits),
-        token=_matched(pattern, hits[0][1]),
-    )
-    hint = say("Remove it from the texts.", "请从文本中删除。")
-    return [Problem("data.special_token", message, hint, hits[0][0].where)]
-
-
 def _boundary_problems(encoder: RowEncoder, rows: Sequence[Row]) -> list[Problem]:
     """Whether prompts are cut into the same tokens alone, as when the model is asked, and before their answers."""
-    for row in [r for r in rows if r.chosen is None][:20]:
+    for row in rows:
         try:
             whole = encoder.template.render(row.messages)
             prompt = encoder.template.render(row.prompt, generation_prompt=True)

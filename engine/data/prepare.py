@@ -6,15 +6,19 @@ wherever the data allow it; `asked_in_training` finds those whose prompt is trai
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Encoding
 
-from engine.data.read import Source, open_source
-from engine.data.rows import ASSISTANT, HINTS, SYSTEM, Message, Row, SetAside
+from engine.data.dataset import DataSet
+from engine.data.read import Source
+from engine.data.rows import ASSISTANT, HINTS, Message, Row, SetAside
+from engine.data.scan import keys
 from engine.data.template import ChatTemplate, Rendered, choose_template
 from engine.data.tokenizer import TextTokenizer
 from engine.protocol.errors import Problem, UserError
@@ -23,6 +27,8 @@ from engine.recipe.recipe import DataSettings
 
 # Rows tokenised together: enough to keep all cores busy, few enough to show progress and to keep memory low.
 _BATCH = 1024
+_CONTEXT = 64
+"""Tokens of the piece before with which a piece of a long row begins, at most."""
 _FEWEST_TO_SPLIT = 10
 # Where every prompt has more rows than are wanted, one whole prompt is held out if it leaves this share for training.
 _LEAST_TRAINED = 0.75
@@ -64,37 +70,6 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
-class Gathered:
-    """Rows of all files.
-
-    Attributes:
-        rows: usable rows, duplicates set aside.
-        held_out: rows of the held-out file; empty without one.
-        set_aside: rows that are not used, with the reason.
-        items: every row in order, also those that are set aside for being in the data twice.
-        sources: the files, the held-out file last.
-        preference: rows hold preferences.
-    """
-
-    rows: tuple[Row, ...]
-    held_out: tuple[Row, ...]
-    set_aside: tuple[SetAside, ...]
-    items: tuple[Row | SetAside, ...]
-    sources: tuple[Source, ...]
-    preference: bool
-
-    @property
-    def problems(self) -> tuple[Problem, ...]:
-        """What is wrong with files as a whole."""
-        return tuple(problem for source in self.sources for problem in source.problems)
-
-    @property
-    def count(self) -> int:
-        """Rows in all files."""
-        return sum(source.count for source in self.sources)
-
-
-@dataclass(frozen=True, slots=True)
 class Prepared:
     """What is trained on, and what is measured with.
 
@@ -133,145 +108,48 @@ def prepare(
     Raises:
         UserError: a file cannot be read, the tokenizer or template cannot be used, or no row can be trained on.
     """
-    gathered = gather(data, preference=preference)
+    rows = gather(data, preference=preference)
     tokenizer = TextTokenizer.load(model_folder)
     template = choose_template(model_folder, data.template, tokenizer=tokenizer)
     limit = longest(data, tokenizer)
     encoder = RowEncoder(template, tokenizer, data, limit)
-    done = list(encoder.encode((*gathered.rows, *gathered.held_out), progress))
-    usable = [item for item in done if isinstance(item, Example)]
-    set_aside = sorted(
-        (*gathered.set_aside, *(item for item in done if isinstance(item, SetAside))), key=lambda item: item.index
-    )
-    if gathered.held_out:
-        measured = {row.index for row in gathered.held_out}
-        train = [e for e in usable if e.row.index not in measured]
-        held_out = [e for e in usable if e.row.index in measured]
-    else:
-        train, held_out = split(usable, data.held_out, data.seed)
+    set_aside = list(rows.set_aside())
+    usable = list(_encoded(encoder, rows, rows.usable, set_aside, progress))
+    measured = list(_encoded(encoder, rows, rows.measured, set_aside, progress, before=len(rows.usable)))
+    train, held_out = (usable, measured) if data.held_out_file else split(usable, data.held_out, data.seed)
+    set_aside.sort(key=lambda item: item.index)
     if not train:
-        raise nothing_to_train(data.files, set_aside, gathered.count)
-    return Prepared(tuple(train), tuple(held_out), tuple(set_aside), template, tokenizer, gathered.sources, limit)
+        raise nothing_to_train(data.files, set_aside, rows.count)
+    return Prepared(tuple(train), tuple(held_out), tuple(set_aside), template, tokenizer, tuple(rows.sources), limit)
+
+
+def gather(data: DataSettings, *, preference: bool | None = None) -> DataSet:
+    """All rows of the recipe's files, looked at. Arguments and errors as `DataSet`."""
+    return DataSet(data, preference=preference).scan()
+
+
+def _encoded(
+    encoder: RowEncoder,
+    rows: DataSet,
+    wanted: NDArray[np.int64],
+    set_aside: list[SetAside],
+    progress: Callable[[int, int], None] | None,
+    *,
+    before: int = 0,
+) -> Iterator[Example]:
+    """Some rows as token ids; those that cannot be trained on are added to ``set_aside``."""
+    total = len(rows.usable) + len(rows.measured)
+    tell = None if progress is None else lambda done: progress(before + done, total)
+    for item in encoder.encode(rows.rows(wanted), tell):
+        if isinstance(item, Example):
+            yield item
+        else:
+            set_aside.append(item)
 
 
 def longest(data: DataSettings, tokenizer: TextTokenizer) -> int:
     """Longest length in tokens: the recipe's, never more than the model has positions."""
     return min(data.max_length, tokenizer.context_length or data.max_length)
-
-
-# ------------------------------------------------------------------------------------------------------------ gather
-def gather(data: DataSettings, *, preference: bool | None = None) -> Gathered:
-    """All rows of the recipe's files; duplicates, and training rows that the held-out file holds too, set aside.
-
-    Args:
-        data: the recipe's data section.
-        preference: as in `prepare`; None takes what the files are.
-
-    Raises:
-        UserError: there is no file, one cannot be read, or the shapes do not go together.
-    """
-    if not data.files:
-        raise UserError(
-            "data.no_file",
-            say("The recipe names no data file.", "配方没有指定数据文件。"),
-            say("Set data.files.", "请设置 data.files。"),
-            where="data.files",
-        )
-    sources = [_open(name, data) for name in data.files]
-    measured = [_open(data.held_out_file, data)] if data.held_out_file else []
-    if preference is None:
-        preference = all(source.shape.preference for source in sources + measured)
-    for source in sources + measured:
-        if preference and not source.shape.preference:
-            raise _not_preference(source)
-    offset = sum(source.count for source in sources)
-    items = list(_rows((*sources, *measured), data, preference))
-    set_aside: list[SetAside] = []
-    held_out = _keep(items[offset:], set_aside)
-    rows = _keep(items[:offset], set_aside)
-    if held_out:
-        rows = list(_without_measured(rows, held_out, set_aside))
-    set_aside.sort(key=lambda item: item.index)
-    return Gathered(tuple(rows), tuple(held_out), tuple(set_aside), tuple(items), (*sources, *measured), preference)
-
-
-def _open(name: str, data: DataSettings) -> Source:
-    return open_source(name, encoding=data.encoding, shape=data.shape, mapping=data.mapping)
-
-
-def _not_preference(source: Source) -> UserError:
-    return UserError(
-        "data.not_preference",
-        say("{name} holds no chosen and rejected answers.", "{name} 中没有优选与劣选回答。", name=source.path.name),
-        say(
-            "Choose the objective SFT, or a file with the columns prompt, chosen and rejected.",
-            "请选择 SFT 目标，或含 prompt、chosen、rejected 列的文件。",
-        ),
-        where=f"{source.path.name}:1",
-    )
-
-
-def _rows(sources: Iterable[Source], data: DataSettings, preference: bool) -> Iterator[Row | SetAside]:
-    """Rows of several files with running numbers, as conversations or preferences, with the recipe's system prompt."""
-    index = 0
-    for source in sources:
-        for item in source.rows():
-            if isinstance(item, Row):
-                item = _shaped(item, data, preference)
-            yield replace(item, index=index)
-            index += 1
-
-
-def _shaped(row: Row, data: DataSettings, preference: bool) -> Row:
-    messages = row.messages
-    if row.chosen is not None and not preference:
-        messages = (*messages, Message(ASSISTANT, row.chosen))
-        row = replace(row, chosen=None, rejected=None)
-    if data.system and not (messages and messages[0].role == SYSTEM):
-        messages = (Message(SYSTEM, data.system), *messages)
-    if data.learn_from == "last_answer":
-        last = len(messages) - 1
-        messages = tuple(
-            replace(m, learned=False) if m.role == ASSISTANT and i != last else m for i, m in enumerate(messages)
-        )
-    return row if messages is row.messages else replace(row, messages=messages)
-
-
-def _keep(items: Iterable[Row | SetAside], set_aside: list[SetAside]) -> list[Row]:
-    """The usable rows, each conversation once; the others are added to ``set_aside``."""
-    first: dict[bytes, str] = {}
-    rows: list[Row] = []
-    for item in items:
-        if isinstance(item, SetAside):
-            set_aside.append(item)
-            continue
-        key = _key(item.messages, item.chosen, item.rejected)
-        if key in first:
-            text = say("It is the same as {where}.", "与 {where} 相同。", where=first[key])
-            set_aside.append(SetAside(item.index, item.where, "duplicate", text))
-            continue
-        first[key] = item.where
-        rows.append(item)
-    return rows
-
-
-def _key(messages: Sequence[Message], *answers: str | None) -> bytes:
-    # U+0000 and U+0001 stand in no text file, so that no two conversations join to the same string.
-    turns = "\0".join([f"{m.role}\1{m.content}" for m in messages])
-    whole = "\0".join((turns, *(answer for answer in answers if answer is not None)))
-    return hashlib.blake2b(whole.encode("utf-8"), digest_size=16).digest()
-
-
-def _without_measured(rows: list[Row], held_out: list[Row], set_aside: list[SetAside]) -> Iterator[Row]:
-    """Rows whose prompt the held-out file does not ask."""
-    asked = {_key(row.prompt): row.where for row in held_out}
-    for row in rows:
-        where = asked.get(_key(row.prompt))
-        if where is None:
-            yield row
-        else:
-            text = say("{where} of the held-out file asks the same.", "留出文件的 {where} 有相同的提问。", where=where)
-            set_aside.append(SetAside(row.index, row.where, "in_held_out", text))
 
 
 # ------------------------------------------------------------------------------------------------------------ encode
@@ -290,14 +168,20 @@ class RowEncoder:
     limit: int
 
     def encode(
-        self, rows: Sequence[Row], progress: Callable[[int, int], None] | None = None
+        self, rows: Iterable[Row], progress: Callable[[int], None] | None = None
     ) -> Iterator[Example | SetAside]:
-        """Each row in order, tokenised or set aside."""
-        for start in range(0, len(rows), _BATCH):
-            batch = rows[start : start + _BATCH]
+        """Each row in order, tokenised or set aside; a row that is split gives several examples.
+
+        Args:
+            rows: any number of them.
+            progress: called with the number of rows done.
+        """
+        done, left = 0, iter(rows)
+        while batch := list(itertools.islice(left, _BATCH)):
             yield from self._batch(batch)
+            done += len(batch)
             if progress is not None:
-                progress(start + len(batch), len(rows))
+                progress(done)
 
     def _batch(self, rows: Sequence[Row]) -> Iterator[Example | SetAside]:
         rendered: list[tuple[Rendered, ...] | SetAside] = [self._rendered(row) for row in rows]
@@ -307,7 +191,7 @@ class RowEncoder:
             if isinstance(item, SetAside):
                 yield item
             elif row.chosen is None:
-                yield self._conversation(row, item[0], next(encodings))
+                yield from self._conversation(row, item[0], next(encodings))
             else:
                 yield self._preference(row, item, (next(encodings), next(encodings)))
 
@@ -317,16 +201,44 @@ class RowEncoder:
         except UserError as error:
             return SetAside(row.index, row.where, "template_refused", error.problem.message)
 
-    def _conversation(self, row: Row, rendered: Rendered, encoding: Encoding) -> Example | SetAside:
+    def _conversation(self, row: Row, rendered: Rendered, encoding: Encoding) -> Iterator[Example | SetAside]:
         ids = encoding.ids
         everything = self.data.learn_from == "everything"
         learned = [True] * len(ids) if everything else learned_tokens(rendered, encoding)
-        if len(ids) <= self.limit:
-            return Example(row, ids, learned, whole=len(ids)) if any(learned) else self._cut_away(row, len(ids))
-        if self.data.over_long == "drop":
-            return self._too_long(row, len(ids))
-        whole, ids, learned = len(ids), ids[: self.limit], learned[: self.limit]
-        return Example(row, ids, learned, True, whole) if any(learned) else self._cut_away(row, whole)
+        whole, over_long = len(ids), self.data.over_long
+        if whole <= self.limit:
+            yield Example(row, ids, learned, whole=whole) if any(learned) else self._cut_away(row, whole)
+        elif over_long == "drop":
+            yield self._too_long(row, whole)
+        elif over_long == "split":
+            yield from self._windows(row, ids, learned)
+        else:
+            # Without its beginning a row keeps its first token: models are lost where bos is missing.
+            kept = slice(0, self.limit) if over_long == "cut" else slice(whole - self.limit, whole)
+            ids, learned = ids[kept], learned[kept]
+            if over_long == "cut_start":
+                ids[0], learned[0] = encoding.ids[0], False
+            yield Example(row, ids, learned, True, whole) if any(learned) else self._cut_away(row, whole)
+
+    def _windows(self, row: Row, ids: list[int], learned: list[bool]) -> Iterator[Example | SetAside]:
+        """A long row in pieces of the longest length; each begins with the last tokens of the one before, as context.
+
+        Every learned token is learned in exactly one piece.
+        """
+        context = min(_CONTEXT, self.limit // 8)
+        whole = len(ids)
+        pieces = 0
+        for start in range(0, whole, self.limit - context):
+            begin = max(0, start - context) if start else 0
+            end = min(whole, start + self.limit - (context if start else 0))
+            new = learned[start:end] if start else learned[:end]
+            if any(new):
+                pieces += 1
+                yield Example(row, ids[begin:end], [False] * (start - begin) + new, False, whole)
+            if end == whole:
+                break
+        if not pieces:
+            yield self._cut_away(row, whole)
 
     def _preference(
         self, row: Row, rendered: tuple[Rendered, ...], encodings: tuple[Encoding, Encoding]
@@ -372,10 +284,12 @@ def render_row(template: ChatTemplate, row: Row) -> tuple[Rendered, ...]:
     Raises:
         UserError: the template refuses it.
     """
+    if row.text is not None:
+        return (template.render_text(row.text),)
     if row.chosen is None:
-        return (template.render(row.messages),)
+        return (template.render(row.messages, tools=row.tools),)
     answers = (row.chosen, row.rejected or "")
-    return tuple(template.render((*row.messages, Message(ASSISTANT, answer))) for answer in answers)
+    return tuple(template.render((*row.messages, Message(ASSISTANT, answer)), tools=row.tools) for answer in answers)
 
 
 def learned_tokens(rendered: Rendered, encoding: Encoding) -> list[bool]:
@@ -424,20 +338,43 @@ def split(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Ex
         share: 0 to 1; the number held out is rounded to the nearest.
         seed: another seed, another choice.
     """
-    wanted = round(len(examples) * share)
-    if share > 0 and len(examples) >= _FEWEST_TO_SPLIT:
+    found = [keys(example.row) for example in examples]
+    taken = held_out_rows(
+        np.array([key for key, _ in found], np.uint64), np.array([p for _, p in found], np.uint64), share, seed
+    )
+    train = [example for example, is_taken in zip(examples, taken, strict=True) if not is_taken]
+    return train, [example for example, is_taken in zip(examples, taken, strict=True) if is_taken]
+
+
+def held_out_rows(rows: NDArray[np.uint64], prompts: NDArray[np.uint64], share: float, seed: int) -> NDArray[np.bool_]:
+    """Which rows are held out, as `split` says.
+
+    Args:
+        rows: fingerprint of each row, shape (rows,).
+        prompts: fingerprint of what each asks, shape (rows,).
+
+    Returns:
+        True for a row that is held out, shape (rows,).
+    """
+    wanted = round(len(rows) * share)
+    if share > 0 and len(rows) >= _FEWEST_TO_SPLIT:
         wanted = max(1, wanted)
     if wanted == 0:
-        return list(examples), []
-    groups: dict[bytes, list[int]] = {}
-    for i, example in enumerate(examples):
-        groups.setdefault(_key(example.row.prompt), []).append(i)
-    taken = _take(groups, wanted, seed) or _smallest(groups, int(len(examples) * (1 - _LEAST_TRAINED)), seed)
-    if not taken:
-        single = {_key(e.row.messages, e.row.chosen, e.row.rejected): [i] for i, e in enumerate(examples)}
-        taken = _take(single, wanted, seed)
-    train = [e for i, e in enumerate(examples) if i not in taken]
-    return train, [e for i, e in enumerate(examples) if i in taken]
+        return np.zeros(len(rows), bool)
+    groups, which, counts = np.unique(prompts, return_inverse=True, return_counts=True)
+    order = np.argsort(_lots(groups, seed), kind="stable")
+    taken = _take(counts[order], wanted)
+    if not taken.any():
+        # One prompt whole, where enough is left to train on.
+        smallest = int(np.argmin(counts[order]))
+        if counts[order[smallest]] <= int(len(rows) * (1 - _LEAST_TRAINED)):
+            taken[smallest] = True
+    if taken.any():
+        return np.isin(which, order[taken])
+    single = np.argsort(_lots(rows, seed), kind="stable")
+    found = np.zeros(len(rows), bool)
+    found[single[:wanted]] = True
+    return found
 
 
 def asked_in_training(train: Iterable[Row], held_out: Iterable[Row]) -> set[int]:
@@ -445,27 +382,30 @@ def asked_in_training(train: Iterable[Row], held_out: Iterable[Row]) -> set[int]
 
     What is measured on such rows flatters the model: it was told an answer to the same question.
     """
-    trained = {_key(row.prompt) for row in train}
-    return {row.index for row in held_out if _key(row.prompt) in trained}
+    trained = {keys(row)[1] for row in train}
+    return {row.index for row in held_out if keys(row)[1] in trained}
 
 
-def _take(groups: dict[bytes, list[int]], wanted: int, seed: int) -> set[int]:
-    taken: set[int] = set()
-    for key in sorted(groups, key=lambda k: _lot(k, seed)):
-        if len(taken) + len(groups[key]) <= wanted:
-            taken.update(groups[key])
+def _take(counts: NDArray[np.int64], wanted: int) -> NDArray[np.bool_]:
+    """Which groups are taken, in order, each where it still fits."""
+    taken = np.zeros(len(counts), bool)
+    left = wanted
+    for number, count in enumerate(counts.tolist()):
+        if count <= left:
+            taken[number] = True
+            left -= count
+            if not left:
+                break
     return taken
 
 
-def _smallest(groups: dict[bytes, list[int]], most: int, seed: int) -> set[int]:
-    """The group with the fewest rows, nothing where it has more than ``most``."""
-    key = min(groups, key=lambda k: (len(groups[k]), _lot(k, seed)))
-    return set(groups[key]) if len(groups[key]) <= most else set()
-
-
-def _lot(key: bytes, seed: int) -> bytes:
-    """Where a group stands in the order in which groups are taken."""
-    return hashlib.blake2b(key, digest_size=16, salt=str(seed).encode("ascii")[-16:]).digest()
+def _lots(keys: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
+    """Where each group stands in the order in which groups are taken (SplitMix64's finaliser, Steele et al. 2014)."""
+    with np.errstate(over="ignore"):
+        mixed = keys + np.uint64((0x9E3779B97F4A7C15 * (seed + 1)) % 2**64)
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return mixed ^ (mixed >> np.uint64(31))
 
 
 # ----------------------------------------------------------------------------------------------------------- nothing

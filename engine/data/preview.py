@@ -9,27 +9,21 @@ import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Encoding
 
-from engine.data.check import length_problems, percentiles, row_problems, text_problems
-from engine.data.prepare import (
-    Example,
-    RowEncoder,
-    asked_in_training,
-    gather,
-    learned_tokens,
-    longest,
-    render_row,
-    split,
-)
+from engine.data.check import OddTexts, length_problems, percentiles
+from engine.data.dataset import DataSet
+from engine.data.lengths import LengthEstimate
+from engine.data.prepare import RowEncoder, held_out_rows, learned_tokens, longest, render_row
 from engine.data.registry import SHAPES
-from engine.data.rows import HINTS, REASONS, Row, SetAside, set_aside_to_plain
+from engine.data.rows import HINTS, REASONS, Row, SetAside, message_to_plain, set_aside_to_plain
+from engine.data.scan import CODE, CODES, TURN_TOKENS, Progress, estimated_tokens, row_texts
 from engine.data.template import ChatTemplate, Rendered, choose_template
 from engine.data.templates import TEMPLATES
 from engine.data.tokenizer import TextTokenizer
@@ -39,19 +33,16 @@ from engine.recipe.recipe import DataSettings
 
 _CLIP = 400
 _CHUNK = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class _Measure:
-    """A row's length in tokens before cutting, its learned tokens, and whether it is cut."""
-
-    length: int
-    learned: int
-    cut: bool
+_LOOKED_AT = 5000
+"""Rows whose texts are searched for what is odd when data are opened."""
+SMALL = 16 << 20
+"""Files of so many bytes together are looked at whole when they are opened."""
 
 
 class DataView:
     """Rows of a recipe's files, as the Data page shows them.
+
+    Small files are looked at whole when they are opened; of large ones only the first rows are known until `scan`.
 
     Args:
         data: the recipe's data section.
@@ -60,24 +51,42 @@ class DataView:
         preference: as in `engine.data.prepare.prepare`; None takes what the files are.
 
     Raises:
-        UserError: as `engine.data.prepare.gather` and `engine.data.template.choose_template` do.
+        UserError: as `engine.data.dataset.DataSet` and `engine.data.template.choose_template` do.
     """
 
     def __init__(self, data: DataSettings, model_folder: Path | None = None, *, preference: bool | None = None) -> None:
         self.data = data
-        self._gathered = gather(data, preference=preference)
-        self._set_aside = {item.index: item for item in self._gathered.set_aside}
-        self._own_held_out = {row.index for row in self._gathered.held_out}
-        self._usable = {row.index: row for row in (*self._gathered.rows, *self._gathered.held_out)}
-        self._measures: dict[int, _Measure] = {}
-        self._refused = 0
-        self._held_out: set[int] | None = None
-        self._asked_twice: set[int] | None = None
+        self._rows = DataSet(data, preference=preference)
         self._encoder: RowEncoder | None = None
         if model_folder is not None:
             tokenizer = TextTokenizer.load(model_folder)
             template = choose_template(model_folder, data.template, tokenizer=tokenizer)
             self._encoder = RowEncoder(template, tokenizer, data, longest(data, tokenizer))
+        self._found: NDArray[np.int64] | None = None
+        if self._rows.bytes <= SMALL:
+            self.scan()
+
+    # --------------------------------------------------------------------------------------------------- every row
+    @property
+    def is_scanned(self) -> bool:
+        """Whether every row was looked at."""
+        return self._rows.is_scanned
+
+    def scan(self, progress: Progress | None = None) -> None:
+        """Look at every row; ``progress`` is called with (bytes done, bytes in all), what it raises ends it."""
+        rows = self._rows.scan(progress)
+        self._codes = rows.codes.copy()
+        self._why: dict[int, Text] = {}
+        self._lengths = np.zeros(rows.count, dtype=np.int32)  # 0: not known
+        self._learned = np.zeros(rows.count, dtype=np.int32)
+        self._wanted = np.concatenate([rows.usable, rows.measured])
+        self._left = len(self._wanted)
+        self._held_out: NDArray[np.bool_] | None = None
+        self._odd: list[Problem] | None = None
+        self._estimate: LengthEstimate | None = None
+        if self._encoder is None:
+            self._lengths[self._wanted] = np.maximum(1, rows.column("tokens")[self._wanted].astype(np.int32))
+            self._left = 0
 
     # ----------------------------------------------------------------------------------------------------- measuring
     @property
@@ -93,101 +102,173 @@ class DataView:
     @property
     def measured(self) -> bool:
         """Whether every usable row's length is known."""
-        return len(self._measures) + self._refused >= len(self._usable)
+        return self.is_scanned and self._left == 0
 
-    def measure(self, rows: int | None = None, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+    def measure(self, rows: int | None = None, progress: Progress | None = None) -> dict[str, Any]:
         """Measure the next ``rows`` rows, all that are left when None.
 
         Returns:
             ``done`` and ``total``: usable rows measured, and in all.
         """
-        left = [row for index, row in self._usable.items() if self._unmeasured(index)][:rows]
+        left = self._wanted[self._unmeasured(self._wanted)][:rows]
+        total = len(self._wanted)
         for start in range(0, len(left), _CHUNK):
             self._measure(left[start : start + _CHUNK])
             if progress is not None:
-                progress(len(self._measures) + self._refused, len(self._usable))
-        return {"done": len(self._measures) + self._refused, "total": len(self._usable)}
+                progress(total - self._left, total)
+        return {"done": total - self._left, "total": total}
 
-    def _measure(self, rows: Sequence[Row]) -> None:
-        if self._encoder is None:
-            for row in rows:
-                length = _estimated(row)
-                learned = _estimated_tokens(row.answer)
-                self._measures[row.index] = _Measure(length, learned, length > self.limit)
-            return
-        for item in self._encoder.encode(rows):
+    def _unmeasured(self, indices: NDArray[np.int64]) -> NDArray[np.bool_]:
+        unknown: NDArray[np.bool_] = (self._lengths[indices] == 0) & (self._codes[indices] == 0)
+        return unknown
+
+    def _measure(self, indices: NDArray[np.int64]) -> None:
+        assert self._encoder is not None
+        for item in self._encoder.encode(self._rows.rows(indices)):
             if isinstance(item, SetAside):
-                self._set_aside[item.index] = item
-                self._refused += 1
+                self._codes[item.index] = CODE[item.reason]
+                self._why[item.index] = item.text
+                self._held_out = None
             else:
-                self._measures[item.row.index] = _Measure(item.whole, item.learned_tokens, item.cut)
+                self._lengths[item.row.index] = item.whole
+                self._learned[item.row.index] += item.learned_tokens
+        self._left -= len(indices)
 
-    def _held_out_rows(self) -> set[int]:
-        """Indices of held-out rows; known once all rows are measured."""
-        if self._own_held_out or not self.measured:
-            return self._own_held_out
+    def guess_lengths(self) -> None:
+        """Measure a sample of the rows, and estimate the others from it."""
+        self._estimate = LengthEstimate.of(self._rows, self._wanted, self._sampled)
+
+    def _sampled(self, indices: NDArray[np.int64]) -> NDArray[np.int32]:
+        self._measure(indices[self._unmeasured(indices)])
+        return np.asarray(self._lengths[indices])
+
+    @property
+    def lengths(self) -> NDArray[np.int32]:
+        """Tokens of each usable row before cutting, shape (rows,): measured, or estimated where it is not yet."""
+        used = self._wanted[self._codes[self._wanted] == 0]
+        found = self._lengths[used]
+        unknown = found == 0
+        if self._estimate is None:
+            return np.asarray(found[~unknown])
+        found[unknown] = self._estimate.lengths(self._rows, used[unknown])
+        return np.asarray(found)
+
+    @property
+    def learned_share(self) -> float:
+        """Share of the measured rows' tokens that the loss counts, 0 to 1."""
+        if self._encoder is None:
+            return self._guessed_share()
+        known = self._lengths > 0
+        kept = int(np.minimum(self._lengths[known], self.limit).sum())
+        return min(1.0, int(self._learned[known].sum()) / kept) if kept else 1.0
+
+    def _guessed_share(self) -> float:
+        """Without a model: the answers' share of the first rows."""
+        rows = list(itertools.islice(self._rows.rows(self._wanted[:_CHUNK]), _CHUNK))
+        answers = sum(estimated_tokens(row.answer) for row in rows)
+        return min(1.0, answers / max(1, int(self._lengths[self._wanted[:_CHUNK]].sum()))) if rows else 1.0
+
+    # ------------------------------------------------------------------------------------------------- who is measured
+    @property
+    def _used(self) -> NDArray[np.int64]:
+        return np.flatnonzero(self._codes == 0)
+
+    @property
+    def _is_held_out(self) -> NDArray[np.bool_]:
+        """Which rows are held out, shape (rows,)."""
         if self._held_out is None:
-            usable = [Example(row, [], []) for index, row in self._usable.items() if index in self._measures]
-            self._held_out = {e.row.index for e in split(usable, self.data.held_out, self.data.seed)[1]}
+            found = np.zeros(self._rows.count, bool)
+            used = self._used
+            if self.data.held_out_file:
+                found[used[used >= self._rows.measured_from]] = True
+            else:
+                keys, prompts = self._rows.keys[used], self._rows.prompts[used]
+                found[used[held_out_rows(keys, prompts, self.data.held_out, self.data.seed)]] = True
+            self._held_out = found
         return self._held_out
 
-    def _in_training(self) -> set[int]:
-        """Indices of held-out rows whose prompt is trained on too; known once all rows are measured."""
-        if not self.measured:
-            return set()
-        if self._asked_twice is None:
-            held_out = self._held_out_rows()
-            used = [row for index, row in self._usable.items() if index in self._measures]
-            train = (row for row in used if row.index not in held_out)
-            self._asked_twice = asked_in_training(train, (row for row in used if row.index in held_out))
-        return self._asked_twice
+    @property
+    def _is_asked(self) -> NDArray[np.bool_]:
+        """Held-out rows whose prompt is trained on too, shape (rows,)."""
+        held, used = self._is_held_out, self._codes == 0
+        asked = np.zeros(self._rows.count, bool)
+        place = np.flatnonzero(held & used)
+        asked[place] = np.isin(self._rows.prompts[place], self._rows.prompts[used & ~held])
+        return asked
+
+    @property
+    def _is_cut(self) -> NDArray[np.bool_]:
+        """Rows that lose an end, shape (rows,)."""
+        if self.data.over_long not in ("cut", "cut_start"):
+            return np.zeros(self._rows.count, bool)
+        return np.asarray((self._lengths > self.limit) & (self._codes == 0))
 
     # --------------------------------------------------------------------------------------------------------- facts
     def facts(self) -> dict[str, Any]:
         """What the files are, and how their rows stand.
 
         Returns:
-            ``files`` (per file: ``path``, ``name``, ``bytes``, ``sha256``, ``format``, ``encoding``, ``shape``,
-            ``shape_label``, ``confidence``, ``columns``, ``mapping``, ``rows``), ``roles`` (of the first file's shape:
-            ``name``, ``label``, ``required``), ``preference``, ``total``, ``trainable``, ``held_out``,
-            ``in_training`` (held-out rows whose prompt a training row has too), ``cut``, ``set_aside`` (reason →
-            count), ``reasons`` (reason → label), ``problems``, ``template`` (``name``, ``reason``; None without a
-            model), ``estimate``, ``measured``, ``limit``.
+            ``files`` (per file: ``path``, ``name``, ``bytes``, ``format``, ``encoding``, ``shape``,
+            ``shape_label``, ``confidence``, ``certainty`` ("sure", "likely", "ask"), ``why``, ``columns``, ``mapping``,
+            ``rows``), ``roles`` (of the first file's shape: ``name``, ``label``, ``required``), ``preference``,
+            ``scanned`` (every row was looked at; else the counts are those of the first rows), ``total``,
+            ``trainable``, ``held_out``, ``in_training`` (held-out rows whose prompt a training row has too), ``cut``,
+            ``set_aside`` (reason → count), ``reasons`` (reason → label), ``problems``, ``template`` (``name``,
+            ``reason``; None without a model), ``estimate``, ``measured``, ``error`` (of estimated lengths: 95 of 100
+            rows are that near, as a share; None where none are estimated), ``limit``.
         """
-        roles = self._gathered.sources[0].shape.roles
+        roles = self._rows.sources[0].shape.roles
         return {
-            "files": [self._file_facts(i) for i in range(len(self._gathered.sources))],
+            "files": [self._file_facts(i) for i in range(len(self._rows.sources))],
             "roles": [{"name": r.name, "label": _plain(r.label), "required": r.required} for r in roles],
-            "preference": self._gathered.preference,
-            "total": self.total,
-            "trainable": len(self._usable) - self._refused,
-            "held_out": len(self._held_out_rows()),
-            "in_training": len(self._in_training()),
-            "cut": sum(measure.cut for measure in self._measures.values()),
-            "set_aside": dict(Counter(item.reason for item in self._set_aside.values()).most_common()),
+            "preference": self._rows.preference,
+            "scanned": self.is_scanned,
+            **(self._counts() if self.is_scanned else self._first_counts()),
             "reasons": {reason: _plain(label) for reason, label in REASONS.items()},
             "problems": [_problem(p) for p in self._problems()],
             "template": self._template_facts(),
             "estimate": self.estimate,
             "measured": self.measured,
+            "error": self._estimate.error if self.is_scanned and self._estimate and not self.measured else None,
             "limit": self.limit,
         }
 
+    def _counts(self) -> dict[str, Any]:
+        counts = Counter(dict(enumerate(np.bincount(self._codes, minlength=len(CODES)).tolist())))
+        cut = self.lengths > self.limit if self._estimate else self._lengths > self.limit
+        return {
+            "total": self._rows.count,
+            "trainable": counts[0],
+            "held_out": int(self._is_held_out.sum()),
+            "in_training": int(self._is_asked.sum()),
+            "cut": int(cut.sum()) if self.data.over_long in ("cut", "cut_start") else 0,
+            "set_aside": {CODES[code]: count for code, count in counts.most_common() if code and count},
+        }
+
+    def _first_counts(self) -> dict[str, Any]:
+        items = self._rows.first_items()
+        aside = Counter(item.reason for item in items if isinstance(item, SetAside))
+        usable = len(items) - aside.total()
+        unknown = {"held_out": 0, "in_training": 0, "cut": 0}
+        return {"total": len(items), "trainable": usable, **unknown, "set_aside": dict(aside.most_common())}
+
     def _file_facts(self, number: int) -> dict[str, Any]:
-        source = self._gathered.sources[number]
+        source = self._rows.sources[number]
         return {
             "path": str(source.path),
             "name": source.path.name,
             "bytes": source.bytes,
-            "sha256": source.sha256,
             "format": source.format,
             "encoding": source.encoding,
             "shape": source.shape.name,
             "shape_label": _plain(source.shape.label),
             "confidence": source.confidence,
+            "certainty": source.guess.certainty,
+            "why": _plain(source.guess.why),
+            "others": list(source.guess.others),
             "columns": list(source.columns),
             "mapping": dict(source.mapping),
-            "rows": source.count,
+            "rows": source.count if self.is_scanned else len(source.head),
         }
 
     def _template_facts(self) -> dict[str, Any] | None:
@@ -197,14 +278,16 @@ class DataView:
         return {"name": template.name, "reason": _plain(template.reason)}
 
     def _problems(self) -> list[Problem]:
-        cut = sum(measure.cut for measure in self._measures.values())
+        if not self.is_scanned:
+            return list(self._rows.problems)
+        cut = int(self._is_cut.sum())
         lengths = [] if self._encoder is None else length_problems(self._encoder, cut)
-        return [*self._gathered.problems, *lengths, *self._odd_texts]
-
-    @cached_property
-    def _odd_texts(self) -> list[Problem]:
-        rows = self._gathered.rows
-        return row_problems(rows) + ([] if self._encoder is None else text_problems(self._encoder, rows))
+        if self._odd is None:
+            odd = OddTexts(self._encoder)
+            for row in self._rows.rows(self._wanted[:_LOOKED_AT]):
+                odd.look(row)
+            self._odd = odd.problems()
+        return [*self._rows.problems, *lengths, *self._odd]
 
     @staticmethod
     def shapes() -> list[dict[str, Any]]:
@@ -222,57 +305,90 @@ class DataView:
     # ---------------------------------------------------------------------------------------------------------- rows
     @property
     def total(self) -> int:
-        """Rows in all files, set-aside ones counted."""
-        return len(self._gathered.items)
+        """Rows in all files, set-aside ones counted; of the first rows alone before `scan`."""
+        return self._rows.count if self.is_scanned else len(self._rows.first_items())
 
-    def page(self, start: int, count: int, *, status: str = "") -> dict[str, Any]:
+    def page(self, start: int, count: int, *, status: str = "", found: bool = False) -> dict[str, Any]:
         """Some rows in the files' order.
 
         Args:
             start, count: which of them.
             status: only rows of this status (``ready``, ``cut``, ``held_out``, ``in_training``, ``set_aside``) or set
                 aside for this reason; all when empty.
+            found: only rows that the last `find` found.
 
         Returns:
             ``total`` (rows of that status), ``start``, ``rows``: ``index``, ``where``, ``question``, ``answer``
             (clipped to 400 characters), ``tokens`` (None for a row set aside), ``status``, ``reason``, ``reason_text``,
             ``hint``.
         """
-        every = range(self.total)
-        held_out = self._held_out_rows()
-        wanted = every if not status else [i for i in every if status in self._status(i, held_out)]
-        shown = list(wanted[start : start + count])
-        self._measure([self._usable[i] for i in shown if self._unmeasured(i)])
-        held_out = self._held_out_rows()
-        return {"total": len(wanted), "start": start, "rows": [self._line(i, held_out) for i in shown]}
+        if not self.is_scanned:
+            items = self._rows.first_items()
+            return {"total": len(items), "start": start, "rows": [_first(i) for i in items[start : start + count]]}
+        wanted = self._such(status)
+        if found and self._found is not None:
+            wanted = np.intersect1d(wanted, self._found)
+        shown = wanted[start : start + count]
+        unmeasured = shown[self._unmeasured(shown)]
+        if len(unmeasured):
+            self._measure(unmeasured)
+        return {"total": len(wanted), "start": start, "rows": [self._line(int(i)) for i in shown]}
 
-    def _unmeasured(self, index: int) -> bool:
-        return index in self._usable and index not in self._measures and index not in self._set_aside
+    def _such(self, status: str) -> NDArray[np.int64]:
+        """Numbers of the rows of a status, or set aside for a reason, rising."""
+        used = self._codes == 0
+        if status == "ready":
+            return np.flatnonzero(used & ~self._is_held_out & ~self._is_cut)
+        if status == "held_out":
+            return np.flatnonzero(self._is_held_out & used)
+        known = {"": np.ones_like(used), "set_aside": ~used, "cut": self._is_cut, "in_training": self._is_asked}
+        return np.flatnonzero(known[status] if status in known else self._codes == CODE.get(status, len(CODES)))
 
-    def _status(self, index: int, held_out: set[int]) -> tuple[str, ...]:
-        """A row's status, and for a row set aside its reason."""
-        if index in self._set_aside:
-            return "set_aside", self._set_aside[index].reason
-        measure = self._measures.get(index)
-        if index in held_out:
-            also = {"cut": measure is not None and measure.cut, "in_training": index in self._in_training()}
-            return ("held_out", *(name for name, is_so in also.items() if is_so))
-        return ("cut",) if measure is not None and measure.cut else ("ready",)
+    def find(self, words: str, progress: Progress | None = None) -> int:
+        """Look for words in every row's texts, whatever their case; `page` shows what was found. Gives their number."""
+        found: list[int] = []
+        wanted = words.casefold()
+        for number, item in enumerate(self._rows.items()):
+            if isinstance(item, Row) and any(wanted in text.casefold() for text in row_texts(item)):
+                found.append(number)
+            if progress is not None and number % _CHUNK == 0:
+                progress(number, self._rows.count)
+        self._found = np.array(found, dtype=np.int64)
+        return len(found)
 
-    def _line(self, index: int, held_out: set[int]) -> dict[str, Any]:
-        item = self._gathered.items[index]
-        measure, aside = self._measures.get(index), self._set_aside.get(index)
+    def _line(self, index: int) -> dict[str, Any]:
+        code = CODES[self._codes[index]]
+        item = self._rows.item(index)
+        row = item if isinstance(item, Row) else self._rows.seen(index) if code in _STILL_ROWS else None
+        why = self._why.get(index) or (item.text if isinstance(item, SetAside) else None)
+        if code and why is None and isinstance(item, Row):
+            self._measure_again(item)
+            why = self._why.get(index)
         return {
             "index": index,
             "where": item.where,
-            "question": item.question[:_CLIP] if isinstance(item, Row) else "",
-            "answer": item.answer[:_CLIP] if isinstance(item, Row) else "",
-            "tokens": None if measure is None else measure.length,
-            "status": self._status(index, held_out)[0],
-            "reason": aside.reason if aside else "",
-            "reason_text": _plain(aside.text) if aside else None,
-            "hint": _plain(HINTS[aside.reason]) if aside else None,
+            "question": _asked(row)[:_CLIP] if row else "",
+            "answer": row.answer[:_CLIP] if row else "",
+            "tokens": int(self._lengths[index]) if self._lengths[index] else None,
+            "status": self._status(index),
+            "reason": code,
+            "reason_text": _plain(why) if why is not None else None,
+            "hint": _plain(HINTS[code]) if code else None,
         }
+
+    def _measure_again(self, row: Row) -> None:
+        """Find once more why the encoder set a row aside."""
+        assert self._encoder is not None
+        for item in self._encoder.encode([row]):
+            if isinstance(item, SetAside):
+                self._why[row.index] = item.text
+
+    def _status(self, index: int) -> str:
+        if self._codes[index]:
+            return "set_aside"
+        if self._is_held_out[index]:
+            return "held_out"
+        return "cut" if self._is_cut[index] else "ready"
 
     def row(self, index: int) -> dict[str, Any]:
         """One row as the model will see it.
@@ -287,16 +403,22 @@ class DataView:
         Raises:
             IndexError: there is no such row.
         """
-        item = self._gathered.items[index]
-        if self._unmeasured(index):
-            self._measure([self._usable[index]])
-        found = self._line(index, self._held_out_rows())
-        if isinstance(item, SetAside):
+        if not self.is_scanned:
+            item: Row | SetAside | None = self._rows.first_items()[index]
+            found = _first(item) if item is not None else {}
+        else:
+            place = np.array([index])
+            self._rows.place(index)
+            if self._unmeasured(place)[0]:
+                self._measure(place)
+            found = self._line(index)
+            item = self._rows.seen(index)
+        if not isinstance(item, Row):
             return found | {"messages": [], "chosen": None, "rejected": None} | self._shown(None, [], None)
         return (
             found
-            | {"question": item.question, "answer": item.answer}
-            | {"messages": [{"role": m.role, "content": m.content} for m in item.messages]}
+            | {"question": _asked(item), "answer": item.answer}
+            | {"messages": [message_to_plain(m) for m in item.messages]}
             | {"chosen": item.chosen, "rejected": item.rejected}
             | self._shown(item, *self._rendered(item))
         )
@@ -306,7 +428,7 @@ class DataView:
     ) -> dict[str, Any]:
         sides = [side for side in (pieces, rejected) if side is not None]
         if self.estimate:
-            length, learned = (_estimated(row), _estimated_tokens(row.answer)) if row is not None else (0, 0)
+            length, learned = (_estimated(row), estimated_tokens(row.answer)) if row is not None else (0, 0)
         else:
             length = max(sum(len(p["ids"]) for p in side) for side in sides)
             learned = sum(len(p["ids"]) for side in sides for p in side if p["learned"] and not p["cut"])
@@ -339,18 +461,6 @@ class DataView:
         return token_pieces(rendered.text, encoding, learned, tokenizer.special_ids, self.limit)
 
     # ------------------------------------------------------------------------------------------------------- lengths
-    @property
-    def lengths(self) -> tuple[int, ...]:
-        """Tokens of each row measured so far, before cutting."""
-        return tuple(measure.length for measure in self._measures.values())
-
-    @property
-    def learned_share(self) -> float:
-        """Share of the measured rows' tokens that the loss counts, 0 to 1."""
-        measures = self._measures.values()
-        kept = sum(min(measure.length, self.limit) for measure in measures)
-        return min(1.0, sum(measure.learned for measure in measures) / kept) if kept else 1.0
-
     def histogram(self, bins: int = 24) -> dict[str, Any]:
         """How long the rows measured so far are; `measure` measures them all.
 
@@ -358,13 +468,13 @@ class DataView:
             ``edges`` (bins + 1 lengths in tokens), ``counts`` (rows from one edge to the next, the last one included),
             ``median``, ``p95``, ``longest``, ``limit``, ``rows`` (measured), ``measured`` (all are), ``estimate``.
         """
-        lengths = [measure.length for measure in self._measures.values()]
-        width = max(1, math.ceil(max(lengths, default=1) / bins))
-        counts = Counter(min(bins - 1, (length - 1) // width) for length in lengths if length > 0)
+        lengths = self.lengths
+        width = max(1, math.ceil(int(lengths.max(initial=1)) / bins))
+        counts = Counter(np.minimum(bins - 1, (lengths - 1) // width).tolist())
         return {
             "edges": [i * width for i in range(bins + 1)],
             "counts": [counts[i] for i in range(bins)],
-            **percentiles(lengths),
+            **percentiles(lengths.tolist()),
             "limit": self.limit,
             "rows": len(lengths),
             "measured": self.measured,
@@ -373,12 +483,45 @@ class DataView:
 
     def set_aside(self, start: int = 0, count: int = 1000) -> dict[str, Any]:
         """Rows set aside: ``total``, ``counts`` (by reason), ``rows`` (``index``, ``where``, ``reason``, ``text``)."""
-        items = [self._set_aside[index] for index in sorted(self._set_aside)]
+        indices = self._such("set_aside")
         return {
-            "total": len(items),
-            "counts": dict(Counter(item.reason for item in items).most_common()),
-            "rows": [set_aside_to_plain(item) for item in items[start : start + count]],
+            "total": len(indices),
+            "counts": self._counts()["set_aside"],
+            "rows": [set_aside_to_plain(item) for item in self._aside(indices[start : start + count])],
         }
+
+    def _aside(self, indices: NDArray[np.int64]) -> Iterator[SetAside]:
+        for index in indices.tolist():
+            item = self._rows.item(index)
+            if isinstance(item, Row):
+                self._measure_again(item)
+                item = SetAside(index, item.where, CODES[self._codes[index]], self._why[index])
+            yield item
+
+
+def _first(item: Row | SetAside) -> dict[str, Any]:
+    """A row of the first ones, before all are looked at."""
+    row, aside = (item, None) if isinstance(item, Row) else (None, item)
+    return {
+        "index": item.index,
+        "where": item.where,
+        "question": _asked(row)[:_CLIP] if row else "",
+        "answer": row.answer[:_CLIP] if row else "",
+        "tokens": _estimated(row) if row else None,
+        "status": "set_aside" if aside else "ready",
+        "reason": aside.reason if aside else "",
+        "reason_text": _plain(aside.text) if aside else None,
+        "hint": _plain(HINTS[aside.reason]) if aside else None,
+    }
+
+
+def _asked(row: Row) -> str:
+    """What stands in the table's column of questions; nothing for plain text."""
+    return row.question
+
+
+_STILL_ROWS = frozenset({"duplicate", "in_held_out", "by_hand", "disliked"})
+"""Reasons of rows that can be read all the same."""
 
 
 # ------------------------------------------------------------------------------------------------------------ pieces
@@ -437,15 +580,8 @@ def _word_pieces(rendered: Rendered, limit: int, *, everything: bool) -> list[di
 
 
 def _estimated(row: Row) -> int:
-    """Estimated tokens of a row, four for each turn's marks."""
-    answers = max(_estimated_tokens(row.chosen or ""), _estimated_tokens(row.rejected or ""))
-    return sum(_estimated_tokens(m.content) + 4 for m in row.messages) + answers
-
-
-def _estimated_tokens(text: str) -> int:
-    """A token for each four characters of Latin text (OpenAI's rule of thumb), and for each East Asian character."""
-    dense = len(_DENSE.findall(text))
-    return math.ceil((len(text) - dense) / 4) + dense
+    """Estimated tokens of a row, with those of each turn's marks."""
+    return TURN_TOKENS * (len(row.messages) + (row.chosen is not None)) + sum(map(estimated_tokens, row_texts(row)))
 
 
 _DENSE = re.compile(r"[\u3040-\u9fff\uac00-\ud7a3]")

@@ -76,13 +76,20 @@ class Source:
         return "facts" in self.__dict__
 
     @property
+    def _is_at_hand(self) -> bool:
+        """Whether every row was looked at, or may be at once because the file is small."""
+        return self.is_scanned or self.bytes <= SMALL
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """All column names, in order of appearance; those of the first records while not every row was looked at."""
-        return self.facts.columns if self.is_scanned else columns_of(self.head, self._table)
+        return self.facts.columns if self._is_at_hand else columns_of(self.head, self._table)
 
     @property
     def problems(self) -> tuple[Problem, ...]:
         """What is wrong with the file as a whole, as far as it was read."""
+        if self._is_at_hand:
+            self.facts  # noqa: B018  reading finds what is wrong
         return self._problems + tuple(self._table.problems if self._table is not None else ())
 
     @property
@@ -140,6 +147,10 @@ class Source:
     def row(self, index: int) -> Row | SetAside:
         """One row."""
         return self.shaped(index, self._index.record(index))
+
+    def records(self, start: int, stop: int) -> Iterator[Record]:
+        """Records as the file holds them, from ``start`` up to ``stop``."""
+        return self._index.records(start, stop)
 
     def record(self, index: int) -> Record:
         """One record as the file holds it."""
@@ -199,10 +210,7 @@ def open_source(
         lines = Lines(path, text.skip)
     problems = text.problems if text is not None else ()
     found = text.encoding if text is not None else "binary"
-    source = Source(path, table.format, found, guess, head, size, as_conversation, table, lines, problems)
-    if size <= SMALL:
-        source.scan()
-    return source
+    return Source(path, table.format, found, guess, head, size, as_conversation, table, lines, problems)
 
 
 def _table(path: Path, encoding: str) -> tuple[Table, TextFile | None]:
@@ -271,7 +279,7 @@ def _looked_further(table: Table, head: tuple[Record, ...]) -> tuple[tuple[Recor
 def _broken_characters(source: Source, facts: Facts) -> list[Problem]:
     """How many rows hold bytes that are no UTF-8, with the first one's place."""
     hits = (facts["code"] == CODE["wrong_encoding"]).nonzero()[0]
-    if not len(hits) or any(p.code == "data.broken_characters" for p in source.problems):
+    if not len(hits) or any(p.code == "data.broken_characters" for p in source._problems):
         return []
     message = say("{n} rows hold bytes that are not UTF-8.", "{n} 行含有不是 UTF-8 的字节。", n=len(hits))
     hint = say("Save the file again as UTF-8.", "请将文件重新另存为 UTF-8。")

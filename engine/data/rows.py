@@ -127,6 +127,7 @@ REASONS: dict[str, Text] = {
     "compares_calls": say("compares tool calls", "比较的是工具调用"),
     "disliked": say("marked as an answer to avoid", "标记为应避免的回答"),
     "multimodal": say("needs images, sound or video", "需要图像、音频或视频"),
+    "by_hand": say("set aside by you", "由你搁置"),
     "duplicate": say("duplicate", "重复"),
     "in_held_out": say("also in the held-out file", "留出文件中已有"),
     "too_long": say("too long", "过长"),
@@ -152,6 +153,7 @@ HINTS: dict[str, Text] = {
         "Nothing to do: only answers marked good are learned here.", "无需处理：此处只学习标记为好的回答。"
     ),
     "multimodal": say("Use a data set of text alone.", "请使用纯文本数据集。"),
+    "by_hand": say("Take it back where it should train after all.", "若仍想训练，可将其取回。"),
     "duplicate": say("Nothing is lost: the first one is used.", "没有损失：保留了第一条。"),
     "in_held_out": say("Nothing to do: what is measured is not trained on.", "无需处理：用于评估的内容不参与训练。"),
     "too_long": say("Raise the longest length, or let long rows be cut.", "请增大最大长度，或允许截断。"),

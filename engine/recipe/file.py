@@ -164,6 +164,8 @@ def _anchored(recipe: Recipe, folder: Path) -> Recipe:
             "template": anchor(template) if template.endswith(TEMPLATE_FILES) else template,
             "files": tuple(anchor(name) for name in recipe.data.files),
             "held_out_file": anchor(recipe.data.held_out_file),
+            "decisions": anchor(recipe.data.decisions),
+            "per_file": {anchor(name): own for name, own in recipe.data.per_file.items()},
         }
     )
     return recipe.model_copy(update={"model": model, "data": data})

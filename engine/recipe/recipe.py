@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import SerializeAsAny
+from pydantic import Field, SerializeAsAny
 
 from engine.protocol.text import say
 from engine.recipe.fields import Section, setting
@@ -49,13 +49,21 @@ class ModelSettings(Section):
     )
 
 
+class FileSettings(Section):
+    """How one file is read where it differs from the others; what is empty is as for all."""
+
+    shape: str = ""
+    mapping: dict[str, str] = Field(default={})
+    encoding: str = ""
+
+
 class DataSettings(Section):
     """Which rows, how they are read, and what of them is learned."""
 
     files: tuple[str, ...] = setting(
         (),
         label=say("Files", "文件"),
-        help=say("JSON, JSON Lines, CSV or Parquet files.", "JSON、JSON Lines、CSV 或 Parquet 文件。"),
+        help=say("Data files, or folders of them.", "数据文件，或包含数据文件的文件夹。"),
     )
     shape: str = setting(
         "auto",
@@ -72,6 +80,15 @@ class DataSettings(Section):
         label=say("Text encoding", "文本编码"),
         term="encoding",
         help=say("auto looks at the bytes; else a name such as gb18030.", "auto 会自动识别；也可写 gb18030 等名称。"),
+    )
+    per_file: dict[str, FileSettings] = Field(default={})
+    decisions: str = setting(
+        "",
+        label=say("Decisions about rows", "对单行的决定"),
+        help=say(
+            "A file of changed cells and of rows set aside or taken back; the data files stay as they are.",
+            "记录修改过的单元格以及搁置或取回的行；数据文件保持原样。",
+        ),
     )
     template: str = setting(
         "auto",
@@ -115,12 +132,20 @@ class DataSettings(Section):
         le=1_048_576,
         basic=True,
     )
-    over_long: Literal["cut", "drop"] = setting(
+    over_long: Literal["cut", "cut_start", "drop", "split"] = setting(
         "cut",
         label=say("Over-long rows", "超长的行"),
         term="truncation",
-        help=say("Cut loses the end of a row; set aside loses the row.", "截断会丢掉结尾；搁置会丢掉整行。"),
-        choices={"cut": say("cut the end", "截断结尾"), "drop": say("set aside", "搁置")},
+        help=say(
+            "Cut loses an end of a row; set aside loses the row; split learns all of it, piece by piece.",
+            "截断会丢掉一端；搁置会丢掉整行；拆分会逐段学习全部内容。",
+        ),
+        choices={
+            "cut": say("cut the end", "截断结尾"),
+            "cut_start": say("cut the beginning", "截断开头"),
+            "split": say("split into pieces", "拆成多段"),
+            "drop": say("set aside", "搁置"),
+        },
     )
     held_out: float = setting(
         0.1,

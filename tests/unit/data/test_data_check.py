@@ -45,6 +45,11 @@ BOTH = {"chosen": "chosen_messages", "rejected": "rejected_messages"}
         ),
         ("litgpt/longform_train.json", "prompt_completion", {"prompt": "input", "completion": "output"}, 17, {}),
         ("litgpt/longform_val.json", "prompt_completion", {"prompt": "input", "completion": "output"}, 9, {}),
+        ("llama-factory/kto_en_demo.json", "kto", {"messages": "messages", "label": "label"}, 300, {"disliked": 150}),
+        ("llama-factory/c4_demo.jsonl", "text", {"text": "text"}, 300, {}),
+        ("llama-factory/wiki_demo.txt", "text", {"text": "text"}, 30, {}),
+        ("tiny_shakespeare.txt", "text", {"text": "text"}, 7222, {"duplicate": 74}),
+        ("sms-spam/spam.csv", "classification", {"text": "masseges", "label": "label"}, 5572, {"duplicate": 403}),
     ],
 )
 def test_real_datasets(
@@ -66,12 +71,7 @@ def test_real_datasets(
     ("name", "code", "words"),
     [
         ("llama-factory/v1_multimodal_demo.jsonl", "data.nothing_to_train", "an image"),
-        ("llama-factory/kto_en_demo.json", "data.unsupported_shape", "KTO"),
-        ("llama-factory/c4_demo.jsonl", "data.unsupported_shape", "plain text"),
-        ("llama-factory/wiki_demo.txt", "data.unsupported_shape", "plain text"),
-        ("llama-factory/dataset_info.json", "data.shape_unknown", "mapping"),
-        ("sms-spam/spam.csv", "data.unsupported_shape", "classification"),
-        ("tiny_shakespeare.txt", "data.unsupported_shape", "plain text"),
+        ("llama-factory/dataset_info.json", "data.not_training_data", "list of data sets"),
     ],
 )
 def test_real_datasets_that_are_refused_politely(shared_data: Path, name: str, code: str, words: str) -> None:
@@ -88,6 +88,7 @@ def test_real_datasets_that_are_refused_politely(shared_data: Path, name: str, c
 def test_spam_by_hand(shared_data: Path) -> None:
     settings = DataSettings(mapping={"prompt": "masseges", "completion": "label"})
     report = check(shared_data / "datasets/sms-spam/spam.csv", settings=settings)
+    assert report["shape"] == "prompt_completion"
     assert (report["format"], report["rows"]) == ("csv", 5572)
     assert report["columns"] == ["label", "masseges", "column_3", "column_4", "column_5"]
     assert 380 <= report["set_aside"]["duplicate"] <= 420

@@ -240,7 +240,7 @@ def test_each_line_that_cannot_be_read_has_a_hint(write: Write) -> None:
 
 def test_unknown_columns_are_mapped_in_the_recipe(write: Write) -> None:
     with pytest.raises(UserError) as caught:
-        open_source(write("a.jsonl", json.dumps({"foo": "a", "bar": "b", "baz": "c"}) + "\n"))
+        open_source(write("a.jsonl", json.dumps({"foo": 1, "bar": 2, "baz": 3}) + "\n"))
     assert "data.mapping" in caught.value.problem.hint.en
     assert "data.mapping" in caught.value.problem.hint.zh
 

@@ -1,0 +1,374 @@
+"""All rows of a recipe's files by number: which can be used, and why the others are set aside.
+
+Rows stay on the disk; a few numbers of each are kept, so that data sets of any size are gone through the same way.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.data.decisions import Decision, Decisions, edited, record_key, set_aside_by_hand
+from engine.data.declare import BadRow
+from engine.data.files import expand
+from engine.data.formats import Record
+from engine.data.read import Source, open_source
+from engine.data.rows import ASSISTANT, SYSTEM, Message, Row, SetAside
+from engine.data.scan import CODE, CODES, Progress, convert, keys
+from engine.protocol.errors import Problem, UserError
+from engine.protocol.text import Text, say
+from engine.recipe.recipe import DataSettings
+
+_PIECE = 2048
+_GIVEN_BACK = frozenset({"duplicate", "in_held_out", "by_hand"})
+"""Reasons for which a row that a person takes back is used."""
+
+
+class DataSet:
+    """Rows of a recipe's files.
+
+    Args:
+        data: the recipe's data section.
+        preference: rows must hold preferences (DPO); else conversations are made, of a preference's better answer;
+            None takes what the files are.
+
+    Attributes:
+        data, preference: as given, or found.
+        sources: the files, the held-out file last.
+        decisions: what a person decided about single rows.
+        codes: why each row is set aside, shape (rows,): an index into `engine.data.scan.CODES`, 0 for a usable row.
+        twins: for a duplicate, the row it is the same as, shape (rows,); -1 for the others.
+
+    Raises:
+        UserError: there is no file, one cannot be read, or the shapes do not go together.
+    """
+
+    codes: NDArray[np.uint8]
+    twins: NDArray[np.int64]
+
+    def __init__(self, data: DataSettings, *, preference: bool | None = None) -> None:
+        if not data.files:
+            raise _no_file()
+        self.data = data
+        found = expand(data.files)
+        self._problems = found.problems
+        self.sources = [self._open(path) for path in found.files]
+        self._own = len(self.sources)
+        if data.held_out_file:
+            self.sources.append(self._open(Path(data.held_out_file)))
+        if preference is None:
+            preference = all(source.shape.preference for source in self.sources)
+        self.preference = preference
+        for source in self.sources:
+            if preference and not source.shape.preference:
+                raise _not_preference(source)
+            source.as_conversation = not preference
+        self.decisions = Decisions.load(data.decisions)
+        self._decided = [self.decisions.of(str(source.path)) for source in self.sources]
+        self.is_scanned = False
+
+    def _open(self, path: Path) -> Source:
+        own = self.data.per_file.get(str(path))
+        return open_source(
+            path,
+            encoding=own.encoding if own is not None and own.encoding else self.data.encoding,
+            shape=own.shape if own is not None and own.shape else self.data.shape,
+            mapping=own.mapping if own is not None and own.mapping else self.data.mapping,
+        )
+
+    # ---------------------------------------------------------------------------------------------------------- scan
+    @property
+    def bytes(self) -> int:
+        """Size of all files."""
+        return sum(source.bytes for source in self.sources)
+
+    def scan(self, progress: Progress | None = None) -> DataSet:
+        """Look at every row: find what cannot be used, duplicates, and what the held-out file holds too.
+
+        Args:
+            progress: called with (bytes done, bytes in all); what it raises ends the scan.
+        """
+        before = 0
+        for source in self.sources:
+            source.scan(None if progress is None else partial(_tell, progress, before, source.bytes, self.bytes))
+            before += source.bytes
+        counts = [source.count for source in self.sources]
+        self._starts = np.cumsum([0, *counts])
+        self.codes = np.concatenate([source.facts["code"] for source in self.sources])
+        self._keys = np.concatenate([source.facts["key"] for source in self.sources])
+        self._prompts = np.concatenate([source.facts["prompt"] for source in self.sources])
+        self._apply_decisions()
+        self._set_duplicates_aside()
+        self.is_scanned = True
+        return self
+
+    @property
+    def count(self) -> int:
+        """Rows in all files."""
+        return int(self._starts[-1])
+
+    @property
+    def measured_from(self) -> int:
+        """Number of the held-out file's first row; `count` without such a file."""
+        return int(self._starts[self._own])
+
+    @property
+    def keys(self) -> NDArray[np.uint64]:
+        """Fingerprint of all that each row teaches, shape (rows,)."""
+        return self._keys
+
+    @property
+    def prompts(self) -> NDArray[np.uint64]:
+        """Fingerprint of what each row asks, shape (rows,)."""
+        return self._prompts
+
+    def _apply_decisions(self) -> None:
+        for number, (source, decided) in enumerate(zip(self.sources, self._decided, strict=True)):
+            for row, items in decided.items():
+                if row >= source.count or record_key(source.record(row).value) != items[0].was:
+                    self.decisions.problems.append(_not_applied(source, row))
+                    continue
+                self._decide(int(self._starts[number]) + row, source, source.record(row), items)
+
+    def _decide(self, index: int, source: Source, record: Record, items: Sequence[Decision]) -> None:
+        self.codes[index] = CODE["by_hand"] if set_aside_by_hand(items) else 0
+        try:
+            found = convert(replace(record, value=edited(record.value, items)), source.shape, source.mapping)
+        except BadRow as bad:
+            self.codes[index] = CODE[bad.reason]
+            return
+        self._keys[index], self._prompts[index] = keys(found)
+
+    def _set_duplicates_aside(self) -> None:
+        """Of rows that teach the same only the first is used; and none that the held-out file asks too."""
+        self.twins = np.full(self.count, -1, dtype=np.int64)
+        kept = self._kept_by_hand()
+        for begin, end in ((0, self.measured_from), (self.measured_from, self.count)):
+            usable = np.flatnonzero(self.codes[begin:end] == 0) + begin
+            _, first, which = np.unique(self._keys[usable], return_index=True, return_inverse=True)
+            origin = usable[first[which]]
+            again = (origin != usable) & ~np.isin(usable, kept)
+            self.codes[usable[again]] = CODE["duplicate"]
+            self.twins[usable[again]] = origin[again]
+        if self.measured_from < self.count:
+            self._set_asked_aside(kept)
+
+    def _set_asked_aside(self, kept: NDArray[np.int64]) -> None:
+        measured = np.flatnonzero(self.codes[self.measured_from :] == 0) + self.measured_from
+        asked, first = np.unique(self._prompts[measured], return_index=True)
+        train = np.flatnonzero(self.codes[: self.measured_from] == 0)
+        place = np.minimum(np.searchsorted(asked, self._prompts[train]), max(0, len(asked) - 1))
+        hits = (
+            (asked[place] == self._prompts[train]) & ~np.isin(train, kept) if len(asked) else np.zeros(len(train), bool)
+        )
+        self.codes[train[hits]] = CODE["in_held_out"]
+        self.twins[train[hits]] = measured[first[place[hits]]]
+
+    def _kept_by_hand(self) -> NDArray[np.int64]:
+        found = [
+            int(start) + row
+            for start, decided in zip(self._starts, self._decided, strict=False)
+            for row, items in decided.items()
+            if set_aside_by_hand(items) is False
+        ]
+        return np.array(found, dtype=np.int64)
+
+    # ---------------------------------------------------------------------------------------------------------- rows
+    def place(self, index: int) -> tuple[int, int]:
+        """(number of the source, row in it) of a row. Raises `IndexError` when there is no such row."""
+        if not 0 <= index < self.count:
+            raise IndexError(index)
+        source = int(np.searchsorted(self._starts, index, side="right")) - 1
+        return source, index - int(self._starts[source])
+
+    def item(self, index: int) -> Row | SetAside:
+        """One row, shaped as the recipe wants it, or why it is set aside."""
+        number, row = self.place(index)
+        return self._item(index, number, self.sources[number].record(row))
+
+    def record(self, index: int) -> Record:
+        """One record as it is read: with cells that a person changed."""
+        number, row = self.place(index)
+        record = self.sources[number].record(row)
+        items = self._decided[number].get(row, ())
+        return replace(record, value=edited(record.value, items)) if items else record
+
+    def items(self, start: int = 0, stop: int | None = None) -> Iterator[Row | SetAside]:
+        """Rows in order, set-aside ones too, from ``start`` up to ``stop``."""
+        stop = self.count if stop is None else min(stop, self.count)
+        while start < stop:
+            number, row = self.place(start)
+            end = min(stop, int(self._starts[number + 1]))
+            records = self.sources[number].records(row, row + end - start)
+            for index, record in zip(range(start, end), records, strict=True):
+                yield self._item(index, number, record)
+            start = end
+
+    def rows(self, indices: NDArray[np.int64] | None = None) -> Iterator[Row]:
+        """Usable rows in order; those of ``indices`` (rising) where given."""
+        wanted = np.flatnonzero(self.codes == 0) if indices is None else indices
+        at = 0
+        while at < len(wanted):
+            first = int(wanted[at])
+            until = int(np.searchsorted(wanted, first + _PIECE))
+            number, row = self.place(first)
+            last = min(int(wanted[until - 1]) + 1, int(self._starts[number + 1]))
+            until = int(np.searchsorted(wanted, last))
+            chosen = set(wanted[at:until].tolist())
+            for index, record in enumerate(self.sources[number].records(row, row + last - first), first):
+                if index in chosen:
+                    item = self._item(index, number, record)
+                    assert isinstance(item, Row), item
+                    yield item
+            at = until
+
+    def _item(self, index: int, number: int, record: Record) -> Row | SetAside:
+        source = self.sources[number]
+        items = self._decided[number].get(index - int(self._starts[number]), ())
+        where = f"{source.path.name}:{record.line}"
+        code = CODES[self.codes[index]]
+        if code in _TOLD:
+            twin = int(self.twins[index])
+            return SetAside(index, where, code, say(*_TOLD[code], where=self.where(twin) if twin >= 0 else ""))
+        shaped = source.shaped(index, replace(record, value=edited(record.value, items)) if items else record)
+        if isinstance(shaped, SetAside):
+            return shaped
+        if code:
+            return SetAside(index, where, code, _DISLIKED)
+        return _as_wished(shaped, self.data, preference=self.preference)
+
+    def seen(self, index: int) -> Row | None:
+        """A row as it would be trained on, also where it is set aside; None where it cannot be read."""
+        number, _ = self.place(index)
+        shaped = self.sources[number].shaped(index, self.record(index))
+        return _as_wished(shaped, self.data, preference=self.preference) if isinstance(shaped, Row) else None
+
+    def first_items(self) -> list[Row | SetAside]:
+        """The first rows of each file, there before any scan; numbered as they stand here."""
+        found: list[Row | SetAside] = []
+        for source in self.sources:
+            for item in source.first_rows():
+                if isinstance(item, Row):
+                    item = _as_wished(item, self.data, preference=self.preference)
+                found.append(replace(item, index=len(found)))
+        return found
+
+    def where(self, index: int) -> str:
+        """ "file:line" of a row."""
+        number, row = self.place(index)
+        source = self.sources[number]
+        return f"{source.path.name}:{int(source.facts['line'][row])}"
+
+    def column(self, name: str) -> NDArray[Any]:
+        """One of `engine.data.scan.COLUMNS` of all rows, shape (rows,)."""
+        return np.concatenate([source.facts[name] for source in self.sources])
+
+    # ------------------------------------------------------------------------------------------------------- set aside
+    @property
+    def usable(self) -> NDArray[np.int64]:
+        """Numbers of the usable rows of the training files, rising."""
+        return np.flatnonzero(self.codes[: self.measured_from] == 0)
+
+    @property
+    def measured(self) -> NDArray[np.int64]:
+        """Numbers of the usable rows of the held-out file, rising."""
+        return np.flatnonzero(self.codes[self.measured_from :] == 0) + self.measured_from
+
+    def set_aside(self, most: int | None = None) -> Iterator[SetAside]:
+        """Rows that are set aside, in order; the first ``most`` of each reason."""
+        seen: Counter[int] = Counter()
+        for index in np.flatnonzero(self.codes).tolist():
+            code = int(self.codes[index])
+            seen[code] += 1
+            if most is None or seen[code] <= most:
+                item = self.item(index)
+                if isinstance(item, SetAside):
+                    yield item
+
+    def reasons(self) -> dict[str, int]:
+        """Reason → rows set aside for it, the most frequent first."""
+        counts = Counter(dict(enumerate(np.bincount(self.codes, minlength=len(CODES)).tolist())))
+        return {CODES[code]: count for code, count in counts.most_common() if code and count}
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What is wrong with files as a whole."""
+        return (*self._problems, *(p for source in self.sources for p in source.problems), *self.decisions.problems)
+
+
+def _tell(progress: Progress, before: int, own: int, total: int, done: int, of: int) -> None:
+    """Progress of one file as that of all."""
+    progress(before + int(own * done / max(1, of)), total)
+
+
+def as_rows(items: Iterable[Row | SetAside]) -> Iterator[Row]:
+    """The rows among items."""
+    return (item for item in items if isinstance(item, Row))
+
+
+_TOLD = {
+    "duplicate": ("It is the same as {where}.", "与 {where} 相同。"),
+    "in_held_out": ("{where} of the held-out file asks the same.", "留出文件的 {where} 有相同的提问。"),
+    "by_hand": ("You set it aside.", "由你搁置。"),
+}
+_DISLIKED: Text = say("It is marked as an answer to avoid.", "该回答被标记为不好。")
+
+
+def _as_wished(row: Row, data: DataSettings, *, preference: bool) -> Row:
+    """A row as the recipe wants it: as conversation or preference, with the recipe's system prompt."""
+    messages = row.messages
+    if row.text is not None:
+        return row
+    if row.chosen is not None and not preference:
+        messages = (*messages, Message(ASSISTANT, row.chosen))
+        row = replace(row, chosen=None, rejected=None)
+    if data.system and not (messages and messages[0].role == SYSTEM):
+        messages = (Message(SYSTEM, data.system), *messages)
+    if data.learn_from == "last_answer":
+        last = len(messages) - 1
+        messages = tuple(
+            replace(m, learned=False) if m.role == ASSISTANT and i != last else m for i, m in enumerate(messages)
+        )
+    return row if messages is row.messages else replace(row, messages=messages)
+
+
+def _no_file() -> UserError:
+    return UserError(
+        "data.no_file",
+        say("The recipe names no data file.", "配方没有指定数据文件。"),
+        say("Set data.files.", "请设置 data.files。"),
+        where="data.files",
+    )
+
+
+def _not_preference(source: Source) -> UserError:
+    return UserError(
+        "data.not_preference",
+        say("{name} holds no chosen and rejected answers.", "{name} 中没有优选与劣选回答。", name=source.path.name),
+        say(
+            "Choose the objective SFT, or a file with the columns prompt, chosen and rejected.",
+            "请选择 SFT 目标，或含 prompt、chosen、rejected 列的文件。",
+        ),
+        where=f"{source.path.name}:1",
+    )
+
+
+def _not_applied(source: Source, row: int) -> Problem:
+    return Problem(
+        "data.decisions",
+        say(
+            "What was decided about row {n} of {name} is not applied: the file holds another row there now.",
+            "对 {name} 第 {n} 行的决定未生效：文件该处已是另一行。",
+            n=row + 1,
+            name=source.path.name,
+        ),
+        say("Look at the row and decide again.", "请查看该行并重新决定。"),
+        source.path.name,
+    )
