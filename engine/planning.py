@@ -41,6 +41,8 @@ def plan_for(
     info = inspect(locate(model))
     paths = tuple(str(path.expanduser().resolve()) for path in files)
     view = DataView(DataSettings(files=paths, max_length=info.context), info.path)
+    if not view.is_scanned:
+        view.scan()
     view.measure(progress=progress)
     facts = view.facts()
     source = model if model == "starter" or info.path != Path(model).expanduser().resolve() else str(info.path)
@@ -49,7 +51,7 @@ def plan_for(
         ModelFacts(source, info.parameters, info.has_template),
         DataFacts(
             rows=facts["trainable"],
-            lengths=Lengths.of(view.lengths),
+            lengths=Lengths.of(view.lengths.tolist()),
             preference=facts["preference"],
             learned=view.learned_share,
             files=paths,

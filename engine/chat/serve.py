@@ -27,13 +27,15 @@ class ChatService:
       ``end`` "cancelled".
     """
 
+    slow: frozenset[str] = frozenset()
+
     def __init__(self) -> None:
         self._cancelled = threading.Event()
         self._pair: Pair | None = None
         self._run: Path | None = None
         self._written = 0
 
-    def cancel(self) -> None:
+    def cancel(self, request: int) -> None:
         """End the present answer after its next token; called from another thread."""
         self._cancelled.set()
 

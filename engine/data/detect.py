@@ -63,6 +63,9 @@ _OPEN_KINDS = ("text", "turns", "strings")
 _TEXT_SHAPES = ("alpaca", "prompt_completion", "classification", "text")
 # Columns of these names are as often notes about a text as what is to be answered.
 _WEAK_LABELS = ("category", "target", "分类", "categories", "kind")
+_RATINGS = frozenset("score rating quality reward vote votes upvotes status feedback".split())
+# What is true or false of a row without rating its answer.
+_FACTS = ("safe", "toxic", "redacted", "flag", "flagged", "english")
 _SAME = ({"alpaca", "prompt_completion"}, {"messages", "sharegpt"})
 _SPOKEN = ("### Human:", "### Instruction:", "<|im_start|>", "<|user|>", "[INST]", "\n\nHuman:", "### 指令", "USER:")
 
@@ -280,34 +283,42 @@ def _by_name(role: Role, level: int, found: _Try, view: _View) -> None:
         found.columns[role.name], found.levels[role.name] = chosen, level
 
 
+# Role → kinds of value that it can hold.
+_HOLDS: dict[str, tuple[str, ...]] = {
+    "messages": ("turns",),
+    "tools": ("tools", "strings", "list", "object"),
+    "history": ("pairs", "turns", "list"),
+    "chosen": ("text", "turns", "number"),
+    "rejected": ("text", "turns", "number"),
+    "prompt": ("text", "turns"),
+    "completion": ("text", "strings", "number", "bool", "turns"),
+    "output": ("text", "strings", "number", "bool"),
+    "system": ("text",),
+    "label": ("text", "number", "bool"),
+}
+
+
 def _suits(role: Role, column: Column, found: _Try) -> bool:
     """Whether a column holds what a role needs. One that holds nothing suits every role that its name tells."""
-    name, kind = role.name, found.shape.kind
     if not column.present:
         return True
-    if name == "messages":
-        flavour = {"sharegpt": "from", "messages": "role"}.get(found.shape.name, column.flavour)
-        return column.share("turns") >= 0.5 and column.flavour == flavour
-    if name == "label":
-        return column.is_mark if kind == "kto" else _is_label(column)
-    if name == "tools":
-        return column.kind in ("tools", "strings", "list", "object")
-    if name == "history":
-        return column.kind in ("pairs", "turns", "list")
-    if name in ("chosen", "rejected"):
-        return column.share("text", "turns", "number") >= 0.5
-    if name in ("completion", "output"):
-        wanted = ("turns",) if found.shape.name in ("prompt_completion", "kto") else ()
-        return column.share("text", "strings", "number", "bool", *wanted) >= 0.5
-    if name == "text" and column.is_few and column.distinct * 4 <= len(column.texts) and column.mean_length < 20:
+    if column.share(*_HOLDS.get(role.name, ("text", "number"))) < 0.5:
         return False
-    if name == "system":
-        return column.share("text") >= 0.5 and not column.is_mark
-    if name == "prompt":
-        if found.shape.kind != "preference" and column.meaning == names.TURNS and column.ends_open < 0.5:
-            return False
-        return column.share("text", "turns") >= 0.5
-    return column.share("text", "number") >= 0.5
+    match role.name:
+        case "messages":
+            return column.flavour == {"sharegpt": "from", "messages": "role"}.get(found.shape.name, column.flavour)
+        case "label":
+            return column.is_mark if found.shape.kind == "kto" else _is_label(column)
+        case "completion":
+            return column.kind != "turns" or column.begins_open >= 0.5
+        case "prompt":
+            whole = column.meaning == names.TURNS and column.ends_open < 0.5
+            return found.shape.kind == "preference" or not whole
+        case "system":
+            return not column.is_mark
+        case "text":
+            return not (column.is_few and column.distinct * 4 <= len(column.texts) and column.mean_length < 20)
+    return True
 
 
 def _is_label(column: Column) -> bool:
@@ -435,7 +446,7 @@ def _by_place(roles: Sequence[Role], found: _Try, view: _View) -> None:
     shape = found.shape
     if shape.name in ("messages", "sharegpt") or (shape.kind == "kto" and "completion" not in found.columns):
         flavour = {"sharegpt": "from", "messages": "role"}.get(shape.name)
-        named = (names.CHOSEN, names.REJECTED, names.HISTORY)
+        named = (names.CHOSEN, names.REJECTED)
         turns = [c for c in free if c.share("turns") >= 0.9 and c.meaning not in named and not c.is_single]
         put("messages", [c for c in turns if flavour in (None, c.flavour)])
         put("tools", [c for c in free if c.share("tools") >= 0.9 and c.kind == "tools"])
@@ -497,13 +508,13 @@ def _outcome(shape: Shape, record: Mapping[str, Any], mapping: Mapping[str, str]
 
 def _matters(column: Column, found: _Try, view: _View) -> bool:
     """Whether a column that is not used holds what may have to be learned."""
-    if not column.present or column.meaning == names.ASIDE:
+    if not column.present or (column.meaning == names.ASIDE and column.kind != "turns"):
         return False
     if column.meaning in (names.LABEL, names.LIKED) and found.shape.kind in ("conversation", "text"):
         return found.shape.name != "classification" and (column.is_mark or column.is_rich or found.shape.name == "text")
     if column.varies and found.shape.kind != "kto" and found.shape.name not in ("classification", "text"):
         return True
-    if column.meaning is None and column.is_few and column.distinct > 1 and found.shape.name == "text":
+    if column.is_few and column.distinct > 1 and found.shape.name == "text":
         return True
     if column.meaning is None and column.kind == "text" and column.mean_length >= 15 and _words(column) >= 3:
         return not _is_explained(column, found, view)
@@ -517,8 +528,9 @@ def _words(column: Column) -> float:
 
 
 def _is_explained(column: Column, found: _Try, view: _View) -> bool:
-    """Whether an unused column only repeats what the used ones hold (a rendered text, the same turns)."""
+    """Whether an unused column only repeats what the used ones hold: the turns' words, or all of them rendered."""
     used = list(found.columns.values())
+    listed = any(c.kind == "turns" for c in used)
     repeated = looked = 0
     for place, value in itertools.islice(enumerate(column.values), 50):
         if value is None:
@@ -526,9 +538,11 @@ def _is_explained(column: Column, found: _Try, view: _View) -> bool:
         looked += 1
         told = _flat(value)
         others = [_flat(c.values[place]) for c in used if place < len(c.values) and c.values[place] is not None]
-        answer = max(others, key=len, default="")
-        repeated += bool(told) and (any(told in other for other in others) or (len(answer) > 20 and answer in told))
-    return repeated > 0.8 * max(1, looked)
+        if listed:
+            repeated += any(told in other or (len(other) > 20 and other in told) for other in others)
+        else:
+            repeated += bool(others) and all(other in told for other in others)
+    return looked >= 3 and repeated > 0.8 * looked
 
 
 def _flat(value: Any) -> str:
@@ -684,21 +698,33 @@ def _doubt_unused(best: _Try, view: _View, asks: list[Text], doubts: list[Text])
     for column in best.unused:
         words = say('"{name}" is not used.', "“{name}”未被使用。", name=column.name)
         # One sentence in all rows may be their system prompt; turns beside a text may be what is to be learned.
-        serious = column.varies or column.distinct == 1 or column.meaning in (names.CHOSEN, names.REJECTED, names.LABEL)
-        serious = serious or (best.shape.name in _TEXT_SHAPES and (column.is_rich or column.kind == "turns"))
+        serious = (
+            column.varies
+            or column.distinct == 1
+            or column.kind == "turns"
+            or column.meaning in (names.CHOSEN, names.REJECTED, names.LABEL)
+        )
+        serious = serious or (best.shape.name in _TEXT_SHAPES and column.is_rich)
         (asks if serious else doubts).append(words)
-    long = [
-        c
-        for c in view.columns
-        if c.meaning in (names.ASIDE, names.LABEL)
-        and c not in best.columns.values()
-        and c not in best.unused
-        and c.is_rich
-        and c.mean_length > 80
-    ]
-    doubts += [
-        say('"{name}" holds long texts and is not used.', "“{name}”含长文本但未被使用。", name=c.name) for c in long
-    ]
+    for column in view.columns:
+        if column in best.columns.values() or column in best.unused or _is_explained(column, best, view):
+            continue
+        if best.shape.kind == "conversation" and best.shape.name != "classification" and _may_rate(column):
+            asks.append(
+                say('"{name}" may mark answers as good or bad.', "“{name}”可能标记回答的好坏。", name=column.name)
+            )
+        elif column.kind == "text" and not column.is_code and (_words(column) >= 3 or column.mean_length > 40):
+            words = say('"{name}" holds texts, unused.', "“{name}”含文本但未被使用。", name=column.name)
+            misnamed = column.meaning == names.ASIDE and column.is_rich and not names.may_hold_text(column.name)
+            (asks if misnamed and best.shape.name in _TEXT_SHAPES else doubts).append(words)
+
+
+def _may_rate(column: Column) -> bool:
+    """Whether a column that is named like a note may say which answers are good: it says yes and no, or rates."""
+    words = names.plain(column.name.rpartition(".")[2]).split("_")
+    if not column.varies or words[0] in ("is", "has") or words[-1] in _FACTS:
+        return False
+    return column.kind in ("bool", "text") or not _RATINGS.isdisjoint(words)
 
 
 def _doubt_sides(best: _Try, asks: list[Text], doubts: list[Text]) -> None:
@@ -769,6 +795,10 @@ def _doubt_filled(best: _Try, question: Column, answer: Column, asks: list[Text]
     if answer.is_few or answer.kind in ("number", "bool"):
         doubts.append(say('"{name}" looks like a label.', "“{name}”看起来像标签。", name=answer.name))
     if question.texts and question.distinct < 0.5 * len(question.texts):
+        doubts.append(uncertain)
+    if system is not None and system.filled < 0.9 and system.distinct > 0.5 * len(system.texts):
+        asks.append(say('"{name}" differs from row to row.', "“{name}”逐行不同。", name=system.name))
+    if system is not None and (system.filled < 0.5 or system.distinct > max(1, 0.1 * len(system.texts))):
         doubts.append(uncertain)
     if system is not None and system.distinct > max(1, min(question.distinct, answer.distinct)):
         asks.append(

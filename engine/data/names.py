@@ -76,8 +76,12 @@ _ASIDE_ENDS = frozenset(
     "id ids idx index uuid url uri hash score scores rating len length tokens token count type lang language date time "
     "source model start end name num quality reward level key path file version logprob logprobs embedding".split()
 )
+_NOTES = frozenset(
+    "title section chapter note notes comments remark keyword keywords tag tags topic source author meta metadata "
+    "rationale explanation url link path annotator 标题 备注 来源 作者 主题".split()
+)
 _ASIDE_STARTS = frozenset("num n has count original orig score rating is old raw len".split())
-_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[\u4e00-\u9fff])(?=[A-Za-z])|(?<=[A-Za-z])(?=[\u4e00-\u9fff])")
 _BETWEEN = re.compile(r"[\s\-./:_]+")
 
 
@@ -112,6 +116,11 @@ def meaning(name: str) -> str | None:
             return None
         found = {kind: found[kind] for kind in said} or found
     return next(kind for kind in _STRENGTH if kind in found)
+
+
+def may_hold_text(name: str) -> bool:
+    """Whether a column that is named like a note may well hold sentences (a title), as no id or score does."""
+    return not _NOTES.isdisjoint(plain(name.rsplit(".", 1)[-1]).split("_"))
 
 
 def _chinese(name: str) -> str | None:

@@ -145,6 +145,8 @@ class DataView:
     @property
     def lengths(self) -> NDArray[np.int32]:
         """Tokens of each usable row before cutting, shape (rows,): measured, or estimated where it is not yet."""
+        if not self.is_scanned:
+            return np.zeros(0, dtype=np.int32)
         used = self._wanted[self._codes[self._wanted] == 0]
         found = self._lengths[used]
         unknown = found == 0
@@ -156,6 +158,8 @@ class DataView:
     @property
     def learned_share(self) -> float:
         """Share of the measured rows' tokens that the loss counts, 0 to 1."""
+        if not self.is_scanned:
+            return 1.0
         if self._encoder is None:
             return self._guessed_share()
         known = self._lengths > 0

@@ -259,7 +259,7 @@ class ChatTemplate:
         if not plain:
             turns = self._fit_answers(turns, native, notes)
         roles = {m.role for m in turns}
-        if TOOL in roles and not self._keeps_tool:
+        if TOOL in roles and not (self._keeps_result if any(m.calls for m in turns) else self._keeps_tool):
             turns = results_as_questions(turns)
             notes.append("results_as_question")
         if told:
@@ -279,13 +279,14 @@ class ChatTemplate:
             notes.append("calls_as_text")
         elif self._form.calls_alone and any(m.calls and m.content.strip() for m in turns):
             notes.append("call_text_dropped")
-        if any(m.reasoning for m in turns) and self._keeps_reasoning != "field":
-            if self._keeps_reasoning == "text":
-                turns = [reasoning_as_text(m) if m.reasoning else m for m in turns]
-                notes.append("reasoning_as_text")
-            else:
-                turns = [replace(m, reasoning="") if m.reasoning else m for m in turns]
-                notes.append("reasoning_dropped")
+        # A plan beside a call is reasoning that has its place.
+        lost = {id(m) for m in turns if m.reasoning and not (m.calls and self._form.plan)}
+        if lost and self._keeps_reasoning == "text":
+            turns = [reasoning_as_text(m) if id(m) in lost else m for m in turns]
+            notes.append("reasoning_as_text")
+        elif lost and self._keeps_reasoning == "":
+            turns = [replace(m, reasoning="") if id(m) in lost else m for m in turns]
+            notes.append("reasoning_dropped")
         return turns
 
     def _fit_system(self, turns: list[Message], notes: list[str]) -> list[Message]:
@@ -322,7 +323,14 @@ class ChatTemplate:
 
     @cached_property
     def _keeps_tool(self) -> bool:
+        """Whether a tool's result appears that follows an answer in words."""
         return self._keeps(Message(USER, "Q"), Message(ASSISTANT, "C"), Message(TOOL, _PROBE), Message(ASSISTANT, "A"))
+
+    @cached_property
+    def _keeps_result(self) -> bool:
+        """Whether a tool's result appears that follows a call of it."""
+        call = Message(ASSISTANT, "", calls=(ToolCall("c", '{"a": "b"}'),))
+        return self._keeps(Message(USER, "Q"), call, Message(TOOL, _PROBE), Message(ASSISTANT, "A"))
 
     @cached_property
     def _keeps_reasoning(self) -> str:
@@ -353,7 +361,10 @@ class ChatTemplate:
         return self._keeps_calls or PLAIN_FORM
 
     def _keeps(self, *messages: Message, count: int = 1) -> bool:
-        text = self._probe(to_dicts(messages), [] if self._insists_on_tools else None)
+        text = self._probe(
+            to_dicts(messages, self._form if any(m.calls for m in messages) else PLAIN_FORM),
+            [] if self._insists_on_tools else None,
+        )
         return text is not None and text.count(_PROBE) >= count
 
     def _probe(self, messages: list[dict[str, Any]], tools: list[Any] | None, prompt: bool = False) -> str | None:
@@ -465,7 +476,11 @@ class ChatTemplate:
         first, last = found
         if prompt is not None and cursor <= len(prompt) <= first and text.startswith(prompt):
             return len(prompt), last
-        return (first - self._lead(fitted, i, text, first) if fitted.turns[i].calls else first), last
+        if fitted.turns[i].calls:
+            return first - self._lead(fitted, i, text, first), last
+        # Marks stand within <think>, not around it.
+        opening = fitted.turns[i].content.partition(text[first:last])[0]
+        return (first - len(opening) if opening.strip() and text.endswith(opening, 0, first) else first), last
 
     def _lead(self, fitted: Fitted, i: int, text: str, first: int) -> int:
         """Characters that the template writes before what a call says, and does not write before other answers."""

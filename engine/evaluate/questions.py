@@ -75,7 +75,9 @@ def prepare_questions(tuned: TunedModel, rows: Sequence[Row]) -> list[Question]:
     """The rows as training saw them. Raises `UserError` when none can be used any more."""
     data = tuned.recipe.data
     encoder = RowEncoder(tuned.template, tuned.tokenizer, data, longest(data, tuned.tokenizer))
-    examples = [item for item in encoder.encode(rows) if isinstance(item, Example)]
+    # Of a row that training saw in pieces only the first is asked: the others have no question of their own.
+    found = (item for item in encoder.encode(rows) if isinstance(item, Example))
+    examples = list({item.row.index: item for item in reversed(list(found))}.values())[::-1]
     if not examples:
         raise UserError(
             "evaluate.no_usable_row",
@@ -95,7 +97,9 @@ def _question(tuned: TunedModel, example: Example) -> Question:
             for answer in (example.chosen_ids, example.rejected_ids)
         )
     try:
-        prompt, _ = tuned.tokenizer.encode(tuned.template.render(row.prompt, generation_prompt=True).text)
+        prompt, _ = tuned.tokenizer.encode(
+            tuned.template.render(row.prompt, tools=row.tools, generation_prompt=True).text
+        )
     except UserError:
         # The conversation renders, its beginning alone does not: it is scored, not asked, and counted in the notes.
         prompt = []

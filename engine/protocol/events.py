@@ -63,13 +63,15 @@ class Stage(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress(Event):
-    """How far the stage is. ``total`` 0 means unknown; ``seconds_left`` None means not known yet."""
+    """How far the stage is. ``total`` 0 means unknown; ``seconds_left`` None means not known yet; in a session
+    ``request`` is whose progress it is, 0 for the oldest that is open."""
 
     type: ClassVar[str] = "progress"
     done: float
     total: float
     unit: str = ""
     seconds_left: float | None = None
+    request: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

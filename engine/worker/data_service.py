@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +22,58 @@ from engine.recipe.recipe import DataSettings
 
 Emit = Callable[[Event], None]
 STARTER = "starter"
+MEASURED_AT_ONCE = 4000
+"""Rows whose tokens are counted while the data are opened: about a second."""
+TELL_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request under way.
+
+    Attributes:
+        number: the request's.
+        cancelled: set when nobody wants the answer any more.
+        emit: tells the one who asked.
+    """
+
+    number: int
+    cancelled: threading.Event
+    emit: Emit
+
+    def teller(self, unit: str) -> Callable[[int, int], None]:
+        """A progress callback that tells ten times a second at most; it raises `Stopped` when it is cancelled."""
+        last, began = 0.0, time.monotonic()
+
+        def tell(done: int, total: int) -> None:
+            nonlocal last
+            if self.cancelled.is_set():
+                raise Stopped
+            now = time.monotonic()
+            if now - last >= TELL_SECONDS or done >= total:
+                last = now
+                left = (now - began) * (total - done) / done if done and now - began > 1 else None
+                self.emit(Progress(done=done, total=total, unit=unit, seconds_left=left, request=self.number))
+
+        return tell
 
 
 class DataService:
     """Answers the requests that ``docs/protocol.md`` lists for the data session.
 
-    One data set is open at a time; a request that reads rows speaks of that one.
+    One data set is open at a time; a request that reads rows speaks of that one. Those in `slow` go on beside others.
     """
 
+    slow = frozenset({"scan", "measure", "find"})
+
     def __init__(self) -> None:
-        self._cancelled = threading.Event()
+        self._cancels: dict[int, threading.Event] = {}
         self._view: DataView | None = None
 
-    def cancel(self) -> None:
-        """End the present request at its next progress; called from another thread."""
-        self._cancelled.set()
+    def cancel(self, request: int) -> None:
+        """End a request at its next progress, 0 every one; called from another thread."""
+        for number in [request] if request else list(self._cancels):
+            self._cancels.setdefault(number, threading.Event()).set()
 
     def handle(self, request: Request, emit: Emit) -> dict[str, Any]:
         """The value of the request's answer.
@@ -44,9 +82,12 @@ class DataService:
             UserError: what was asked for is wrong.
             Stopped: it was cancelled.
         """
-        self._cancelled.clear()
+        cancelled = self._cancels.setdefault(request.request, threading.Event())
         answers: dict[str, Callable[..., dict[str, Any]]] = {
             "open_data": self._open_data,
+            "scan": self._scan,
+            "measure": self._measure,
+            "find": self._find,
             "rows": self._rows,
             "row": self._row,
             "list_models": self._list_models,
@@ -57,41 +98,63 @@ class DataService:
         if request.name not in answers:
             message = say("There is no request “{name}”.", "没有名为“{name}”的请求。", name=request.name)
             raise UserError("session.unknown_request", message)
-        answer: dict[str, Any] = to_plain(answers[request.name](emit, **request.arguments))
-        return answer
+        try:
+            answer = answers[request.name](Asked(request.request, cancelled, emit), **request.arguments)
+        finally:
+            self._cancels.pop(request.request, None)
+        plain: dict[str, Any] = to_plain(answer)
+        return plain
 
     # ---------------------------------------------------------------------------------------------------------- rows
     def _open_data(
-        self, emit: Emit, *, data: dict[str, Any], model: str, preference: bool | None = None
+        self, asked: Asked, *, data: dict[str, Any], model: str, preference: bool | None = None
     ) -> dict[str, Any]:
-        """Read the files and measure every row; without a usable model lengths are estimated.
+        """What the files are. Small ones are read whole; of large ones the first rows are told, and "scan" reads them.
 
-        ``preference`` None takes the rows for what they are.
+        ``preference`` None takes the rows for what they are; without a usable model lengths are estimated.
         """
-        settings = DataSettings.model_validate(data)
+        self.cancel_others(asked.number)
         self._view = None
-        view = DataView(settings, _folder_of(model), preference=preference)
-        view.measure(progress=self._teller(emit, "rows"))
+        view = DataView(DataSettings.model_validate(data), _folder_of(model), preference=preference)
+        if view.is_scanned:
+            self._know_lengths(view, asked)
         self._view = view
-        facts = view.facts()
-        first = facts["files"][0]
-        return {
-            **{
-                name: first[name]
-                for name in ("name", "format", "encoding", "shape", "confidence", "mapping", "columns")
-            },
-            **facts,
-            "rows": facts["total"],
-            "train": facts["trainable"] - facts["held_out"],
-            "learned": view.learned_share,
-            "lengths": {**view.histogram(), **asdict(Lengths.of(view.lengths))},
-            "shapes": view.shapes(),
-        }
+        return _facts(view)
 
-    def _rows(self, emit: Emit, *, start: int, count: int, status: str = "") -> dict[str, Any]:
-        return self._opened().page(start, count, status=status)
+    def cancel_others(self, number: int) -> None:
+        """End what still goes on about the data of before."""
+        for other in list(self._cancels):
+            if other != number:
+                self.cancel(other)
 
-    def _row(self, emit: Emit, *, index: int) -> dict[str, Any]:
+    def _scan(self, asked: Asked) -> dict[str, Any]:
+        """Look at every row; the answer is that of "open_data", now of all rows."""
+        view = self._opened()
+        view.scan(asked.teller("bytes"))
+        self._know_lengths(view, asked)
+        return _facts(view)
+
+    @staticmethod
+    def _know_lengths(view: DataView, asked: Asked) -> None:
+        """Measure few rows at once; of many a sample."""
+        if view.total <= MEASURED_AT_ONCE:
+            view.measure(progress=asked.teller("rows"))
+        else:
+            view.guess_lengths()
+
+    def _measure(self, asked: Asked) -> dict[str, Any]:
+        """Count every row's tokens; the answer is that of "open_data"."""
+        view = self._opened()
+        view.measure(progress=asked.teller("rows"))
+        return _facts(view)
+
+    def _find(self, asked: Asked, *, words: str) -> dict[str, Any]:
+        return {"found": self._opened().find(words, asked.teller("rows"))}
+
+    def _rows(self, asked: Asked, *, start: int, count: int, status: str = "", found: bool = False) -> dict[str, Any]:
+        return self._opened().page(start, count, status=status, found=found)
+
+    def _row(self, asked: Asked, *, index: int) -> dict[str, Any]:
         return self._opened().row(index)
 
     def _opened(self) -> DataView:
@@ -100,31 +163,39 @@ class DataService:
         return self._view
 
     # -------------------------------------------------------------------------------------------------------- models
-    def _list_models(self, emit: Emit) -> dict[str, Any]:
+    def _list_models(self, asked: Asked) -> dict[str, Any]:
         """The starter, then the hub's cache; a model that cannot be used is listed with its problem."""
         cached = [(model.id, "cache") for model in hub.cached_models()]
         return {"models": [_described(source, where) for source, where in [(STARTER, STARTER), *cached]]}
 
-    def _inspect_model(self, emit: Emit, *, source: str) -> dict[str, Any]:
+    def _inspect_model(self, asked: Asked, *, source: str) -> dict[str, Any]:
         where = STARTER if source == STARTER else "cache" if is_hub_id(source) else "folder"
         return _plain(source, where, inspect(locate(source)))
 
-    def _hub_info(self, emit: Emit, *, id: str) -> dict[str, Any]:
+    def _hub_info(self, asked: Asked, *, id: str) -> dict[str, Any]:
         about = hub.info(id)
         free = about.disk_free_gib
         return {**asdict(about), "free_bytes": None if free is None else int(free * 1024**3)}
 
-    def _hub_download(self, emit: Emit, *, id: str) -> dict[str, Any]:
-        folder = hub.download(id, progress=self._teller(emit, "B"), cancelled=self._cancelled.is_set)
+    def _hub_download(self, asked: Asked, *, id: str) -> dict[str, Any]:
+        folder = hub.download(id, progress=asked.teller("B"), cancelled=asked.cancelled.is_set)
         return {"folder": str(folder)}
 
-    def _teller(self, emit: Emit, unit: str) -> Callable[[int, int], None]:
-        def tell(done: int, total: int) -> None:
-            emit(Progress(done=done, total=total, unit=unit))
-            if self._cancelled.is_set():
-                raise Stopped
 
-        return tell
+def _facts(view: DataView) -> dict[str, Any]:
+    """All that is known of the open data; the first file's facts also by themselves."""
+    facts = view.facts()
+    first = facts["files"][0]
+    names = ("name", "format", "encoding", "shape", "confidence", "mapping", "columns")
+    return {
+        **{name: first[name] for name in names},
+        **facts,
+        "rows": facts["total"],
+        "train": facts["trainable"] - facts["held_out"],
+        "learned": view.learned_share,
+        "lengths": {**view.histogram(), **asdict(Lengths.of(view.lengths.tolist()))},
+        "shapes": view.shapes(),
+    }
 
 
 def _folder_of(model: str) -> Path | None:

@@ -23,13 +23,19 @@ GRACE_SECONDS = 3.0
 
 
 class Service(Protocol):
-    """What answers the requests of one kind of session."""
+    """What answers the requests of one kind of session.
+
+    Attributes:
+        slow: names of requests that are answered beside the others, each in a thread of its own.
+    """
+
+    slow: frozenset[str]
 
     def handle(self, request: Request, emit: Callable[[Event], None]) -> dict[str, Any]:
         """The value of the request's answer. Raises `UserError`, or `Stopped` when it was cancelled."""
 
-    def cancel(self) -> None:
-        """Make the present request end early; called from another thread."""
+    def cancel(self, request: int) -> None:
+        """Make a request end early, 0 every one; called from another thread."""
 
 
 def serve(kind: str, descriptor: int) -> int:
@@ -39,8 +45,15 @@ def serve(kind: str, descriptor: int) -> int:
     service = _service(kind)
     threading.Thread(target=_listen, args=(requests, service), daemon=True).start()
     while (request := requests.get()) is not None:
-        channel.emit(_answer(service, request, channel.emit))
+        if request.name in service.slow:
+            threading.Thread(target=_tell, args=(service, request, channel.emit), daemon=True).start()
+        else:
+            _tell(service, request, channel.emit)
     return 0
+
+
+def _tell(service: Service, request: Request, emit: Callable[[Event], None]) -> None:
+    emit(_answer(service, request, emit))
 
 
 def _service(kind: str) -> Service:
@@ -61,10 +74,10 @@ def _listen(requests: queue.SimpleQueue[Request | None], service: Service) -> No
         except ValueError:
             continue
         if request.name == CANCEL:
-            service.cancel()
+            service.cancel(request.request)
         else:
             requests.put(request)
-    service.cancel()
+    service.cancel(0)
     requests.put(None)
     end = threading.Timer(GRACE_SECONDS, os._exit, (0,))
     end.daemon = True

@@ -39,7 +39,7 @@ class Ask:
 class SessionClient(Loop):
     """One session process with one thread that speaks to it. The process starts with the first request or `warm_up`.
 
-    Requests are answered one after the other, so progress belongs to the oldest that is open.
+    Requests are answered one after the other, but for slow ones: progress that names no request is the oldest's.
     """
 
     _answered = Signal(object, object)
@@ -119,7 +119,7 @@ class SessionClient(Loop):
     def _hand_on(self, event: Event) -> None:
         if isinstance(event, Answer):
             ask = self._open.pop(event.request, None)
-        elif isinstance(event, Token):
+        elif isinstance(event, Token) or (isinstance(event, Progress) and event.request):
             ask = self._open.get(event.request)
         elif isinstance(event, (Progress, Stage)):
             ask = next(iter(self._open.values()), None)

@@ -15,7 +15,7 @@ from gui.operations.plan import set_objective
 from gui.state.notices import INFO
 
 SAMPLES = Path(__file__).resolve().parents[2] / "resources" / "samples"
-ENDINGS = (".json", ".jsonl", ".csv", ".tsv", ".parquet")
+ENDINGS = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".arrow", ".txt", ".md", ".gz", ".zst")
 HOW_READ = ("data.files", "data.held_out_file", "data.mapping", "data.shape", "data.encoding", "data.template")
 """What decides whether data can be read, and is gone back to when they cannot."""
 
@@ -104,8 +104,11 @@ def open_data(context: AppContext) -> Operation | None:
 
     recipe = context.draft.recipe
     draft, values = context.draft.path, how_read(context)
-    if context.data.reading is not None:
-        context.data.reading.drop()
+    for operation in (context.data.reading, context.data.counts):
+        if operation is not None:
+            operation.drop()
+    context.data.counts = None
+    context.data.counting.clear()
     if not recipe.data.files:
         context.data.clear()
         return None
@@ -121,6 +124,20 @@ def open_data(context: AppContext) -> Operation | None:
         preference=None if context.data.is_new else OBJECTIVES[recipe.objective.name].preference,
     )
 
+    def done(facts: dict[str, Any]) -> None:
+        context.data.keep_good(draft, values)
+        if facts.get("scanned", True):
+            _read(context, facts)
+        else:
+            context.data.show_first(facts)
+            _scan(context)
+
+    return _reading(context, operation).on_success(done)
+
+
+def _reading(context: AppContext, operation: Operation) -> Operation:
+    """The operation as the one that reads: its progress and failure are the data's."""
+
     def told(event: Any) -> None:
         context.data.status.tell(event)
         context.data.changed.emit()
@@ -130,12 +147,14 @@ def open_data(context: AppContext) -> Operation | None:
         context.data.status.fail(failure)
         context.data.changed.emit()
 
-    def done(facts: dict[str, Any]) -> None:
-        context.data.keep_good(draft, values)
-        _read(context, facts)
-
     context.data.reading = operation
-    return operation.on_progress(told).on_failure(failed).on_success(done)
+    return operation.on_progress(told).on_failure(failed)
+
+
+def _scan(context: AppContext) -> None:
+    """Have every row of large files looked at, while the first ones are in view."""
+    operation = Operation(context).in_session(context.bridge.data, "scan")
+    _reading(context, operation).on_success(lambda facts: _read(context, facts))
 
 
 def _read(context: AppContext, facts: dict[str, Any]) -> None:
@@ -144,6 +163,39 @@ def _read(context: AppContext, facts: dict[str, Any]) -> None:
     context.data.set_facts(facts)
     if was_new:
         _fit_objective(context, str(facts.get("shape", "")))
+    if not facts.get("measured", True):
+        count_tokens(context)
+
+
+def count_tokens(context: AppContext) -> None:
+    """Have every row's tokens counted; until then lengths are estimates."""
+    state = context.data
+    if state.counts is not None:
+        state.counts.drop()
+    state.counting.work(say("Counting tokens…", "正在计算词元数…"))
+    version = state.version
+    operation = Operation(context).in_session(context.bridge.data, "measure")
+
+    def told(event: Any) -> None:
+        state.counting.tell(event)
+        state.changed.emit()
+
+    def failed(failure: Failure) -> None:
+        state.counts = None
+        state.counting.fail(failure)
+        state.changed.emit()
+
+    def done(facts: dict[str, Any]) -> None:
+        if version == state.version:
+            state.count_again(facts)
+
+    state.counts = operation.on_progress(told).on_failure(failed).on_success(done)
+
+
+def stop_counting(context: AppContext) -> None:
+    """Keep the estimates."""
+    if context.data.counts is not None:
+        context.data.counts.cancel()
 
 
 def _fit_objective(context: AppContext, shape: str) -> None:

@@ -53,6 +53,7 @@ class DataPage(Page):
         self.setAcceptDrops(True)
         self._panel: ColumnsPanel | None = None
         self._shown_version = -1
+        self._shown: dict[str, Any] = {}
         context.data.changed.connect(self.refresh)
         context.project.opened.connect(self.refresh)
 
@@ -75,7 +76,7 @@ class DataPage(Page):
         """Whether the rows of before may stay in view while they are read again: they are rows of the same files."""
         good = self.context.data.good(self.context.draft.path)
         same = good.get("data.files") == self.context.draft.recipe.data.files
-        return self.is_ready and bool(self.context.data.facts) and same
+        return bool(self.context.data.facts) and same
 
     def _show_empty(self) -> None:
         if self.context.data.is_stopped:
@@ -166,8 +167,12 @@ class DataPage(Page):
     def _fill(self) -> None:
         facts = self.context.data.facts
         if self._shown_version == self.context.data.version:
+            if facts is not self._shown:
+                self._shown = facts
+                self._fill_head(facts)
+                self._side.fill(facts)
             return
-        self._shown_version = self.context.data.version
+        self._shown_version, self._shown = self.context.data.version, facts
         self._fill_head(facts)
         self._rows.fill(facts)
         self._side.fill(facts)
@@ -184,11 +189,22 @@ class DataPage(Page):
         self._other.setVisible(not is_reading)
         self._more.setVisible(not is_reading)
         if not is_reading:
-            self._footer.say(READY)
+            self._show_counting()
             return
         show_progress(self._bar, status.progress)
         self._footer.say(" ".join(filter(None, (tr(status.doing), progress_words(status.progress)))))
         self._counts.setText(tr(say("being read again…", "正在重新读取…")))
+
+    def _show_counting(self) -> None:
+        """The foot of the page while tokens are counted: all can be used meanwhile."""
+        counting = self.context.data.counting
+        is_counting = counting.phase is Phase.WORKING
+        self._bar.setVisible(is_counting)
+        self._cancel.setVisible(is_counting)
+        if is_counting:
+            show_progress(self._bar, counting.progress)
+        words = " ".join(filter(None, (tr(counting.doing), progress_words(counting.progress))))
+        self._footer.say(words if is_counting else READY)
 
     def _fill_head(self, facts: dict[str, Any]) -> None:
         from gui.pages.words import aside_words, mapping_words
@@ -242,6 +258,9 @@ class DataPage(Page):
         menu.popup(self._files.mapToGlobal(self._files.rect().bottomLeft()))
 
     def _cancel_reading(self) -> None:
+        if self.context.data.status.phase is not Phase.WORKING:
+            operations.stop_counting(self.context)
+            return
         operations.cancel_reading(self.context)
 
     def _read_again(self) -> None:

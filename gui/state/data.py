@@ -19,6 +19,8 @@ class DataState(QObject):
         is_new: the files were imported just now, and the answer about them may choose the objective.
         version: counts each newly read data set, so that late answers about an older one are known as such.
         reading: the operation that reads, None while none does.
+        counting: how far the exact lengths are; ready when nobody counts.
+        counts: the operation that counts them.
         is_stopped: the user ended the reading, and nothing was read since.
 
     Signals:
@@ -34,9 +36,23 @@ class DataState(QObject):
         self.is_new = False
         self.version = 0
         self.reading: Any = None
+        self.counting = Status()
+        self.counts: Any = None
         self.is_stopped = False
         self._good: dict[str, Any] = {}
         self._good_draft: Path | None = None
+
+    def show_first(self, facts: dict[str, Any]) -> None:
+        """The first rows of large files are there, while all of them are read."""
+        self.facts = facts
+        self.version += 1
+        self.changed.emit()
+
+    def count_again(self, facts: dict[str, Any]) -> None:
+        """More is known of the same rows."""
+        self.facts, self.counts = facts, None
+        self.counting.ready()
+        self.changed.emit()
 
     def set_facts(self, facts: dict[str, Any]) -> None:
         """The data are read."""

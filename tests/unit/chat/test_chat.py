@@ -197,7 +197,7 @@ def test_service_cancel_keeps_what_there_was(run: RunFolder) -> None:
 
     def stop_at_first(event: Event) -> None:
         if isinstance(event, Token):
-            service.cancel()
+            service.cancel(1)
 
     arguments = {"run": str(run.path), "prompt": "boat?", "sides": "tuned"}
     value = service.handle(Request(request=1, name="ask", arguments=arguments), stop_at_first)
@@ -245,7 +245,7 @@ def test_service_lets_go_of_what_was_cancelled_while_it_loaded(
     def load(run: RunFolder) -> Unloaded:
         loads.append(run)
         if len(loads) == 1:
-            service.cancel()
+            service.cancel(1)
         return Unloaded()
 
     monkeypatch.setattr(Pair, "load", load)
