@@ -49,7 +49,8 @@ _CHATML = """\
 _LLAMA3 = """\
 {{- bos_token -}}
 {%- for message in messages -%}
-{{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' -}}
+{%- set role = 'ipython' if message['role'] == 'tool' else message['role'] -%}
+{{- '<|start_header_id|>' + role + '<|end_header_id|>\\n\\n' -}}
 {%- if message['role'] == 'assistant' -%}
 {%- generation -%}{{- message['content'] | trim + '<|eot_id|>' -}}{%- endgeneration -%}
 {%- else -%}
@@ -108,7 +109,7 @@ _GEMMA = """\
 
 _PHI = """\
 {%- for message in messages -%}
-{{- '<|' + message['role'] + '|>\\n' -}}
+{{- '<|' + ('user' if message['role'] == 'tool' else message['role']) + '|>\\n' -}}
 {%- if message['role'] == 'assistant' -%}
 {%- generation -%}{{- message['content'] + '<|end|>' -}}{%- endgeneration -%}
 {%- else -%}

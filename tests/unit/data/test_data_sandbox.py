@@ -74,7 +74,7 @@ MUCH = [
     "{% macro m() %}{% for i in range(9999) %}{% for i in range(999) %}{{ 'x' * 99 }}{% endfor %}{% endfor %}"
     "{% endmacro %}{{ m() | length }}",
     "{% set x %}{% for i in range(99999) %}{% for i in range(999) %}xxxxxxxxx{% endfor %}{% endfor %}{% endset %}",
-    "{% filter upper %}{% for i in range(9999) %}{% for i in range(999) %}xxxxxxx{% endfor %}{% endfor %}{% endfilter %}",
+    "{% filter upper %}{% for i in range(9999) %}{% for i in range(999) %}xxxx{% endfor %}{% endfor %}{% endfilter %}",
     "{% set ns = namespace(x='ab') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}{{ ns.x|length }}",
     "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
     "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x }}",

@@ -5,12 +5,16 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import re
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from engine.data.prepare import learned_tokens
 from engine.data.rows import Message
@@ -303,6 +307,90 @@ def test_a_base_model_gets_the_template_its_tokens_are_for(tiny_model: Model, na
     assert all(token in template.reason.en for token in TEMPLATES[name].tokens)
 
 
+# Base models as they are published: each tokenizer with the special tokens that its own base model declares.
+BASES = {
+    "qwen2": ({"eos_token": "<|endoftext|>"}, "chatml", ("<|im_end|>", "<|endoftext|>")),
+    "llama3": (
+        {"eos_token": "<|end_of_text|>", "bos_token": "<|begin_of_text|>", "add_bos_token": True},
+        "llama3",
+        ("<|eot_id|>", "<|end_of_text|>"),
+    ),
+    "phi-3-mini": ({"eos_token": "<|endoftext|>", "bos_token": "<s>"}, "phi", ("<|end|>", "<|endoftext|>")),
+    "gpt2": ({"eos_token": "<|endoftext|>"}, "plain", ("<|endoftext|>",)),
+}
+
+
+@pytest.mark.parametrize("family", BASES)
+def test_each_familys_base_model_gets_tokens_it_has(shared_data: Path, tmp_path: Path, family: str) -> None:
+    config, name, stop = BASES[family]
+    source = shared_data / "tokenizers" / family
+    if family == "gpt2":
+        model = models.BPE.from_file(str(source / "gpt2.vocab"), str(source / "gpt2.merges.txt"))
+        made = Tokenizer(model)
+        made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        made.add_special_tokens(["<|endoftext|>"])
+        made.save(str(tmp_path / "tokenizer.json"))
+    else:
+        shutil.copy(source / "tokenizer.json", tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    tokenizer = TextTokenizer.load(tmp_path)
+    template = choose_template(tmp_path, tokenizer=tokenizer)
+    assert (template.name, template.stop) == (name, stop)
+    assert "has no chat template" in template.reason.en
+    # Each token of the template is one token, wherever it stands; and no other template before it would do.
+    for token in TEMPLATES[name].tokens:
+        assert len(tokenizer.encode(f"a{token}b")[0]) == 3
+        assert token in template.reason.en
+    for other in itertools.takewhile(lambda t: t != name, TEMPLATES):
+        assert any(len(tokenizer.encode(token)[0]) > 1 for token in TEMPLATES[other].tokens), other
+    rendered = template.render(CONVERSATION)
+    ids, _ = tokenizer.encode(rendered.text)
+    assert tokenizer.id_of(stop[0]) in ids
+    if config.get("add_bos_token"):
+        assert ids.count(tokenizer.bos_id) == 1
+        assert template.render_text("x").text == f"{tokenizer.bos}x{tokenizer.eos}"
+
+
+def real(shared_data: Path, name: str, ours: ChatTemplate) -> ChatTemplate:
+    return replace(ours, source=(shared_data / "templates" / f"{name}.jinja").read_text(encoding="utf-8"))
+
+
+def named(name: str, *specials: str) -> ChatTemplate:
+    variables = {"bos_token": "<s>", "eos_token": "</s>"}
+    ends = frozenset({"<s>", "</s>", *TEMPLATES[name].tokens, *specials})
+    return ChatTemplate(name, TEMPLATES[name].source, Text("", ""), (), variables, ends, "</s>")
+
+
+@pytest.mark.parametrize("messages", [WITH_SYSTEM, WITH_SYSTEM[:3]])
+@pytest.mark.parametrize("generation_prompt", [False, True])
+def test_named_templates_are_what_the_real_ones_are(
+    shared_data: Path, messages: tuple[Message, ...], generation_prompt: bool
+) -> None:
+    asked = messages[:-1] if generation_prompt else messages
+
+    def both(name: str, model: str, turns: tuple[Message, ...]) -> tuple[str, str]:
+        ours = named(name)
+        theirs = real(shared_data, model, ours)
+        found = [t.render(turns, generation_prompt=generation_prompt) for t in (ours, theirs)]
+        learned = [[r.text[a:b].strip() for a, b in r.spans] for r in found]
+        assert learned[0] == learned[1]
+        return found[0].text, found[1].text
+
+    ours, theirs = both("chatml", "Qwen-Qwen2.5-7B-Instruct", asked)
+    assert ours == theirs
+    ours, theirs = both("gemma", "google-gemma-2-2b-it", asked)
+    assert ours == theirs
+    ours, theirs = both("phi", "microsoft-Phi-3.5-mini-instruct", asked)
+    assert ours + ("" if generation_prompt else "</s>") == theirs
+    # Llama 3.1 and later write dates into the system prompt, which Llama 3 does not.
+    ours, theirs = both("llama3", "meta-llama-Llama-3.1-8B-Instruct", asked)
+    dates = "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n"
+    assert ours == theirs.replace(dates, "")
+    # Mistral's first tokenizers had spaces around the marks, Nemo's has none.
+    ours, theirs = both("mistral", "mistralai-Mistral-Nemo-Instruct-2407", asked)
+    assert re.sub(r" ?(\[/?INST\]) ?", r"\1", ours) == theirs
+
+
 def test_templates_are_found_wherever_models_keep_them(tiny_model: Model) -> None:
     folder = tiny_model("<|im_end|>", chat_template="A", eos_token="<|im_end|>")
     assert choose_template(folder).source == "A"
@@ -338,6 +426,14 @@ def test_a_template_from_a_file_and_names_that_are_none(stories: Path, tmp_path:
         with pytest.raises(UserError) as caught:
             choose_template(stories, name)
         assert caught.value.problem.code == code
+
+
+@pytest.mark.parametrize(
+    ("name", "head"), [("phi", "<|user|>\n"), ("llama3", "<|start_header_id|>ipython<|end_header_id|>")]
+)
+def test_named_templates_give_tools_results_a_role_that_models_know(name: str, head: str) -> None:
+    turns = (*CONVERSATION[:2], Message("tool", "RESULT"), CONVERSATION[3])
+    assert f"{head}RESULT" in named(name).render(turns).text.replace("\n\nRESULT", "RESULT")
 
 
 def test_special_tokens_that_no_file_declares_are_written_into_the_template(tiny_model: Model) -> None:

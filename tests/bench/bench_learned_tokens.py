@@ -1,0 +1,121 @@
+"""Learned tokens of real conversations against a reference that finds them by another way, for each real template.
+
+    python tests/bench/bench_learned_tokens.py [--only PART] [--most 1000]
+
+Every conversation of the real data sets (the better and the worse answer of a preference each make one) is rendered
+with each template and tokenised with the tokenizer of the template's own family where there is one, else with the
+nearest. Compared are text and learned tokens, row by row; what a template drops or alters is counted by note, what it
+refuses by reason. Then the rows per second that rendering takes, spans and notes included, on one core.
+The result goes to tests/bench/results/learned_tokens.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from engine.data.prepare import learned_tokens  # noqa: E402
+from engine.data.rows import Row  # noqa: E402
+from engine.protocol.errors import UserError  # noqa: E402
+from tests.bench.results import hardware, table, write  # noqa: E402
+from tests.unit.data.learned_reference import (  # noqa: E402
+    FAMILIES,
+    Model,
+    load_model,
+    real_rows,
+    shown,
+    tokens,
+    truth,
+)
+
+DATA = ROOT.parent / "shared" / "data"
+TIMED = 1000
+
+
+def measure(name: str, model: Model, rows: list[Row]) -> dict[str, Any]:
+    """All rows with one template."""
+    counts: Counter[str] = Counter()
+    notes: Counter[str] = Counter()
+    refused: Counter[str] = Counter()
+    for row in rows:
+        try:
+            rendered = model.template.render(row.messages, tools=row.tools)
+        except UserError as error:
+            refused[error.problem.message.en] += 1
+            continue
+        notes.update(rendered.notes)
+        counts["noted"] += bool(rendered.notes)
+        counts["silent"] += not rendered.notes and not shown(row, rendered)
+        expected = truth(model.theirs, model.template, model.family, row)
+        ids, learned = tokens(model.ours, expected)
+        encoding = model.ours.encode_batch([rendered.text])[0]
+        counts["text"] += rendered.text == expected.text
+        counts["equal"] += rendered.text == expected.text and learned_tokens(rendered, encoding) == learned
+        counts["tokens"] += len(ids)
+        counts["nothing_learned"] += not any(learned)
+    return {
+        "template": name,
+        "tokenizer": model.family.vocabulary + (" (nearest)" if model.family.nearest else ""),
+        "rows": len(rows),
+        "text equal": counts["text"],
+        "learned equal": counts["equal"],
+        "tokens": counts["tokens"],
+        "nothing learned": counts["nothing_learned"],
+        "with notes": counts["noted"],
+        "dropped silently": counts["silent"],
+        "refused": sum(refused.values()),
+        "rows/s": round(speed(model, rows)),
+        "rows/s, tools": round(speed(model, [row for row in rows if row.tools])),
+        "notes": dict(notes),
+        "refusals": dict(refused),
+    }
+
+
+def speed(model: Model, rows: list[Row]) -> float:
+    """Rows rendered per second of one core: the best of three goes over the first rows, patterns known."""
+    chosen = rows[:TIMED]
+    best = float("inf")
+    for _ in range(4):
+        start = time.process_time()
+        for row in chosen:
+            try:
+                model.template.render(row.messages, tools=row.tools)
+            except UserError:
+                continue
+        best = min(best, time.process_time() - start)
+    return len(chosen) / best if chosen else 0.0
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="templates whose name contains this")
+    parser.add_argument("--most", type=int, default=0, help="rows per file at most; 0 for all")
+    options = parser.parse_args()
+    files = real_rows(DATA)
+    rows = [row for found in files.values() for row in (found[: options.most] if options.most else found)]
+    results: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name in FAMILIES:
+            if options.only in name:
+                model = load_model(DATA, name, Path(folder) / name)
+                results.append(measure(name, model, rows))
+                table([{k: v for k, v in results[-1].items() if not isinstance(v, dict)}])
+    table([{k: v for k, v in result.items() if k not in ("notes", "refusals")} for result in results])
+    for result in results:
+        print(result["template"], result["notes"], result["refusals"])
+    if not options.only:
+        counted = {name: len(found) for name, found in files.items()}
+        write("learned_tokens", {"hardware": hardware(), "conversations": counted, "templates": results})
+
+
+if __name__ == "__main__":
+    main()
