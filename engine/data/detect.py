@@ -484,7 +484,7 @@ def _weigh(found: _Try, view: _View) -> None:
             if _is_alpaca_in_disguise(found)
             else _SPECIAL.get(found.shape.name, 0.0)
         )
-        - _UNUSED * len(found.unused)
+        - _UNUSED * sum(column.filled for column in found.unused)
         - (0.5 if open_ended else 0.0)
     )
 
@@ -705,7 +705,9 @@ def _doubt_unused(best: _Try, view: _View, asks: list[Text], doubts: list[Text])
             or column.meaning in (names.CHOSEN, names.REJECTED, names.LABEL)
         )
         serious = serious or (best.shape.name in _TEXT_SHAPES and column.is_rich)
-        (asks if serious else doubts).append(words)
+        # A few cells that a row spilled to its right say little about the file.
+        spilled = len(view.sample) >= 50 and column.filled < 0.05 and column.meaning is None
+        (asks if serious and not spilled else doubts).append(words)
     for column in view.columns:
         if column in best.columns.values() or column in best.unused or _is_explained(column, best, view):
             continue
