@@ -63,8 +63,8 @@ def check(
         ``shape``, ``format``, ``encoding``, ``mapping`` (role → column), ``rows``, ``trainable``, ``set_aside``
         (reason → count), ``problems`` (``code``, ``message``, ``hint``, ``where``; in English), and beside these
         ``confidence`` (0 to 1), ``certainty`` ("sure", "likely", "ask"), ``columns``, ``preference``, ``bytes``,
-        ``sha256``, ``template`` (``name``, ``reason``) and ``tokens`` (``total`` and ``learned`` as trained; ``median``, ``p95``, ``longest`` before cutting; ``cut``
-        rows; ``limit``); these two are None without a model. ``texts`` says the reason of ``template`` and, in their
+        ``sha256``, ``template`` (``name``, ``reason``) and ``tokens`` (``total`` and ``learned`` as trained; ``median``,
+        ``p95``, ``longest`` before cutting; ``cut`` rows; ``limit``); these two are None without a model. ``texts`` says the reason of ``template`` and, in their
         order, ``message`` and ``hint`` of ``problems`` in both languages.
 
     Raises:

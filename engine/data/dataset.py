@@ -6,7 +6,7 @@ Rows stay on the disk; a few numbers of each are kept, so that data sets of any 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from engine.data.decisions import Decision, Decisions, edited, record_key, set_a
 from engine.data.declare import BadRow
 from engine.data.files import expand
 from engine.data.formats import Record
+from engine.data.quality.checks import BY_NAME
 from engine.data.read import Source, open_source
 from engine.data.rows import ASSISTANT, SYSTEM, Message, Row, SetAside
 from engine.data.scan import CODE, CODES, Progress, convert, keys
@@ -27,8 +28,6 @@ from engine.protocol.text import Text, say
 from engine.recipe.recipe import DataSettings
 
 _PIECE = 2048
-_GIVEN_BACK = frozenset({"duplicate", "in_held_out", "by_hand"})
-"""Reasons for which a row that a person takes back is used."""
 
 
 class DataSet:
@@ -44,6 +43,8 @@ class DataSet:
         sources: the files, the held-out file last.
         decisions: what a person decided about single rows.
         codes: why each row is set aside, shape (rows,): an index into `engine.data.scan.CODES`, 0 for a usable row.
+        candidates: numbers of the training files' rows that were usable before their quality was looked at, rising: of
+            these some are held out, whatever becomes of the others.
         twins: for a duplicate, the row it is the same as, shape (rows,); -1 for the others.
 
     Raises:
@@ -52,6 +53,7 @@ class DataSet:
 
     codes: NDArray[np.uint8]
     twins: NDArray[np.int64]
+    candidates: NDArray[np.int64]
 
     def __init__(self, data: DataSettings, *, preference: bool | None = None) -> None:
         if not data.files:
@@ -83,6 +85,12 @@ class DataSet:
             mapping=own.mapping if own is not None and own.mapping else self.data.mapping,
         )
 
+    def refuse_doubt(self) -> None:
+        """Raise `UserError` where it is not clear what a file's columns mean, and nobody said it."""
+        for source in self.sources:
+            if source.guess.certainty == "ask":
+                raise _doubtful(source)
+
     # ---------------------------------------------------------------------------------------------------------- scan
     @property
     def bytes(self) -> int:
@@ -101,13 +109,64 @@ class DataSet:
             before += source.bytes
         counts = [source.count for source in self.sources]
         self._starts = np.cumsum([0, *counts])
+        self._judge()
+        self.is_scanned = True
+        return self
+
+    def _judge(self) -> None:
+        """Find out which rows can be used, from what the scan found and what a person decided."""
         self.codes = np.concatenate([source.facts["code"] for source in self.sources])
         self._keys = np.concatenate([source.facts["key"] for source in self.sources])
         self._prompts = np.concatenate([source.facts["prompt"] for source in self.sources])
         self._apply_decisions()
         self._set_duplicates_aside()
-        self.is_scanned = True
-        return self
+        self.candidates = np.flatnonzero(self.codes[: self.measured_from] == 0)
+
+    def set_poor_aside(self, found: Mapping[str, NDArray[np.int64]]) -> None:
+        """Set rows aside for their quality: check → numbers of rows. What a person took back stays."""
+        kept = self._kept_by_hand()
+        for check, rows in found.items():
+            self.codes[np.setdiff1d(rows[self.codes[rows] == 0], kept, True)] = CODE[check]
+
+    # ----------------------------------------------------------------------------------------------------- decisions
+    def decide(self, index: int, *, column: str = "", value: Any = None, aside: bool | None = None) -> None:
+        """Change a cell of a row, set it aside or take it back, and write that down where the recipe says.
+
+        Args:
+            index: the row.
+            column, value: the cell, "" for none, and what is to stand there.
+            aside: True sets the row aside, False takes it back, None does neither.
+
+        Raises:
+            UserError: the recipe names no file for decisions, or the disk does not take it.
+        """
+        number, row = self.place(index)
+        source = self.sources[number]
+        was = record_key(source.record(row).value)
+        self.decisions.items.append(Decision(str(source.path), row, was, column, value, aside))
+        self._decided_anew()
+
+    def undo(self) -> int | None:
+        """Take the last decision back; gives its row, None where there is none. Raises as `decide`."""
+        if not self.decisions.items:
+            return None
+        last = self.decisions.items.pop()
+        self._decided_anew()
+        number = next((i for i, source in enumerate(self.sources) if str(source.path) == last.file), None)
+        return None if number is None else int(self._starts[number]) + last.row
+
+    def _decided_anew(self) -> None:
+        if not self.data.decisions:
+            raise _no_decisions()
+        self.decisions.save(Path(self.data.decisions))
+        self.decisions.problems.clear()
+        self._decided = [self.decisions.of(str(source.path)) for source in self.sources]
+        self._judge()
+
+    def decided(self, index: int) -> Sequence[Decision]:
+        """What was decided about a row, in order."""
+        number, row = self.place(index)
+        return self._decided[number].get(row, ())
 
     @property
     def count(self) -> int:
@@ -240,6 +299,8 @@ class DataSet:
         shaped = source.shaped(index, replace(record, value=edited(record.value, items)) if items else record)
         if isinstance(shaped, SetAside):
             return shaped
+        if code in BY_NAME:
+            return SetAside(index, where, code, BY_NAME[code].label)
         if code:
             return SetAside(index, where, code, _DISLIKED)
         return _as_wished(shaped, self.data, preference=self.preference)
@@ -308,11 +369,6 @@ def _tell(progress: Progress, before: int, own: int, total: int, done: int, of: 
     progress(before + int(own * done / max(1, of)), total)
 
 
-def as_rows(items: Iterable[Row | SetAside]) -> Iterator[Row]:
-    """The rows among items."""
-    return (item for item in items if isinstance(item, Row))
-
-
 _TOLD = {
     "duplicate": ("It is the same as {where}.", "与 {where} 相同。"),
     "in_held_out": ("{where} of the held-out file asks the same.", "留出文件的 {where} 有相同的提问。"),
@@ -345,6 +401,35 @@ def _no_file() -> UserError:
         say("The recipe names no data file.", "配方没有指定数据文件。"),
         say("Set data.files.", "请设置 data.files。"),
         where="data.files",
+    )
+
+
+def _doubtful(source: Source) -> UserError:
+    mapping = " ".join(f'--map {role}="{column}"' for role, column in source.mapping.items())
+    return UserError(
+        "data.ask",
+        say(
+            "What the columns of {name} mean is not clear: {why}",
+            "{name} 各列的含义不明确：{why}",
+            name=source.path.name,
+            why=source.guess.why,
+        ),
+        say(
+            "Say it on the Data page, or with --shape {shape} {mapping} if that is right.",
+            "请在“数据”页指定；若如此正确，也可加上 --shape {shape} {mapping}。",
+            shape=source.shape.name,
+            mapping=mapping,
+        ),
+        where="data.mapping",
+    )
+
+
+def _no_decisions() -> UserError:
+    return UserError(
+        "data.decisions",
+        say("The recipe names no file for decisions about rows.", "配方没有指定保存单行决定的文件。"),
+        say("Set data.decisions.", "请设置 data.decisions。"),
+        where="data.decisions",
     )
 
 

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from tokenizers import Encoding
 
 from engine.data.dataset import DataSet
+from engine.data.quality.checks import sets_aside
+from engine.data.quality.inspect import inspect
 from engine.data.read import Source
 from engine.data.rows import ASSISTANT, HINTS, Message, Row, SetAside
 from engine.data.scan import keys
@@ -109,6 +111,10 @@ def prepare(
         UserError: a file cannot be read, the tokenizer or template cannot be used, or no row can be trained on.
     """
     rows = gather(data, preference=preference)
+    rows.refuse_doubt()
+    if sets_aside(data.quality):
+        found = inspect(rows, rows.usable, np.flatnonzero(held_out_of(rows)), None)
+        rows.set_poor_aside(found.set_aside())
     tokenizer = TextTokenizer.load(model_folder)
     template = choose_template(model_folder, data.template, tokenizer=tokenizer)
     limit = longest(data, tokenizer)
@@ -116,7 +122,13 @@ def prepare(
     set_aside = list(rows.set_aside())
     usable = list(_encoded(encoder, rows, rows.usable, set_aside, progress))
     measured = list(_encoded(encoder, rows, rows.measured, set_aside, progress, before=len(rows.usable)))
-    train, held_out = (usable, measured) if data.held_out_file else split(usable, data.held_out, data.seed)
+    train, held_out = usable, measured
+    if not data.held_out_file:
+        taken = held_out_of(rows)
+        train = [example for example in usable if not taken[example.row.index]]
+        held_out = [example for example in usable if taken[example.row.index]]
+    if not (held_out or data.held_out_file):
+        train, held_out = split(usable, data.held_out, data.seed)  # those that were wanted cannot be used
     set_aside.sort(key=lambda item: item.index)
     if not train:
         raise nothing_to_train(data.files, set_aside, rows.count)
@@ -374,6 +386,18 @@ def held_out_rows(rows: NDArray[np.uint64], prompts: NDArray[np.uint64], share: 
     single = np.argsort(_lots(rows, seed), kind="stable")
     found = np.zeros(len(rows), bool)
     found[single[:wanted]] = True
+    return found
+
+
+def held_out_of(rows: DataSet) -> NDArray[np.bool_]:
+    """Which rows of a data set are held out, shape (rows,): those of the held-out file, or a share of the others."""
+    found = np.zeros(rows.count, bool)
+    if rows.data.held_out_file:
+        found[rows.measured] = True
+        return found
+    candidates = rows.candidates
+    keys, prompts = rows.keys[candidates], rows.prompts[candidates]
+    found[candidates[held_out_rows(keys, prompts, rows.data.held_out, rows.data.seed)]] = True
     return found
 
 

@@ -6,6 +6,7 @@ All answers are plain dicts, ready for JSON; texts for people are ``{"en", "zh"}
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import re
 from collections import Counter
@@ -20,7 +21,10 @@ from tokenizers import Encoding
 from engine.data.check import OddTexts, length_problems, percentiles
 from engine.data.dataset import DataSet
 from engine.data.lengths import LengthEstimate
-from engine.data.prepare import RowEncoder, held_out_rows, learned_tokens, longest, render_row
+from engine.data.prepare import RowEncoder, held_out_of, learned_tokens, longest, render_row
+from engine.data.quality.checks import BY_NAME
+from engine.data.quality.inspect import inspect
+from engine.data.quality.report import Report
 from engine.data.registry import SHAPES
 from engine.data.rows import HINTS, REASONS, Row, SetAside, message_to_plain, set_aside_to_plain
 from engine.data.scan import CODE, CODES, TURN_TOKENS, Progress, estimated_tokens, row_texts
@@ -74,7 +78,13 @@ class DataView:
 
     def scan(self, progress: Progress | None = None) -> None:
         """Look at every row; ``progress`` is called with (bytes done, bytes in all), what it raises ends it."""
-        rows = self._rows.scan(progress)
+        self._rows.scan(progress)
+        self._report: Report | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        """Nothing is known yet of the rows but what the scan found."""
+        rows = self._rows
         self._codes = rows.codes.copy()
         self._why: dict[int, Text] = {}
         self._lengths = np.zeros(rows.count, dtype=np.int32)  # 0: not known
@@ -87,6 +97,75 @@ class DataView:
         if self._encoder is None:
             self._lengths[self._wanted] = np.maximum(1, rows.column("tokens")[self._wanted].astype(np.int32))
             self._left = 0
+
+    # ----------------------------------------------------------------------------------------------------- decisions
+    def decide(self, index: int, *, column: str = "", value: Any = None, aside: bool | None = None) -> None:
+        """Change a cell, set a row aside or take it back. Arguments and errors as `DataSet.decide`."""
+        self._rows.decide(index, column=column, value=value, aside=aside)
+        self._decided_about(index)
+
+    @property
+    def decisions(self) -> int:
+        """How many decisions about rows there are: so many can be undone."""
+        return len(self._rows.decisions.items)
+
+    def undo(self) -> int | None:
+        """Take the last decision back; gives its row, None where there is none."""
+        index = self._rows.undo()
+        if index is not None:
+            self._decided_about(index)
+        return index
+
+    def _decided_about(self, changed: int) -> None:
+        """What is known of all rows but one stays."""
+        lengths, learned, codes, estimate = self._lengths, self._learned, self._codes, self._estimate
+        report = self._report
+        self._begin()
+        self._estimate, self._report = estimate, report
+        if report is not None:
+            self._set_poor_aside()
+        if self._encoder is None:
+            return
+        lengths[changed] = learned[changed] = 0
+        refused = np.isin(codes, [CODE[reason] for reason in _ENCODERS]) & (self._codes == 0)
+        refused[changed] = False
+        self._lengths, self._learned = lengths, learned
+        self._codes[refused] = codes[refused]
+        self._left = int(self._unmeasured(self._wanted).sum())
+
+    # ------------------------------------------------------------------------------------------------------- quality
+    def inspect(self, progress: Progress | None = None) -> None:
+        """Look at every usable row's quality, and set aside what the recipe wants to be.
+
+        Raises:
+            UserError: the recipe names a check that there is not.
+        """
+        held_out = np.flatnonzero(self._is_held_out)
+        self._report = inspect(self._rows, self._used, held_out, progress)
+        self._set_poor_aside()
+
+    def _set_poor_aside(self) -> None:
+        assert self._report is not None
+        found = self._report.set_aside()
+        self._rows.set_poor_aside(found)
+        for check, rows in found.items():
+            self._codes[rows[(self._codes[rows] == 0) & (self._rows.codes[rows] == CODE[check])]] = CODE[check]
+        self._left = int(self._unmeasured(self._wanted).sum())
+
+    @property
+    def quality(self) -> dict[str, Any] | None:
+        """What `inspect` found, as `Report.to_plain`, each check with ``label``, ``hint`` and ``explain``; None before.
+
+        Rows behind a figure are shown by `page` with the status ``check:NAME``, ``language:CODE``, ``task:NAME`` or
+        ``style:NAME``.
+        """
+        if self._report is None:
+            return None
+        found = self._report.to_plain()
+        for name, about in found["checks"].items():
+            check = BY_NAME[name]
+            about |= {"label": _plain(check.label), "hint": _plain(check.hint), "explain": _plain(check.explain)}
+        return found
 
     # ----------------------------------------------------------------------------------------------------- measuring
     @property
@@ -128,7 +207,6 @@ class DataView:
             if isinstance(item, SetAside):
                 self._codes[item.index] = CODE[item.reason]
                 self._why[item.index] = item.text
-                self._held_out = None
             else:
                 self._lengths[item.row.index] = item.whole
                 self._learned[item.row.index] += item.learned_tokens
@@ -181,15 +259,8 @@ class DataView:
     def _is_held_out(self) -> NDArray[np.bool_]:
         """Which rows are held out, shape (rows,)."""
         if self._held_out is None:
-            found = np.zeros(self._rows.count, bool)
-            used = self._used
-            if self.data.held_out_file:
-                found[used[used >= self._rows.measured_from]] = True
-            else:
-                keys, prompts = self._rows.keys[used], self._rows.prompts[used]
-                found[used[held_out_rows(keys, prompts, self.data.held_out, self.data.seed)]] = True
-            self._held_out = found
-        return self._held_out
+            self._held_out = held_out_of(self._rows)
+        return np.asarray(self._held_out & (self._codes == 0))
 
     @property
     def _is_asked(self) -> NDArray[np.bool_]:
@@ -228,7 +299,7 @@ class DataView:
             "preference": self._rows.preference,
             "scanned": self.is_scanned,
             **(self._counts() if self.is_scanned else self._first_counts()),
-            "reasons": {reason: _plain(label) for reason, label in REASONS.items()},
+            "reasons": {reason: _plain(label) for reason, label in _REASONS.items()},
             "problems": [_problem(p) for p in self._problems()],
             "template": self._template_facts(),
             "estimate": self.estimate,
@@ -341,12 +412,27 @@ class DataView:
     def _such(self, status: str) -> NDArray[np.int64]:
         """Numbers of the rows of a status, or set aside for a reason, rising."""
         used = self._codes == 0
+        kind, _, name = status.partition(":")
+        if name:
+            return self._behind(kind, name)
         if status == "ready":
             return np.flatnonzero(used & ~self._is_held_out & ~self._is_cut)
         if status == "held_out":
-            return np.flatnonzero(self._is_held_out & used)
+            return np.flatnonzero(self._is_held_out)
         known = {"": np.ones_like(used), "set_aside": ~used, "cut": self._is_cut, "in_training": self._is_asked}
         return np.flatnonzero(known[status] if status in known else self._codes == CODE.get(status, len(CODES)))
+
+    def _behind(self, kind: str, name: str) -> NDArray[np.int64]:
+        """Rows behind a figure of the quality report."""
+        if self._report is None:
+            return np.zeros(0, dtype=np.int64)
+        rows = {
+            "check": self._report.rows,
+            "language": self._report.rows_in,
+            "task": self._report.rows_of,
+            "style": self._report.rows_with,
+        }
+        return np.asarray(rows[kind](name))
 
     def find(self, words: str, progress: Progress | None = None) -> int:
         """Look for words in every row's texts, whatever their case; `page` shows what was found. Gives their number."""
@@ -377,7 +463,7 @@ class DataView:
             "status": self._status(index),
             "reason": code,
             "reason_text": _plain(why) if why is not None else None,
-            "hint": _plain(HINTS[code]) if code else None,
+            "hint": _plain(HINTS[code] if code in HINTS else BY_NAME[code].hint) if code else None,
         }
 
     def _measure_again(self, row: Row) -> None:
@@ -418,14 +504,36 @@ class DataView:
             found = self._line(index)
             item = self._rows.seen(index)
         if not isinstance(item, Row):
-            return found | {"messages": [], "chosen": None, "rejected": None} | self._shown(None, [], None)
+            none: dict[str, Any] = {"messages": [], "chosen": None, "rejected": None}
+            return found | none | self._cells(index) | self._shown(None, [], None)
         return (
             found
             | {"question": _asked(item), "answer": item.answer}
             | {"messages": [message_to_plain(m) for m in item.messages]}
             | {"chosen": item.chosen, "rejected": item.rejected}
+            | self._cells(index)
             | self._shown(item, *self._rendered(item))
         )
+
+    def _cells(self, index: int) -> dict[str, Any]:
+        """The row's columns as the file holds them, with what a person changed: ``cells`` (``column``, ``value``,
+        ``is_text``, ``changed``), and whether the row was ``decided`` by hand."""
+        if not self.is_scanned:
+            return {"cells": [], "decided": False}
+        decided = self._rows.decided(index)
+        changed = {item.column for item in decided if item.column}
+        cells = [
+            {
+                "column": name,
+                "value": value
+                if isinstance(value, str)
+                else json.dumps(value, ensure_ascii=False, indent=1, default=str),
+                "is_text": isinstance(value, str),
+                "changed": name in changed,
+            }
+            for name, value in self._rows.record(index).value.items()
+        ]
+        return {"cells": cells, "decided": bool(decided)}
 
     def _shown(
         self, row: Row | None, pieces: list[dict[str, Any]], rejected: list[dict[str, Any]] | None
@@ -524,7 +632,10 @@ def _asked(row: Row) -> str:
     return row.question
 
 
-_STILL_ROWS = frozenset({"duplicate", "in_held_out", "by_hand", "disliked"})
+_REASONS = {**REASONS, **{name: check.label for name, check in BY_NAME.items()}}
+_ENCODERS = ("too_long", "answer_cut_away", "template_refused")
+"""Reasons that only the model's tokenizer and template give."""
+_STILL_ROWS = frozenset({"duplicate", "in_held_out", "by_hand", "disliked", *BY_NAME})
 """Reasons of rows that can be read all the same."""
 
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from engine.data.declare import BadRow, Conversation, Shape
 from engine.data.decode import has_broken_characters
 from engine.data.formats import Record
+from engine.data.quality.checks import BY_NAME
 from engine.data.registry import SHAPES
 from engine.data.rows import ASSISTANT, REASONS, Message, Row
 from engine.data.store import LONGEST_BYTES, Lines, line_starts
@@ -30,8 +31,8 @@ from engine.protocol.errors import UserError
 from engine.protocol.text import say
 
 Progress = Callable[[int, int], None]
-CODES = ("", *REASONS)
-"""Why a row is set aside, by number; 0 for a row that can be used."""
+CODES = ("", *REASONS, *BY_NAME)
+"""Why a row is set aside, by number: a reason or a check of its quality; 0 for a row that can be used."""
 CODE = {reason: number for number, reason in enumerate(CODES)}
 BLOCK = 4 << 20
 _ALONE = 24 << 20
@@ -275,7 +276,7 @@ def open_facts(folder: Path, known: Mapping[str, Any], numbers: Path | None = No
 def _blocks(job: Job, starts: Sequence[int]) -> Iterator[Block]:
     """The pieces in order, from as many processes as there are cores where that pays."""
     pairs = list(itertools.pairwise(starts))
-    workers = min(len(pairs), _cores())
+    workers = min(len(pairs), cores())
     if job.size <= _ALONE or workers < 2:
         for begin, end in pairs:
             yield scan_block(job, begin, end)
@@ -284,7 +285,8 @@ def _blocks(job: Job, starts: Sequence[int]) -> Iterator[Block]:
         yield from helpers.map(scan_block, [(job, begin, end) for begin, end in pairs])
 
 
-def _cores() -> int:
+def cores() -> int:
+    """How many processes share the work: the cores this one may use, at most eight."""
     return max(1, min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
 
 

@@ -10,6 +10,7 @@ from pydantic import Field, SerializeAsAny
 
 from engine.protocol.text import say
 from engine.recipe.fields import Section, setting
+from engine.recipe.quality import QualitySettings
 
 RECIPE_VERSION = 1
 COMMON = "common practice"
@@ -170,6 +171,7 @@ class DataSettings(Section):
         ge=0,
         le=2**31 - 1,
     )
+    quality: QualitySettings = QualitySettings()
 
 
 class TrainSettings(Section):

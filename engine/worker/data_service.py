@@ -64,7 +64,7 @@ class DataService:
     One data set is open at a time; a request that reads rows speaks of that one. Those in `slow` go on beside others.
     """
 
-    slow = frozenset({"scan", "measure", "find"})
+    slow = frozenset({"scan", "measure", "find", "inspect"})
 
     def __init__(self) -> None:
         self._cancels: dict[int, threading.Event] = {}
@@ -88,6 +88,9 @@ class DataService:
             "scan": self._scan,
             "measure": self._measure,
             "find": self._find,
+            "inspect": self._inspect,
+            "decide": self._decide,
+            "undo": self._undo,
             "rows": self._rows,
             "row": self._row,
             "list_models": self._list_models,
@@ -151,6 +154,26 @@ class DataService:
     def _find(self, asked: Asked, *, words: str) -> dict[str, Any]:
         return {"found": self._opened().find(words, asked.teller("rows"))}
 
+    def _inspect(self, asked: Asked) -> dict[str, Any]:
+        """Look at the rows' quality; the answer is that of "open_data"."""
+        view = self._opened()
+        view.inspect(asked.teller("rows"))
+        return _facts(view)
+
+    def _decide(
+        self, asked: Asked, *, index: int, column: str = "", value: Any = None, aside: bool | None = None
+    ) -> dict[str, Any]:
+        """Change a cell, set a row aside or take it back; the answer is that of "open_data"."""
+        view = self._opened()
+        view.decide(index, column=column, value=value, aside=aside)
+        return _facts(view)
+
+    def _undo(self, asked: Asked) -> dict[str, Any]:
+        """Take the last decision back; the answer is that of "open_data", with its ``row`` (None for none)."""
+        view = self._opened()
+        row = view.undo()
+        return {**_facts(view), "row": row}
+
     def _rows(self, asked: Asked, *, start: int, count: int, status: str = "", found: bool = False) -> dict[str, Any]:
         return self._opened().page(start, count, status=status, found=found)
 
@@ -195,6 +218,8 @@ def _facts(view: DataView) -> dict[str, Any]:
         "learned": view.learned_share,
         "lengths": {**view.histogram(), **asdict(Lengths.of(view.lengths.tolist()))},
         "shapes": view.shapes(),
+        "quality": view.quality,
+        "decisions": view.decisions,
     }
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from engine.protocol.errors import UserError
 from engine.protocol.text import Text, say
-from engine.recipe.quality import Action
+from engine.recipe.quality import Action, QualitySettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,7 @@ CHECKS: tuple[Check, ...] = (
         say("answer repeats the question", "回答照抄提问"),
         say("Write the answer, or set the rows aside.", "请写上回答，或将这些行搁置。"),
         say("The answer is the question again, letter case and spaces aside.", "除大小写和空格外，回答与提问相同。"),
-        "set_aside",
+        "flag",
     ),
     Check(
         "blob",
@@ -218,7 +218,7 @@ AGAINST_OTHERS: tuple[Check, ...] = (
         say("near a held-out row", "与留出行近似"),
         say("What is measured must not be trained on.", "用于评估的内容不应参与训练。"),
         say("The question nearly repeats that of a held-out row.", "提问与某条留出行近似。"),
-        "set_aside",
+        "flag",
     ),
 )
 """Checks of a row against all others."""
@@ -246,3 +246,9 @@ def actions(chosen: Mapping[str, Action]) -> dict[str, Action]:
                 where="data.quality.actions",
             )
     return {**{name: check.default for name, check in BY_NAME.items()}, **chosen}
+
+
+def sets_aside(settings: QualitySettings) -> bool:
+    """Whether rows are set aside for their quality; those that are the same are always looked for."""
+    chosen = actions(settings.actions)
+    return any(action == "set_aside" for name, action in chosen.items() if name != "exact_duplicate")
