@@ -221,6 +221,8 @@ class ChatTemplate:
         self, messages: tuple[Message, ...], tools: str, generation_prompt: bool
     ) -> tuple[Fitted, str, list[Span]]:
         """The first way of handing the conversation over that the template takes, and what it makes of it."""
+        if tools:
+            _check_tools(tools)
         first: Exception | None = None
         for fitted in self._ways(messages, tools):
             try:
@@ -710,6 +712,17 @@ def _shared(text: str, other: str | None, otherwise: int) -> int:
         else:
             high = middle - 1
     return low
+
+
+def _check_tools(tools: str) -> None:
+    try:
+        tool_list(tools)
+    except ValueError as error:
+        raise UserError(
+            "template.bad_tools",
+            say("The tools are no JSON: {reason}.", "工具说明不是有效的 JSON：{reason}。", reason=_reason(error)),
+            say("Mend them, or leave them out.", "请修正，或将其删除。"),
+        ) from error
 
 
 def _reason(error: Exception) -> str:

@@ -144,8 +144,7 @@ class Letters:
         if (turn, value) not in self.done:
             kept = {i for tag in ("<think>", "</think>") for at in _all(value, tag) for i in range(at, at + len(tag))}
             self.done[turn, value] = "".join(
-                c if i in kept or c.isspace() or c in '"\\' or ord(c) < 32 else self._letter(turn, c, value, i)
-                for i, c in enumerate(value)
+                c if i in kept or _undisguised(c) else self._letter(turn, c, value, i) for i, c in enumerate(value)
             )
         return self.done[turn, value]
 
@@ -153,6 +152,11 @@ class Letters:
         own = chr(next(self.codes))
         self.origin[own] = (turn, letter, whole, place)
         return own
+
+
+def _undisguised(letter: str) -> bool:
+    """Whether a template, or JSON, looks at this letter."""
+    return letter.isspace() or letter in '"\\' or ord(letter) < 32
 
 
 def _all(text: str, part: str) -> Iterator[int]:
@@ -229,7 +233,7 @@ def _start(
     if "tool_calls" in secret[turn] and seen[:first].endswith(family.lead):
         return first - len(family.lead)
     _, _, whole, place = letters.origin[seen[first]]
-    while place > 0 and whole[place - 1].isspace() and seen[first - 1] == whole[place - 1]:
+    while place > 0 and _undisguised(whole[place - 1]) and seen[first - 1] == whole[place - 1]:
         first, place = first - 1, place - 1
     tag = "<think>"
     return first - len(tag) if whole[:place].endswith(tag) and seen[:first].endswith(tag) else first

@@ -201,6 +201,13 @@ def test_characters_of_the_private_planes_are_ordinary_text(shared_data: Path, t
     assert [rendered.text[a:b] for a, b in rendered.spans] == [f"{answer}<|im_end|>"]
 
 
+def test_tools_that_are_no_json_are_told(shared_data: Path, tmp_path: Path) -> None:
+    model = load_model(shared_data, "Qwen-Qwen2.5-7B-Instruct", tmp_path)
+    with pytest.raises(UserError) as caught:
+        model.template.render(TOOL_TALK, tools='[{"name": ')
+    assert caught.value.problem.code == "template.bad_tools"
+
+
 # ----------------------------------------------------------------------------------------------------------- plain text
 def test_plain_text_is_learned_whole_with_its_end(model: Model) -> None:
     rendered = model.template.render_text("Once upon a time")
