@@ -46,9 +46,10 @@ LANGUAGES: dict[str, Text] = {
 }
 """What people read; a language that is not here is shown by its ISO 639 code."""
 
-_LOOKED_AT = 400
+_LOOKED_AT = 240
 _ASKED = 200
 _SHORT = 30
+_NO_LANGUAGE = "zxx"
 _LIKELY = 0.5
 _ENOUGH = 3
 _HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff]")
@@ -80,8 +81,8 @@ _OWN_WORDS = {
     "uk": "що як це або вона був бути вони його якщо тільки щоб можна також коли ви може цей є та",
 }
 _CANDIDATES = (
-    "af ar az be bg bs ca cs cy da de en eo es et eu fa fi fr ga gl gu hi hr hu id is it kk kn la lt lv mk ml mn mr ms "
-    "ne nl no pa pl ps pt ro ru si sk sl sq sr sv sw tl tr uk ur uz vi"
+    "af ar az be bg bs ca cs cy da de en es et eu fa fi fr ga gl gu hi hr hu id is it kk kn lt lv mk ml mn mr ms "
+    "ne nl no pa pl ps pt ro ru si sk sl sq sr sv sw tl tr uk ur uz vi zxx"
 ).split()
 
 
@@ -142,7 +143,8 @@ def _by_library(text: str) -> str:
     if letters < 3 or 3 * letters < len(text.replace(" ", "")):
         return UNKNOWN
     language, probability = _identifier().classify(text[:_ASKED])
-    return str(language) if letters >= _SHORT or probability >= _LIKELY else UNKNOWN
+    told = language != _NO_LANGUAGE and (letters >= _SHORT or probability >= _LIKELY)
+    return str(language) if told else UNKNOWN
 
 
 @cache

@@ -36,14 +36,15 @@ _REFUSAL = re.compile(
     r"|fulfill|comply|answer|create|generate|support|complete|access|browse|engage|respond|process|recommend|offer|give|perform|edit)"
     r"|\bi do(?:n['’]t| not) have (?:personal|access to|the (?:ability|capability)|feelings|emotions"
     r"|enough information)"
-    r"|作为(?:一个|一名|一款|一种)?(?:大型|基于)?(?:人工智能|ai|语言模型|虚拟助手|大模型|聊天机器人)"
+)
+_REFUSAL_CHINESE = re.compile(
+    r"作为(?:一个|一名|一款|一种)?(?:大型|基于)?(?:人工智能|ai|语言模型|虚拟助手|大模型|聊天机器人)"
     r"|我(?:只)?是(?:一个|一名|一款)?(?:ai|人工智能|语言模型)[^，。\n]{0,12}[，,。]?[^。\n]{0,6}(?:无法|不能|没有)"
     r"|(?:抱歉|对不起|不好意思)[，,。！!]?(?:但)?(?:是)?我(?:们)?(?:目前|现在|暂时|并)?(?:无法|不能|没有|没办法|不会)"
-    r"|我(?:无法|不能)(?:提供|回答|满足|协助|帮助|执行|访问|生成|完成|处理|为您|为你)",
-    re.IGNORECASE,
+    r"|我(?:无法|不能)(?:提供|回答|满足|协助|帮助|执行|访问|生成|完成|处理|为您|为你)"
 )
 _REFUSAL_HINTS = ("language model", "as an ai", "as a", "sorry", "afraid", "i can", "able to", "i do")
-_REFUSAL_HINTS_CHINESE = ("作为", "语言模型", "人工智能", "抱歉", "对不起", "不好意思", "无法", "不能", "ai")
+_REFUSAL_HINTS_CHINESE = ("作为", "我是", "我只是", "抱歉", "对不起", "不好意思", "我无法", "我不能")
 _REFUSAL_WITHIN = 300
 DOTS = ("...", "…", "。。。")
 
@@ -58,7 +59,8 @@ def may_hold_placeholder(text: str, lower: str, ascii_only: bool) -> bool:
 
 def placeholders(text: str) -> Places:
     """TODO and the like."""
-    found = _spans(_PLACEHOLDER, text)
+    lower = text.lower()
+    found = _spans(_PLACEHOLDER, text) if any(hint in lower for hint in _PLACEHOLDER_HINTS) else []
     return found if text.isascii() else sorted(found + _spans(_PLACEHOLDER_CHINESE, text))
 
 
@@ -73,7 +75,12 @@ def may_refuse(answer: str) -> bool:
 
 def refusals(answer: str) -> Places:
     """Set phrases near the beginning of an answer."""
-    return _spans(_REFUSAL, answer[:_REFUSAL_WITHIN])
+    head = answer[:_REFUSAL_WITHIN]
+    lower = head.lower()
+    # Places in the lower-case text hold for the text itself, unless a letter grew (İ).
+    text = lower if len(lower) == len(head) else head
+    found = _spans(_REFUSAL, text) if any(hint in lower for hint in _REFUSAL_HINTS) else []
+    return found if text.isascii() else sorted(found + _spans(_REFUSAL_CHINESE, text))
 
 
 def trailing_dots(answer: str) -> Places:
@@ -164,7 +171,7 @@ def bank_numbers(text: str) -> Places:
 
 def _is_card(found: str) -> bool:
     digits = _only_digits(found)
-    return _CARD_PREFIX.fullmatch(digits) is not None and len(set(digits)) > 2 and _luhn(digits)
+    return _CARD_PREFIX.fullmatch(digits) is not None and _luhn(digits)
 
 
 def _luhn(digits: str) -> bool:
@@ -203,6 +210,7 @@ _GARBLED = re.compile(
     rf"\ufffd+|[ÂÃ][{_TAIL}](?<!Â[»«])|â€[{_TAIL}]?|â[\u0080-\u009f]|ï»¿|ðŸ[{_TAIL}]{{2}}"
     rf"|(?:[ä-éã][{_TAIL}]{{2}}){{2,200}}|(?:锟斤拷|烫烫|屯屯){{1,200}}"
 )
+_GARBLED_HINT = re.compile("[ÂÃâãïðä-é\ufffd锟烫屯]")
 _CONTROL = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u202a-\u202e\u2060-\u206f\ufeff\ue000-\uf8ff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e0fff]+"
@@ -210,7 +218,7 @@ _CONTROL = re.compile(
 _CONTROL_ASCII = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _MARKUP = re.compile(
     r"</?(?:p|br|div|span|b|i|u|a|li|ul|ol|strong|em|h[1-6]|img|table|tbody|tr|td|th|font|sup|sub|center|blockquote"
-    r"|body|script|style)(?:\s[^<>\n]{0,300})?/?>"
+    r"|body|script|style)(?:\s[^<>\n=]{1,40}=[^<>\n]{0,300})?\s?/?>"
     r"|&(?:nbsp|amp|lt|gt|quot|apos|ldquo|rdquo|lsquo|rsquo|mdash|ndash|hellip|middot|copy|#\d{2,5}"
     r"|#[xX][0-9a-fA-F]{2,5});",
     re.IGNORECASE,
@@ -226,7 +234,7 @@ LONGEST_WORD = 120
 
 def may_be_garbled(text: str) -> bool:
     """Whether it is worth while to look."""
-    return _GARBLED.search(text) is not None
+    return _GARBLED_HINT.search(text) is not None
 
 
 def garbled(text: str) -> Places:
@@ -284,11 +292,10 @@ def loop(text: str) -> Places:
     for at in range(0, length - _PROBE, max(1, length // _PROBES)):
         probe = text[at : at + _PROBE]
         again = text.find(probe, at + 1, at + 1 + _LONGEST_PHRASE + _PROBE)
-        if again < 0:
+        if again < 0 or not any(map(str.isalpha, text[at:again])):
             continue
         start, end = _run(text, at, again - at)
-        phrase = text[start : start + again - at]
-        if end - start >= max(_LONG_ENOUGH, _TIMES * len(phrase)) and any(map(str.isalpha, phrase)):
+        if end - start >= max(_LONG_ENOUGH, _TIMES * (again - at)):
             return [(start, end)]
     return []
 

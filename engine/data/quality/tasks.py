@@ -24,7 +24,7 @@ TASKS: dict[str, Text] = {
 """Task → what people read."""
 NAMES: tuple[str, ...] = tuple(TASKS)
 
-_HEAD = 300
+_HEAD = 200
 _ENGLISH: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (task, re.compile(pattern))
     for task, pattern in (
@@ -165,8 +165,8 @@ def task_of(question: str, answer: str) -> str:
     """A key of `TASKS`.
 
     Args:
-        question: its first 300 characters are looked at.
-        answer: its first 300 characters are looked at, for code.
+        question: its first 200 characters are looked at.
+        answer: its first 200 characters are looked at, for code.
     """
     head = question[:_HEAD].strip().lower()
     rules = _ENGLISH if head.isascii() or not _has_chinese(head) else _CHINESE
