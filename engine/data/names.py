@@ -24,11 +24,11 @@ ASIDE = "aside"
 
 _WORDS: dict[str, str] = {
     INPUT: "input inputs",
-    QUESTION: "prompt question query instruction problem request ask user human prompts questions instructions q "
+    QUESTION: "prompt question query instruction problem request ask user human prompts questions instructions "
     "frage pregunta domanda pergunta вопрос 質問 질문 anweisung",
     CONTEXT: "context passage background evidence kontext contexto contesto contexte контекст",
     ANSWER: "completion answer response output reply solution assistant gpt completions answers responses outputs "
-    "summary translation highlights a antwort respuesta risposta reponse réponse resposta ответ 答え 답변 ausgabe",
+    "summary translation highlights antwort respuesta risposta reponse réponse resposta ответ 答え 답변 ausgabe",
     TURNS: "messages conversations conversation chat dialogue dialog turns dialogs chats",
     CHOSEN: "chosen preferred better winner win accepted",
     REJECTED: "rejected dispreferred worse loser lose incorrect wrong distractor",
