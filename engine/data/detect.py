@@ -159,7 +159,7 @@ def detect(
     tries = [found for s in fitting if (found := _lay(s, view)) is not None]
     tries.sort(key=lambda found: -found.score)
     if not tries or (tries[0].fit < 0.3 and not explicit):
-        raise _nothing_fits(columns, fitting, where)
+        raise _nothing_fits(columns, fitting, where) if not tries else _rows_are_bad(tries[0], sample, where)
     return _judged(tries, view, explicit_shape=shape != "auto")
 
 
@@ -511,20 +511,24 @@ def _matters(column: Column, found: _Try, view: _View) -> bool:
     if not column.present or (column.meaning == names.ASIDE and column.kind != "turns"):
         return False
     if column.meaning in (names.LABEL, names.LIKED) and found.shape.kind in ("conversation", "text"):
-        return found.shape.name != "classification" and (column.is_mark or column.is_rich or found.shape.name == "text")
+        return found.shape.name != "classification" and (
+            column.is_mark or _is_prose(column) or found.shape.name == "text"
+        )
     if column.varies and found.shape.kind != "kto" and found.shape.name not in ("classification", "text"):
         return True
     if column.is_few and column.distinct > 1 and found.shape.name == "text":
         return True
-    if column.meaning is None and column.kind == "text" and column.mean_length >= 15 and _words(column) >= 3:
+    if column.meaning is None and column.kind == "text" and _is_prose(column):
         return not _is_explained(column, found, view)
     if column.kind not in _OPEN_KINDS or not (column.is_rich or column.kind != "text"):
         return False
     return not _is_explained(column, found, view)
 
 
-def _words(column: Column) -> float:
-    return sum(len(text.split()) for text in column.texts) / max(1, len(column.texts))
+def _is_prose(column: Column) -> bool:
+    """Whether its values are of several words, be they ever the same."""
+    words = sum(len(text.split()) for text in column.texts)
+    return column.mean_length > 40 or (column.mean_length >= 12 and words >= 3 * len(column.texts))
 
 
 def _is_explained(column: Column, found: _Try, view: _View) -> bool:
@@ -715,7 +719,7 @@ def _doubt_unused(best: _Try, view: _View, asks: list[Text], doubts: list[Text])
             asks.append(
                 say('"{name}" may mark answers as good or bad.', "“{name}”可能标记回答的好坏。", name=column.name)
             )
-        elif column.kind == "text" and not column.is_code and (_words(column) >= 3 or column.mean_length > 40):
+        elif column.kind == "text" and not column.is_code and _is_prose(column):
             words = say('"{name}" holds texts, unused.', "“{name}”含文本但未被使用。", name=column.name)
             misnamed = column.meaning == names.ASIDE and column.is_rich and not names.may_hold_text(column.name)
             (asks if misnamed and best.shape.name in _TEXT_SHAPES else doubts).append(words)
@@ -874,6 +878,32 @@ def _told_by(best: _Try, view: _View) -> Text:
 
 
 # ------------------------------------------------------------------------------------------------------- nothing fits
+def _rows_are_bad(best: _Try, sample: Sequence[Mapping[str, Any]], where: str) -> UserError:
+    """The columns are those of a shape, and what stands in them is not: the first row says why."""
+    reason = NOTHING
+    for record in sample:
+        try:
+            best.shape.convert(record, best.mapping)
+        except BadRow as bad:
+            reason = bad.text
+            break
+    return UserError(
+        "data.shape_unknown",
+        say(
+            "The rows of {where} look like “{shape}”, but cannot be used: {reason}",
+            "{where} 的数据看似“{shape}”，但无法使用：{reason}",
+            where=where,
+            shape=best.shape.label,
+            reason=reason,
+        ),
+        say(
+            "Mend the rows, or say on the Data page or as data.mapping in the recipe which column is which.",
+            "请修正这些行，或在“数据”页或配方的 data.mapping 中指定各列的含义。",
+        ),
+        where=f"{where}:1",
+    )
+
+
 def _nothing_fits(columns: Sequence[str], candidates: Sequence[Shape], where: str) -> UserError:
     if not columns:
         return UserError(

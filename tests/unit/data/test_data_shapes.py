@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from engine.data.declare import BadRow
 from engine.data.read import open_source
 from engine.data.registry import SHAPES
-from engine.data.rows import ASSISTANT, SYSTEM, TOOL, USER, Message, Row, SetAside
+from engine.data.rows import ASSISTANT, HINTS, REASONS, SYSTEM, TOOL, USER, Message, Row, SetAside, ToolCall
 from engine.protocol.errors import UserError
 
 Write = Callable[[str, str | bytes], Path]
@@ -79,6 +80,9 @@ def test_detection(write: Write, record: dict[str, Any], shape: str, mapping: di
 
 
 def test_every_shape_is_declared_whole() -> None:
+    assert {shape.kind for shape in SHAPES.values()} == {"conversation", "preference", "kto", "text"}
+    assert [name for name, shape in SHAPES.items() if shape.preference] == ["preference"]
+    assert REASONS.keys() == HINTS.keys()
     for name, shape in SHAPES.items():
         assert shape.name == name
         assert shape.source
@@ -109,32 +113,148 @@ def test_content_in_parts_weights_and_reasoning(one: Callable[..., Row | SetAsid
     assert roles(row)[0] == (USER, "Q?")
     assert isinstance(row, Row)
     assert [m.learned for m in row.messages] == [True, False, True, True]
-    assert row.answer == "<think>\nbecause\n</think>\n\nA"
+    assert (row.answer, row.messages[-1].reasoning) == ("A", "because")
 
 
-def test_tools_are_kept_as_text(one: Callable[..., Row | SetAside]) -> None:
-    call = {"id": "1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
+CALL = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
+
+
+def test_tool_calls_keep_their_structure(one: Callable[..., Row | SetAside]) -> None:
     turns = [
         {"role": "user", "content": "Q"},
-        {"role": "assistant", "content": None, "tool_calls": [call]},
-        {"role": "tool", "content": "3", "tool_call_id": "1"},
+        {"role": "assistant", "content": None, "tool_calls": [CALL], "reasoning_content": "A sum."},
+        {"role": "tool", "content": "3", "tool_call_id": "c1"},
         {"role": "assistant", "content": "It is 3."},
     ]
     row = one({"messages": turns, "tools": [{"name": "add"}]})
-    assert roles(row) == [
-        (SYSTEM, 'You may call these tools:\n[{"name": "add"}]'),
-        (USER, "Q"),
-        (ASSISTANT, '{"name": "add", "arguments": {"a": 1}}'),
-        (TOOL, "3"),
-        (ASSISTANT, "It is 3."),
-    ]
+    assert isinstance(row, Row)
+    assert row.tools == '[{"name": "add"}]'
+    assert row.messages == (
+        Message(USER, "Q"),
+        Message(ASSISTANT, "", reasoning="A sum.", calls=(ToolCall("add", '{"a": 1}'),)),
+        Message(TOOL, "3", name="add"),
+        Message(ASSISTANT, "It is 3."),
+    )
+
+
+@pytest.mark.parametrize(
+    "calls",
+    [
+        {"tool_calls": [CALL]},
+        {"tool_calls": json.dumps([CALL])},
+        {"tool_calls": [{"name": "add", "arguments": {"a": 1}}]},
+        {"function_call": {"name": "add", "arguments": '{"a": 1}'}},
+        {"content": [{"type": "tool_call", "value": '{"name": "add", "arguments": {"a": 1}}'}]},
+    ],
+)
+def test_an_answer_that_only_calls_is_not_empty(one: Callable[..., Row | SetAside], calls: dict[str, Any]) -> None:
+    row = one({"messages": [USER_TURN, {"role": "assistant", "content": "", **calls}]})
+    assert isinstance(row, Row), row
+    assert row.messages[1].calls == (ToolCall("add", '{"a": 1}'),)
+    assert row.messages[1].content == ""
+
+
+@pytest.mark.parametrize(
+    "calls",
+    [[{"function": {"name": "add", "arguments": "not JSON"}}], [{"arguments": {}}], [{"name": "f", "arguments": 3}]],
+)
+def test_calls_that_no_template_could_render(one: Callable[..., Row | SetAside], calls: list[Any]) -> None:
+    item = one({"messages": [USER_TURN, {"role": "assistant", "content": "", "tool_calls": calls}]}, shape="messages")
+    assert isinstance(item, SetAside)
+    assert item.reason == "bad_row"
 
 
 def test_sharegpt_function_calls_are_answers(one: Callable[..., Row | SetAside]) -> None:
-    turns = [("human", "Q"), ("function_call", "{}"), ("observation", "3"), ("gpt", "A"), ("human", "thanks")]
+    call = '{"name": "add", "arguments": {"a": 1}}'
+    turns = [("human", "Q"), ("function_call", call), ("observation", "3"), ("gpt", "A"), ("human", "thanks")]
     row = one({"conversations": [{"from": who, "value": what} for who, what in turns], "tools": "[]"})
     # What follows the last answer has nothing to teach.
-    assert roles(row) == [(USER, "Q"), (ASSISTANT, "{}"), (TOOL, "3"), (ASSISTANT, "A")]
+    assert roles(row) == [(USER, "Q"), (ASSISTANT, ""), (TOOL, "3"), (ASSISTANT, "A")]
+    assert isinstance(row, Row)
+    assert row.messages[1].calls == (ToolCall("add", '{"a": 1}'),)
+    assert row.tools == ""
+
+
+def test_a_call_written_as_text_stays_text(one: Callable[..., Row | SetAside]) -> None:
+    text = '<tool_call>\n{"name": "add", "arguments": {}}\n</tool_call>'
+    assert roles(one({"messages": [USER_TURN, {"role": "assistant", "content": text}]}))[1] == (ASSISTANT, text)
+
+
+def test_tools_are_found_wherever_they_are_declared(one: Callable[..., Row | SetAside]) -> None:
+    told = '[{"name": "add"}]'
+    part = {"role": "system", "content": [{"type": "text", "value": "S"}, {"type": "tools", "value": told}]}
+    for record in (
+        {"messages": [USER_TURN, ANSWER_TURN], "tools": told},
+        {"messages": [USER_TURN, ANSWER_TURN], "tools": [told[1:-1]]},
+        {"messages": [part, USER_TURN, ANSWER_TURN]},
+        {"messages": [{"role": "system", "content": "S", "tools": [{"name": "add"}]}, USER_TURN, ANSWER_TURN]},
+    ):
+        row = one(record)
+        assert isinstance(row, Row), row
+        assert row.tools == told
+        assert "add" not in "".join(m.content for m in row.messages)
+
+
+def test_dialects_of_turns(one: Callable[..., Row | SetAside]) -> None:
+    wanted = [(USER, "Q"), (ASSISTANT, "A")]
+    for turns in (
+        [{"human": "Q", "assistant": "A"}],
+        [{"speaker": "Human", "text": "Q"}, {"speaker": "AI", "text": "A"}],
+        [{"role": "用户", "content": "Q"}, {"role": "助手", "content": "A"}],
+        # Tables give every turn every field.
+        [{"role": "user", "content": "Q", "value": None}, {"role": "assistant", "content": "A", "tool_calls": None}],
+        "[{'role': 'user', 'content': 'Q'}, {'role': 'assistant', 'content': 'A'}]",
+    ):
+        assert roles(one({"messages": turns})) == wanted
+
+
+def test_numbers_that_are_none_are_empty(one: Callable[..., Row | SetAside]) -> None:
+    convert = SHAPES["alpaca"].convert
+    mapping = {"instruction": "instruction", "input": "input", "output": "output"}
+    made = convert({"instruction": "Q", "input": float("nan"), "output": 42}, mapping)
+    assert [m.content for m in made.messages] == ["Q", "42"]
+
+
+# ---------------------------------------------------------------------------------- marks, labels, plain text, pairs
+@pytest.mark.parametrize(("label", "liked"), [(True, True), (0, False), (1.0, True), ("true", True), ("bad", False)])
+@pytest.mark.parametrize(
+    "record",
+    [{"messages": [USER_TURN, ANSWER_TURN]}, {"prompt": "Q", "completion": "A"}, {"instruction": "Q", "output": "A"}],
+)
+def test_marked_answers(one: Callable[..., Row | SetAside], record: dict[str, Any], label: Any, liked: bool) -> None:
+    row = one({**record, "label": label})
+    assert isinstance(row, Row), row
+    assert (roles(row), row.liked) == ([(USER, "Q"), (ASSISTANT, "A")], liked)
+
+
+def test_a_mark_that_says_nothing_sets_its_row_aside(write: Write) -> None:
+    good = {"prompt": "Q", "completion": "A", "label": True}
+    source = open_source(write("a.json", json.dumps([good, {**good, "label": None}, good])), shape="kto")
+    assert [getattr(item, "reason", "") for item in source.rows()] == ["", "bad_row", ""]
+
+
+def test_plain_text(one: Callable[..., Row | SetAside]) -> None:
+    row = one({"text": "Once upon a time."})
+    assert isinstance(row, Row)
+    assert (row.messages, row.text, row.answer) == ((), "Once upon a time.", "Once upon a time.")
+    with pytest.raises(BadRow) as caught:
+        SHAPES["text"].convert({"text": " \n"}, {"text": "text"})
+    assert caught.value.reason == "empty_text"
+
+
+def test_labels_are_answers(write: Write) -> None:
+    records = [{"text": f"This is number {i}.", "label": i % 2} for i in range(30)]
+    source = open_source(write("a.json", json.dumps(records)))
+    assert source.shape.name == "classification"
+    assert roles(list(source.rows())[3]) == [(USER, "This is number 3."), (ASSISTANT, "1")]
+
+
+def test_pairs_of_conversations_must_begin_alike(write: Write) -> None:
+    good = {"chosen": [USER_TURN, ANSWER_TURN], "rejected": [USER_TURN, {"role": "assistant", "content": "B"}]}
+    other = {**good, "rejected": [{"role": "user", "content": "R"}, {"role": "assistant", "content": "B"}]}
+    calls = {**good, "chosen": [USER_TURN, {"role": "assistant", "content": "", "tool_calls": [CALL]}]}
+    source = open_source(write("a.json", json.dumps([good, good, other, calls])))
+    assert [getattr(item, "reason", "") for item in source.rows()] == ["", "", "bad_row", "compares_calls"]
 
 
 @pytest.mark.parametrize(
@@ -149,6 +269,7 @@ def test_sharegpt_function_calls_are_answers(one: Callable[..., Row | SetAside])
         },
         {"prompt": [USER_TURN], "chosen": [ANSWER_TURN], "rejected": [{"role": "assistant", "content": "B"}]},
         {"chosen": [USER_TURN, ANSWER_TURN], "rejected": [USER_TURN, {"role": "assistant", "content": "B"}]},
+        {"chosen": "\n\nHuman: Q\n\nAssistant: A", "rejected": "\n\nHuman: Q\n\nAssistant: B"},
     ],
 )
 def test_preferences_in_all_their_forms(one: Callable[..., Row | SetAside], record: dict[str, Any]) -> None:
@@ -201,12 +322,10 @@ def test_a_bad_row_among_good_ones(write: Write, bad: dict[str, Any]) -> None:
 
 # ------------------------------------------------------------------------------------------------------- by hand
 def test_mapping_by_hand_overrides(write: Write) -> None:
-    path = write("a.csv", "frage,antwort,note\nQ,A,N\n")
-    with pytest.raises(UserError) as caught:
-        open_source(path)
-    assert caught.value.problem.code == "data.shape_unknown"
-    assert "frage" in caught.value.problem.message.en
-    source = open_source(path, mapping={"prompt": "frage", "completion": "antwort"})
+    path = write("a.csv", "spalte,zeile,note\nQ,A,N\n")
+    assert open_source(path).guess.certainty == "ask"
+    source = open_source(path, mapping={"prompt": "spalte", "completion": "zeile"})
+    assert source.guess.certainty == "sure"
     assert source.shape.name == "prompt_completion"
     row = next(iter(source.rows()))
     assert isinstance(row, Row)
@@ -226,32 +345,3 @@ def test_a_wrong_mapping_or_shape_is_told(write: Write) -> None:
             open_source(path, **options)
         assert caught.value.problem.code == code
         assert hint in caught.value.problem.hint.en
-
-
-# ---------------------------------------------------------------------------------------------- politely not yet
-@pytest.mark.parametrize(
-    ("records", "words"),
-    [
-        ([{"text": "Once upon a time."}], "plain text"),
-        ([{"text": f"This is number {i}.", "label": "ham" if i % 2 else "spam"} for i in range(30)], "classification"),
-        ([{"messages": [USER_TURN, ANSWER_TURN], "label": True}], "KTO"),
-        ([{"prompt": "Q", "completion": "A", "label": False}], "KTO"),
-    ],
-)
-def test_shapes_that_are_not_taught_yet(write: Write, records: list[dict[str, Any]], words: str) -> None:
-    with pytest.raises(UserError) as caught:
-        open_source(write("a.json", json.dumps(records)))
-    assert caught.value.problem.code == "data.unsupported_shape"
-    assert words in caught.value.problem.message.en
-    assert caught.value.problem.hint
-
-
-def test_kto_rows_can_be_learned_when_asked_for(write: Write) -> None:
-    path = write("a.json", json.dumps([{"messages": [USER_TURN, ANSWER_TURN], "label": True}]))
-    assert open_source(path, shape="messages").count == 1
-
-
-def test_a_text_file_is_told_politely(write: Write) -> None:
-    with pytest.raises(UserError) as caught:
-        open_source(write("a.txt", "Once upon a time.\n"))
-    assert caught.value.problem.code == "data.unsupported_shape"
