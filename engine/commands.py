@@ -95,14 +95,16 @@ def _data_check(options: argparse.Namespace, terminal: Terminal) -> int:
     from engine.model.locate import locate
     from engine.recipe.recipe import DataSettings
 
-    settings = DataSettings(max_length=options.max_length)
+    settings = DataSettings(
+        max_length=options.max_length, shape=options.shape, mapping=dict(options.map), encoding=options.encoding
+    )
     failure, folder = None, None
     try:
         folder = inspect(locate(options.model)).path if options.model else None
     except UserError as error:
         failure = Failure.of(error)  # the report is whole all the same, without what a model would tell
     try:
-        report = check(options.file.expanduser(), model_folder=folder, settings=settings)
+        report = check(options.file.expanduser(), model_folder=folder, settings=settings, quality=options.quality)
     except CheckFailed as error:
         return terminal.failure(Failure.of(error), _document(error.report))
     if failure is not None:
@@ -111,8 +113,36 @@ def _data_check(options: argparse.Namespace, terminal: Terminal) -> int:
     return 0
 
 
+def _data_prepare(options: argparse.Namespace, terminal: Terminal) -> int:
+    from engine.catalogue import CATALOGUE
+    from engine.data.write_out import write_prepared
+    from engine.model.inspect import inspect
+    from engine.model.locate import locate
+    from engine.objectives.registry import OBJECTIVES
+    from engine.precheck import check_recipe
+    from engine.recipe.file import load
+
+    path = options.recipe.expanduser()
+    recipe = load(path, CATALOGUE)
+    check_recipe(recipe, where=str(path))
+    folder = inspect(locate(recipe.model.source, revision=recipe.model.revision)).path
+    preference = OBJECTIVES[recipe.objective.name].preference
+    out = options.out.expanduser().resolve()
+    document = write_prepared(recipe.data, out, preference=preference, model_folder=folder)
+    words = say(
+        "{train} rows to train on, {held_out} held out, {aside} set aside: {out}",
+        "训练 {train} 行，留出 {held_out} 行，搁置 {aside} 行：{out}",
+        train=document["train"],
+        held_out=document["held_out"],
+        aside=sum(document["set_aside"].values()),
+        out=out,
+    )
+    terminal.result(document, words)
+    return 0
+
+
 def _check_lines(report: dict[str, Any]) -> list[Text]:
-    from engine.data.rows import REASONS
+    from engine.data.reasons import reason_label
 
     lines = [
         say(
@@ -126,7 +156,10 @@ def _check_lines(report: dict[str, Any]) -> list[Text]:
         name, reason = report["template"]["name"], as_text(texts["template"])
         lines.append(say("template {name}: {reason}", "模板 {name}：{reason}", name=name, reason=reason))
     for reason, count in report["set_aside"].items():
-        lines.append(say("  set aside, {why}: {n}", "  搁置，{why}：{n}", why=REASONS[reason], n=count))
+        lines.append(say("  set aside, {why}: {n}", "  搁置，{why}：{n}", why=reason_label(reason), n=count))
+    for name, about in (report["quality"] or {"checks": {}})["checks"].items():
+        if about["rows"]:
+            lines.append(say("  {what}: {n}", "  {what}：{n}", what=reason_label(name), n=about["rows"]))
     for problem, text in list(zip(report["problems"], texts["problems"], strict=True))[:20]:
         told = say("{message} {hint}", "{message}{hint}", **{name: as_text(value) for name, value in text.items()})
         where = f"{problem['where']}: " if problem["where"] else ""
@@ -260,6 +293,7 @@ COMMANDS: dict[str, Command] = {
     "demo": _demo,
     "doctor": _doctor,
     "data check": _data_check,
+    "data prepare": _data_prepare,
     "plan": _plan,
     "run": _run,
     "resume": _resume,

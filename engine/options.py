@@ -177,21 +177,63 @@ def _demo(made: argparse.ArgumentParser, language: str) -> None:
 def _data(made: argparse.ArgumentParser, language: str) -> None:
     title = say("data commands", "数据命令").in_language(language)
     commands = made.add_subparsers(title=title, metavar="COMMAND", required=True)
-    text = say("what a file holds and what of it trains", "文件里有什么，其中哪些能训练").in_language(language)
-    check = commands.add_parser("check", help=text, description=text, language=language)
-    check.set_defaults(command="data check")
-    _common(check, language)
-    check.add_argument("file", type=Path, help=say("data file", "数据文件").in_language(language))
+    for name, (words, fill) in _DATA.items():
+        text = words.in_language(language)
+        command = commands.add_parser(name, help=text, description=text, language=language)
+        command.set_defaults(command=f"data {name}")
+        _common(command, language)
+        fill(command, language)
+
+
+def _data_check(made: argparse.ArgumentParser, language: str) -> None:
+    made.add_argument("file", type=Path, help=say("data file or folder", "数据文件或文件夹").in_language(language))
     model = say(
         "starter, a folder, or a hub id: token lengths are measured with it",
         "starter、文件夹或 hub 标识：用它来量词元长度",
     )
-    check.add_argument("--model", default="", help=model.in_language(language))
+    made.add_argument("--model", default="", help=model.in_language(language))
     least, most = bounds(DataSettings, "max_length")
     hint = say("Leave it out for 512.", "省略则为 512。")
     read = number("--max-length", int, least or 1, most or math.inf, hint=hint)
     length = say("longest row in tokens", "一行最多的词元数").in_language(language)
-    check.add_argument("--max-length", type=read, default=512, help=length)
+    made.add_argument("--max-length", type=read, default=512, help=length)
+    _reading(made, language)
+    quality = say("look at what the texts say, too: takes longer", "同时检查文本内容：耗时更长").in_language(language)
+    made.add_argument("--quality", action="store_true", help=quality)
+
+
+def _reading(made: argparse.ArgumentParser, language: str) -> None:
+    """How a file is read where what is found is not right."""
+    shape = say("what the columns mean together; found if left out", "各列合起来的格式；省略则自动识别")
+    made.add_argument("--shape", default="auto", help=shape.in_language(language))
+    mapping = say("a column's meaning; may stand several times", "某列的含义；可写多次").in_language(language)
+    made.add_argument("--map", type=_mapped, default=[], action="append", metavar="ROLE=COLUMN", help=mapping)
+    encoding = say("text encoding; found if left out", "文本编码；省略则自动识别").in_language(language)
+    made.add_argument("--encoding", default="auto", help=encoding)
+
+
+def _mapped(text: str) -> tuple[str, str]:
+    role, equals, column = text.partition("=")
+    if not (role and equals and column):
+        raise UserError(
+            "usage",
+            say("--map takes ROLE=COLUMN, not {text}.", "--map 的写法是 角色=列名，而不是 {text}。", text=text),
+            say("For example: --map prompt=question", "例如：--map prompt=question"),
+        )
+    return role, column
+
+
+def _data_prepare(made: argparse.ArgumentParser, language: str) -> None:
+    recipe = say("recipe whose data are prepared", "要准备其数据的配方").in_language(language)
+    made.add_argument("recipe", type=Path, help=recipe)
+    out = say("folder that is written; made if absent", "写入的文件夹；不存在则新建").in_language(language)
+    made.add_argument("--out", type=Path, required=True, help=out)
+
+
+_DATA: dict[str, tuple[Text, Callable[[argparse.ArgumentParser, str], None]]] = {
+    "check": (say("what a file holds and what of it trains", "文件里有什么，其中哪些能训练"), _data_check),
+    "prepare": (say("write out what a recipe trains on", "写出配方将用于训练的数据"), _data_prepare),
+}
 
 
 def _plan(made: argparse.ArgumentParser, language: str) -> None:

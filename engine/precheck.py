@@ -12,6 +12,7 @@ from pathlib import Path
 
 from engine.data.decode import decode
 from engine.data.detect import candidates
+from engine.data.files import expand
 from engine.data.templates import TEMPLATES
 from engine.model.inspect import inspect
 from engine.model.locate import locate
@@ -54,9 +55,20 @@ def _files(data: DataSettings) -> Iterator[Problem]:
         hint = say('Set data.files, such as files = ["rows.jsonl"].', '请设置 data.files，如 files = ["rows.jsonl"]。')
         yield Problem("data.no_file", message, hint, "data.files")
     for name in data.files:
-        yield from _file(name, "data.files")
+        yield from _data_file(name)
     if data.held_out_file:
         yield from _file(data.held_out_file, "data.held_out_file")
+
+
+def _data_file(name: str) -> Iterator[Problem]:
+    """A file, or a folder with data files in it."""
+    if not os.path.isdir(name):
+        yield from _file(name, "data.files")
+        return
+    try:
+        expand([name])
+    except UserError as error:
+        yield replace(error.problem, where="data.files")
 
 
 def _file(name: str, where: str) -> Iterator[Problem]:

@@ -11,7 +11,14 @@ sys.path.insert(0, str(ROOT))
 from engine.methods.registry import METHODS  # noqa: E402  (the repository is put on the path first)
 from engine.objectives.registry import OBJECTIVES  # noqa: E402
 from engine.recipe.fields import Setting, bounds, settings  # noqa: E402
-from engine.recipe.recipe import DataSettings, EvaluateSettings, ModelSettings, TrainSettings  # noqa: E402
+from engine.recipe.quality import QualitySettings  # noqa: E402
+from engine.recipe.recipe import (  # noqa: E402
+    DataSettings,
+    EvaluateSettings,
+    FileSettings,
+    ModelSettings,
+    TrainSettings,
+)
 
 HEAD = """# The recipe
 
@@ -24,6 +31,7 @@ folder. This page is written by `packaging/write_docs.py` from the settings them
 def recipe_page() -> str:
     """The whole page."""
     tables: list[tuple[str, str, type[BaseModel]]] = [("model", "", ModelSettings), ("data", "", DataSettings)]
+    tables += [("data.quality", "", QualitySettings), ('data.per_file."FILE"', "", FileSettings)]
     tables += [("method", f'`name = "{name}"`: {m.summary}.', m.settings) for name, m in METHODS.items()]
     tables += [("objective", f'`name = "{name}"`: {o.summary}.', o.settings) for name, o in OBJECTIVES.items()]
     tables += [("train", "", TrainSettings), ("evaluate", "", EvaluateSettings)]
@@ -53,6 +61,8 @@ def _shown(value: object) -> str:
         return str(value).lower()
     if isinstance(value, str):
         return f'"{value}"'
+    if isinstance(value, BaseModel):
+        return "see below"
     return str(list(value)) if isinstance(value, tuple) else str(value)
 
 

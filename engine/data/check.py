@@ -10,9 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from engine.data.dataset import DataSet
-from engine.data.prepare import RowEncoder, gather, learned_tokens, longest, nothing_to_train
-from engine.data.rows import HINTS, Row, SetAside
+from engine.data.prepare import RowEncoder, held_out_of, learned_tokens, longest, nothing_to_train
+from engine.data.quality.inspect import inspect
+from engine.data.reasons import reason_hint
+from engine.data.rows import Row, SetAside
 from engine.data.template import choose_template
 from engine.data.tokenizer import TextTokenizer
 from engine.protocol.codec import to_plain
@@ -49,6 +53,7 @@ def check(
     model_folder: Path | None = None,
     settings: DataSettings | None = None,
     progress: Callable[[int, int], None] | None = None,
+    quality: bool = False,
 ) -> dict[str, Any]:
     """What a data file is and what is wrong with it; every row is looked at.
 
@@ -58,14 +63,17 @@ def check(
             or template rules out are set aside.
         settings: encoding, shape, mapping, template and lengths; its files are not looked at.
         progress: called with (rows done, rows in all) while rows are tokenised.
+        quality: look at what the texts say, and for near duplicates.
 
     Returns:
         ``shape``, ``format``, ``encoding``, ``mapping`` (role → column), ``rows``, ``trainable``, ``set_aside``
         (reason → count), ``problems`` (``code``, ``message``, ``hint``, ``where``; in English), and beside these
         ``confidence`` (0 to 1), ``certainty`` ("sure", "likely", "ask"), ``columns``, ``preference``, ``bytes``,
-        ``sha256``, ``template`` (``name``, ``reason``) and ``tokens`` (``total`` and ``learned`` as trained; ``median``,
-        ``p95``, ``longest`` before cutting; ``cut`` rows; ``limit``); these two are None without a model. ``texts`` says the reason of ``template`` and, in their
-        order, ``message`` and ``hint`` of ``problems`` in both languages.
+        ``files`` (paths; of a folder those in it), ``sha256`` (of the first), ``template`` (``name``, ``reason``),
+        ``tokens`` (``total`` and ``learned`` as trained; ``median``, ``p95``, ``longest`` before cutting; ``cut`` rows;
+        ``limit``; these two are None without a model), and ``quality`` (as `engine.data.quality.report.Report`
+        counts it; None where it was not asked for). ``texts`` says the reason of ``template`` and, in their order,
+        ``message`` and ``hint`` of ``problems`` in both languages.
 
     Raises:
         CheckFailed: the file cannot be read or no row of it can be trained on; its ``report`` is the same dict.
@@ -86,12 +94,14 @@ def check(
         "preference": False,
         "bytes": 0,
         "sha256": None,
+        "files": [],
         "template": None,
         "tokens": None,
+        "quality": None,
         "texts": {"template": None, "problems": []},
     }
     try:
-        _fill(report, settings, model_folder, progress)
+        _fill(report, settings, model_folder, progress, quality=quality)
     except UserError as error:
         found = [error.problem, *error.problems]
         known = {(p["code"], p["message"], p["where"]) for p in report["problems"]}
@@ -126,9 +136,24 @@ def _fill(
     settings: DataSettings,
     model_folder: Path | None,
     progress: Callable[[int, int], None] | None,
+    *,
+    quality: bool,
 ) -> None:
-    rows = gather(settings)
+    rows = DataSet(settings)
     source = rows.sources[0]
+    report |= {
+        "shape": source.shape.name,
+        "mapping": source.mapping,
+        "certainty": source.guess.certainty,
+        "columns": list(source.columns),
+        "files": [str(item.path) for item in rows.sources],
+    }
+    rows.refuse_doubt()
+    rows.scan()
+    if quality:
+        found = inspect(rows, rows.usable, np.flatnonzero(held_out_of(rows)), None)
+        rows.set_poor_aside(found.set_aside())
+        report["quality"] = found.to_plain()
     report |= {
         "shape": source.shape.name,
         "format": source.format,
@@ -224,7 +249,7 @@ def set_aside_problems(set_aside: Iterable[SetAside], counts: Mapping[str, int])
     for item in set_aside:
         told[item.reason] += 1
         if told[item.reason] <= _MOST_PER_REASON:
-            found.append(Problem(f"data.{item.reason}", item.text, HINTS[item.reason], item.where))
+            found.append(Problem(f"data.{item.reason}", item.text, reason_hint(item.reason), item.where))
     for reason, count in counts.items():
         if count > _MOST_PER_REASON:
             more = say("{n} more rows likewise.", "另有 {n} 行同样如此。", n=count - _MOST_PER_REASON)

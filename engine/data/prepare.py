@@ -19,7 +19,8 @@ from engine.data.dataset import DataSet
 from engine.data.quality.checks import sets_aside
 from engine.data.quality.inspect import inspect
 from engine.data.read import Source
-from engine.data.rows import ASSISTANT, HINTS, Message, Row, SetAside
+from engine.data.reasons import reason_hint
+from engine.data.rows import ASSISTANT, Message, Row, SetAside
 from engine.data.scan import keys
 from engine.data.template import ChatTemplate, Rendered, choose_template
 from engine.data.tokenizer import TextTokenizer
@@ -437,7 +438,7 @@ def nothing_to_train(files: Sequence[str], set_aside: Sequence[SetAside], count:
     """The error for data of which no row can be trained on, with the reason of each."""
     name = Path(files[0]).name if files else ""
     problems = tuple(
-        Problem(f"data.{item.reason}", item.text, HINTS[item.reason], item.where) for item in set_aside[:1000]
+        Problem(f"data.{item.reason}", item.text, reason_hint(item.reason), item.where) for item in set_aside[:1000]
     )
     reason = problems[0].message if problems else say("No row was left.", "没有剩下任何行。")
     return UserError(

@@ -25,8 +25,9 @@ from engine.data.prepare import RowEncoder, held_out_of, learned_tokens, longest
 from engine.data.quality.checks import BY_NAME
 from engine.data.quality.inspect import inspect
 from engine.data.quality.report import Report
+from engine.data.reasons import reason_hint
 from engine.data.registry import SHAPES
-from engine.data.rows import HINTS, REASONS, Row, SetAside, message_to_plain, set_aside_to_plain
+from engine.data.rows import REASONS, Row, SetAside, message_to_plain, set_aside_to_plain
 from engine.data.scan import CODE, CODES, TURN_TOKENS, Progress, estimated_tokens, row_texts
 from engine.data.template import ChatTemplate, Rendered, choose_template
 from engine.data.templates import TEMPLATES
@@ -463,7 +464,7 @@ class DataView:
             "status": self._status(index),
             "reason": code,
             "reason_text": _plain(why) if why is not None else None,
-            "hint": _plain(HINTS[code] if code in HINTS else BY_NAME[code].hint) if code else None,
+            "hint": _plain(reason_hint(code)) if code else None,
         }
 
     def _measure_again(self, row: Row) -> None:
@@ -623,7 +624,7 @@ def _first(item: Row | SetAside) -> dict[str, Any]:
         "status": "set_aside" if aside else "ready",
         "reason": aside.reason if aside else "",
         "reason_text": _plain(aside.text) if aside else None,
-        "hint": _plain(HINTS[aside.reason]) if aside else None,
+        "hint": _plain(reason_hint(aside.reason)) if aside else None,
     }
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, SerializeAsAny
+from pydantic import SerializeAsAny
 
 from engine.protocol.text import say
 from engine.recipe.fields import Section, setting
@@ -51,11 +51,40 @@ class ModelSettings(Section):
 
 
 class FileSettings(Section):
-    """How one file is read where it differs from the others; what is empty is as for all."""
+    """How one file is read and mixed where it differs from the others; what is empty is as for all."""
 
-    shape: str = ""
-    mapping: dict[str, str] = Field(default={})
-    encoding: str = ""
+    shape: str = setting(
+        "", label=say("Shape of the rows", "数据格式"), help=say("As above, of this file.", "同上，仅此文件。")
+    )
+    mapping: dict[str, str] = setting(
+        {}, label=say("Columns", "列对应"), help=say("As above, of this file.", "同上，仅此文件。")
+    )
+    encoding: str = setting(
+        "",
+        label=say("Text encoding", "文本编码"),
+        term="encoding",
+        help=say("As above, of this file.", "同上，仅此文件。"),
+    )
+    weight: float = setting(
+        1.0,
+        label=say("Weight", "权重"),
+        term="sampling weight",
+        help=say(
+            "How often its rows are seen: 2 shows each twice a pass, 0.5 every other one.",
+            "其各行出现的频率：2 表示每轮出现两次，0.5 表示只取一半。",
+        ),
+        ge=0,
+        le=100,
+    )
+    prefix: str = setting(
+        "",
+        label=say("Task prefix", "任务前缀"),
+        term="task prefix",
+        help=say(
+            "Put before each question of this file, so that the model can tell its tasks apart.",
+            "加在此文件每个提问之前，让模型区分不同任务。",
+        ),
+    )
 
 
 class DataSettings(Section):
@@ -82,7 +111,40 @@ class DataSettings(Section):
         term="encoding",
         help=say("auto looks at the bytes; else a name such as gb18030.", "auto 会自动识别；也可写 gb18030 等名称。"),
     )
-    per_file: dict[str, FileSettings] = Field(default={})
+    per_file: dict[str, FileSettings] = setting(
+        {},
+        label=say("Single files", "单个文件"),
+        help=say(
+            "File → how it is read and mixed where it differs: shape, mapping, encoding, weight, prefix.",
+            "文件 → 与其他文件不同的读取与混合方式：shape、mapping、encoding、weight、prefix。",
+        ),
+    )
+    mixing: Literal["all", "balanced", "temperature"] = setting(
+        "all",
+        label=say("Several files", "多个文件"),
+        term="mixing",
+        help=say(
+            "All takes every row; balanced shows as many rows of each file; temperature lies between.",
+            "“全部”使用每一行；“均衡”使各文件的行数相同；“温度”介于两者之间。",
+        ),
+        choices={
+            "all": say("all rows", "全部"),
+            "balanced": say("balanced", "均衡"),
+            "temperature": say("by temperature", "按温度"),
+        },
+    )
+    temperature: float = setting(
+        2.0,
+        label=say("Mixing temperature", "混合温度"),
+        term="temperature",
+        help=say(
+            "A file is seen in proportion to its size to the power of 1 over this: 1 is all rows, more is more even.",
+            "各文件按其行数的 1/温度 次方取样：1 等于全部，越大越均衡。",
+        ),
+        ge=1,
+        le=100,
+        source="Arivazhagan et al. 2019 (Massively multilingual NMT)",
+    )
     decisions: str = setting(
         "",
         label=say("Decisions about rows", "对单行的决定"),
@@ -163,6 +225,45 @@ class DataSettings(Section):
         term="validation file",
         help=say("A file of its own to measure with, instead of a share.", "用单独的文件评估，而不是按比例留出。"),
     )
+    split: Literal["random", "group", "time", "column", "stratified"] = setting(
+        "random",
+        label=say("Held-out rows", "留出方式"),
+        term="split",
+        help=say(
+            "At random; whole groups; the latest; those that a column names; or the same share of each label.",
+            "随机；按组整体；取最新；由某列指定；或各标签按相同比例。",
+        ),
+        choices={
+            "random": say("at random", "随机"),
+            "group": say("whole groups of a column", "按列分组"),
+            "time": say("the latest by a column", "按时间列取最新"),
+            "column": say("as a column says", "由列指定"),
+            "stratified": say("the same share of each value", "按列分层"),
+        },
+    )
+    split_column: str = setting(
+        "",
+        label=say("Split by column", "划分所用的列"),
+        term="split column",
+        help=say(
+            'Group, time or label; for "as a column says" the one that holds test, validation or held_out.',
+            "分组、时间或标签列；“由列指定”时为含 test、validation 或 held_out 的列。",
+        ),
+    )
+    order: Literal["shuffled", "shortest", "file"] = setting(
+        "shuffled",
+        label=say("Order of the rows", "行的顺序"),
+        term="curriculum",
+        help=say(
+            "Easy rows first (the shortest) can help small models; in random order is the rule.",
+            "先学简单的行（最短的）有时对小模型有益；通常用随机顺序。",
+        ),
+        choices={
+            "shuffled": say("at random", "随机"),
+            "shortest": say("shortest first", "由短到长"),
+            "file": say("as in the files", "按文件顺序"),
+        },
+    )
     seed: int = setting(
         42,
         label=say("Split seed", "划分种子"),
@@ -171,7 +272,11 @@ class DataSettings(Section):
         ge=0,
         le=2**31 - 1,
     )
-    quality: QualitySettings = QualitySettings()
+    quality: QualitySettings = setting(
+        QualitySettings(),
+        label=say("Quality", "质量"),
+        help=say("What is looked for in the texts: see below.", "文本检查的内容：见下文。"),
+    )
 
 
 class TrainSettings(Section):

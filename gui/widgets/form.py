@@ -28,7 +28,9 @@ SECTIONS: tuple[tuple[str, Text], ...] = (
     ("data", say("Data", "数据")),
     ("evaluate", say("Evaluation", "评估")),
 )
-ELSEWHERE = frozenset({"data.files", "data.mapping", "data.shape", "data.encoding"})
+ELSEWHERE = frozenset(
+    f"data.{name}" for name in ("files", "mapping", "shape", "encoding", "per_file", "decisions", "quality")
+)
 """Settings that the Data page edits, where their effect is seen."""
 LABELS = 146
 LONGEST_UNIT = 12

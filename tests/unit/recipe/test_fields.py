@@ -5,13 +5,16 @@ from pydantic import BaseModel
 
 from engine.catalogue import CATALOGUE
 from engine.recipe.fields import bounds, setting_of, settings
-from engine.recipe.recipe import DataSettings, EvaluateSettings, ModelSettings, TrainSettings
+from engine.recipe.quality import QualitySettings
+from engine.recipe.recipe import DataSettings, EvaluateSettings, FileSettings, ModelSettings, TrainSettings
 
 SECTIONS: list[type[BaseModel]] = [
     ModelSettings,
     DataSettings,
     TrainSettings,
     EvaluateSettings,
+    FileSettings,
+    QualitySettings,
     *CATALOGUE.methods.values(),
     *CATALOGUE.objectives.values(),
 ]
