@@ -21,22 +21,29 @@ from tokenizers import Encoding
 from engine.data.check import OddTexts, length_problems, percentiles
 from engine.data.dataset import DataSet
 from engine.data.lengths import LengthEstimate
-from engine.data.prepare import RowEncoder, held_out_of, learned_tokens, longest, render_row
+from engine.data.prepare import RowEncoder, learned_tokens, longest, render_row
 from engine.data.quality.checks import BY_NAME
 from engine.data.quality.inspect import inspect
+from engine.data.quality.language import LANGUAGES
 from engine.data.quality.report import Report
+from engine.data.quality.style import STYLES
+from engine.data.quality.tasks import TASKS
 from engine.data.reasons import reason_hint
 from engine.data.registry import SHAPES
-from engine.data.rows import REASONS, Row, SetAside, message_to_plain, set_aside_to_plain
+from engine.data.rows import ASSISTANT, REASONS, Row, SetAside, message_to_plain, set_aside_to_plain
 from engine.data.scan import CODE, CODES, TURN_TOKENS, Progress, estimated_tokens, row_texts
+from engine.data.splits import held_out_of
 from engine.data.template import ChatTemplate, Rendered, choose_template
 from engine.data.templates import TEMPLATES
 from engine.data.tokenizer import TextTokenizer
+from engine.data.turns import NOTES
 from engine.protocol.errors import Problem, UserError
 from engine.protocol.text import Text, say
+from engine.recipe.quality import QualitySettings
 from engine.recipe.recipe import DataSettings
 
 _CLIP = 400
+_FIRST_WORDS = 60
 _CHUNK = 1024
 _LOOKED_AT = 5000
 """Rows whose texts are searched for what is odd when data are opened."""
@@ -110,12 +117,21 @@ class DataView:
         """How many decisions about rows there are: so many can be undone."""
         return len(self._rows.decisions.items)
 
-    def undo(self) -> int | None:
-        """Take the last decision back; gives its row, None where there is none."""
+    def undo(self) -> dict[str, Any] | None:
+        """Take the last decision back.
+
+        Returns:
+            what it was: ``row`` (None for one of a file that is not open), ``column`` ("" for none), ``aside``; None
+            where there is none.
+        """
+        items = self._rows.decisions.items
+        if not items:
+            return None
+        last = items[-1]
         index = self._rows.undo()
         if index is not None:
             self._decided_about(index)
-        return index
+        return {"row": index, "column": last.column, "aside": last.aside}
 
     def _decided_about(self, changed: int) -> None:
         """What is known of all rows but one stays."""
@@ -141,9 +157,31 @@ class DataView:
         Raises:
             UserError: the recipe names a check that there is not.
         """
+        self._take_poor_back()
         held_out = np.flatnonzero(self._is_held_out)
         self._report = inspect(self._rows, self._used, held_out, progress)
         self._set_poor_aside()
+
+    def judge(self, quality: QualitySettings) -> bool:
+        """Take other quality settings. Gives whether what was found answers them; else `inspect` must look again."""
+        before, self.data = self.data.quality, self.data.model_copy(update={"quality": quality})
+        self._rows.data = self.data
+        self._take_poor_back()
+        report, self._report = self._report, None
+        if report is None or before.model_copy(update={"actions": quality.actions}) != quality:
+            return False
+        if not report.act(quality.actions):
+            return False
+        self._report = report
+        self._set_poor_aside()
+        return True
+
+    def _take_poor_back(self) -> None:
+        """Undo what `_set_poor_aside` did."""
+        poor = [CODE[check] for check in BY_NAME]
+        for codes in (self._rows.codes, self._codes):
+            codes[np.isin(codes, poor)] = 0
+        self._left = int(self._unmeasured(self._wanted).sum())
 
     def _set_poor_aside(self) -> None:
         assert self._report is not None
@@ -155,7 +193,8 @@ class DataView:
 
     @property
     def quality(self) -> dict[str, Any] | None:
-        """What `inspect` found, as `Report.to_plain`, each check with ``label``, ``hint`` and ``explain``; None before.
+        """What `inspect` found, as `Report.to_plain`, each check with ``label``, ``hint`` and ``explain``, those that
+        are switched off among them (``rows`` None), and ``names`` of languages, tasks and styles; None before.
 
         Rows behind a figure are shown by `page` with the status ``check:NAME``, ``language:CODE``, ``task:NAME`` or
         ``style:NAME``.
@@ -163,9 +202,11 @@ class DataView:
         if self._report is None:
             return None
         found = self._report.to_plain()
-        for name, about in found["checks"].items():
-            check = BY_NAME[name]
-            about |= {"label": _plain(check.label), "hint": _plain(check.hint), "explain": _plain(check.explain)}
+        off = [name for name, action in self.data.quality.actions.items() if action == "off"]
+        shown = [name for name in BY_NAME if name in found["checks"] or name in off]
+        found["checks"] = {name: _check(name, found["checks"].get(name)) for name in shown}
+        names = {"languages": LANGUAGES, "tasks": TASKS, "styles": STYLES}
+        found["names"] = {kind: {name: _plain(label) for name, label in of.items()} for kind, of in names.items()}
         return found
 
     # ----------------------------------------------------------------------------------------------------- measuring
@@ -279,6 +320,15 @@ class DataView:
             return np.zeros(self._rows.count, bool)
         return np.asarray((self._lengths > self.limit) & (self._codes == 0))
 
+    @property
+    def _is_over(self) -> NDArray[np.bool_]:
+        """Rows longer than the limit, whatever becomes of them, shape (rows,); estimated where not yet measured."""
+        over = np.asarray((self._lengths > self.limit) & (self._codes == 0))
+        if self._estimate is not None:
+            unknown = self._wanted[self._unmeasured(self._wanted)]
+            over[unknown] = self._estimate.lengths(self._rows, unknown) > self.limit
+        return over | (self._codes == CODE["too_long"])
+
     # --------------------------------------------------------------------------------------------------------- facts
     def facts(self) -> dict[str, Any]:
         """What the files are, and how their rows stand.
@@ -289,9 +339,10 @@ class DataView:
             ``rows``), ``roles`` (of the first file's shape: ``name``, ``label``, ``required``), ``preference``,
             ``scanned`` (every row was looked at; else the counts are those of the first rows), ``total``,
             ``trainable``, ``held_out``, ``in_training`` (held-out rows whose prompt a training row has too), ``cut``,
-            ``set_aside`` (reason → count), ``reasons`` (reason → label), ``problems``, ``template`` (``name``,
-            ``reason``; None without a model), ``estimate``, ``measured``, ``error`` (of estimated lengths: 95 of 100
-            rows are that near, as a share; None where none are estimated), ``limit``.
+            ``over`` (longer than the limit, whatever becomes of them), ``set_aside`` (reason → count), ``reasons``
+            (reason → label), ``problems``, ``template`` (``name``, ``reason``; None without a model), ``estimate``,
+            ``measured``, ``error`` (of estimated lengths: 95 of 100 rows are that near, as a share; None where none are
+            estimated), ``limit``.
         """
         roles = self._rows.sources[0].shape.roles
         return {
@@ -318,6 +369,7 @@ class DataView:
             "held_out": int(self._is_held_out.sum()),
             "in_training": int(self._is_asked.sum()),
             "cut": int(cut.sum()) if self.data.over_long in ("cut", "cut_start") else 0,
+            "over": int(self._is_over.sum()),
             "set_aside": {CODES[code]: count for code, count in counts.most_common() if code and count},
         }
 
@@ -325,7 +377,7 @@ class DataView:
         items = self._rows.first_items()
         aside = Counter(item.reason for item in items if isinstance(item, SetAside))
         usable = len(items) - aside.total()
-        unknown = {"held_out": 0, "in_training": 0, "cut": 0}
+        unknown = {"held_out": 0, "in_training": 0, "cut": 0, "over": 0}
         return {"total": len(items), "trainable": usable, **unknown, "set_aside": dict(aside.most_common())}
 
     def _file_facts(self, number: int) -> dict[str, Any]:
@@ -389,14 +441,14 @@ class DataView:
 
         Args:
             start, count: which of them.
-            status: only rows of this status (``ready``, ``cut``, ``held_out``, ``in_training``, ``set_aside``) or set
-                aside for this reason; all when empty.
+            status: only rows of this status (``ready``, ``cut``, ``over``, ``held_out``, ``in_training``,
+                ``set_aside``), set aside for this reason, or behind a figure of `quality`; all when empty.
             found: only rows that the last `find` found.
 
         Returns:
-            ``total`` (rows of that status), ``start``, ``rows``: ``index``, ``where``, ``question``, ``answer``
-            (clipped to 400 characters), ``tokens`` (None for a row set aside), ``status``, ``reason``, ``reason_text``,
-            ``hint``.
+            ``total`` (rows of that status), ``start``, ``rows``: ``index``, ``where``, ``question``, ``answer``,
+            ``rejected`` (each clipped to 400 characters; a tool call is written out), ``liked`` (KTO's mark),
+            ``tokens`` (None for a row set aside), ``status``, ``reason``, ``reason_text``, ``hint``.
         """
         if not self.is_scanned:
             items = self._rows.first_items()
@@ -418,8 +470,8 @@ class DataView:
             return self._behind(kind, name)
         if status == "ready":
             return np.flatnonzero(used & ~self._is_held_out & ~self._is_cut)
-        if status == "held_out":
-            return np.flatnonzero(self._is_held_out)
+        if status in ("held_out", "over"):
+            return np.flatnonzero(self._is_held_out if status == "held_out" else self._is_over)
         known = {"": np.ones_like(used), "set_aside": ~used, "cut": self._is_cut, "in_training": self._is_asked}
         return np.flatnonzero(known[status] if status in known else self._codes == CODE.get(status, len(CODES)))
 
@@ -458,8 +510,7 @@ class DataView:
         return {
             "index": index,
             "where": item.where,
-            "question": _asked(row)[:_CLIP] if row else "",
-            "answer": row.answer[:_CLIP] if row else "",
+            **_said(row),
             "tokens": int(self._lengths[index]) if self._lengths[index] else None,
             "status": self._status(index),
             "reason": code,
@@ -488,8 +539,8 @@ class DataView:
             what `page` tells of it, unclipped; ``messages`` (``role``, ``content``), ``chosen``, ``rejected``;
             ``pieces`` in order, whose ``text`` joined is the rendered text, each with ``learned``, ``special``, ``cut``
             (beyond the longest length) and ``ids``; ``rejected_pieces`` likewise (None without a preference);
-            ``length`` (uncut), ``learned_tokens``, ``limit``, ``cut``, ``estimate``. A row that cannot be read has no
-            pieces.
+            ``length`` (uncut), ``learned_tokens``, ``limit``, ``cut``, ``estimate``; ``notes`` (what the template
+            dropped or altered). A row that cannot be read has no pieces.
 
         Raises:
             IndexError: there is no such row.
@@ -505,15 +556,16 @@ class DataView:
             found = self._line(index)
             item = self._rows.seen(index)
         if not isinstance(item, Row):
-            none: dict[str, Any] = {"messages": [], "chosen": None, "rejected": None}
+            none: dict[str, Any] = {"messages": [], "chosen": None, "rejected": None, "notes": []}
             return found | none | self._cells(index) | self._shown(None, [], None)
         return (
             found
-            | {"question": _asked(item), "answer": item.answer}
+            | {"question": _asked(item), "answer": _answered(item)}
             | {"messages": [message_to_plain(m) for m in item.messages]}
             | {"chosen": item.chosen, "rejected": item.rejected}
             | self._cells(index)
             | self._shown(item, *self._rendered(item))
+            | {"notes": self._notes(item)}
         )
 
     def _cells(self, index: int) -> dict[str, Any]:
@@ -563,6 +615,16 @@ class DataView:
             return [], None
         pieces = [self._pieces(text) for text in texts]
         return pieces[0], (pieces[1] if len(pieces) > 1 else None)
+
+    def _notes(self, row: Row) -> list[dict[str, str]]:
+        """What the template dropped or altered in a row."""
+        if self._encoder is None:
+            return []
+        try:
+            texts = render_row(self._encoder.template, row)
+        except UserError:
+            return []
+        return [_plain(NOTES[code]) for code in dict.fromkeys(code for text in texts for code in text.notes)]
 
     def _pieces(self, rendered: Rendered) -> list[dict[str, Any]]:
         whole = self.data.learn_from == "everything"
@@ -618,8 +680,7 @@ def _first(item: Row | SetAside) -> dict[str, Any]:
     return {
         "index": item.index,
         "where": item.where,
-        "question": _asked(row)[:_CLIP] if row else "",
-        "answer": row.answer[:_CLIP] if row else "",
+        **_said(row),
         "tokens": _estimated(row) if row else None,
         "status": "set_aside" if aside else "ready",
         "reason": aside.reason if aside else "",
@@ -628,9 +689,48 @@ def _first(item: Row | SetAside) -> dict[str, Any]:
     }
 
 
+def _said(row: Row | None) -> dict[str, Any]:
+    """What the table's columns say of a row."""
+    if row is None:
+        return {"question": "", "answer": "", "rejected": None, "liked": None}
+    rejected = None if row.rejected is None else row.rejected[:_CLIP]
+    return {
+        "question": _asked(row)[:_CLIP],
+        "answer": _answered(row)[:_CLIP],
+        "rejected": rejected,
+        "liked": row.liked,
+    }
+
+
 def _asked(row: Row) -> str:
-    """What stands in the table's column of questions; nothing for plain text."""
-    return row.question
+    """What stands in the table's column of questions; of plain text its first words."""
+    return row.question if row.text is None else row.text.strip().split("\n", 1)[0][:_FIRST_WORDS]
+
+
+def _answered(row: Row) -> str:
+    """The last answer, with the tools that it calls."""
+    last = next((m for m in reversed(row.messages) if m.role == ASSISTANT), None)
+    if last is None or not last.calls or row.chosen is not None:
+        return row.answer
+    return " ".join([last.content, *(f"→ {call.name}({_listed(call.arguments)})" for call in last.calls)]).strip()
+
+
+def _listed(arguments: str) -> str:
+    """Arguments of a call as ``name=value``; as they stand where they are no object."""
+    try:
+        found = json.loads(arguments)
+    except ValueError:
+        return arguments
+    if not isinstance(found, dict):
+        return arguments
+    return ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in found.items())
+
+
+def _check(name: str, found: dict[str, Any] | None) -> dict[str, Any]:
+    """A check of the report, one that is switched off too."""
+    check = BY_NAME[name]
+    about = {"label": _plain(check.label), "hint": _plain(check.hint), "explain": _plain(check.explain)}
+    return (found or {"action": "off", "rows": None}) | about
 
 
 _REASONS = {**REASONS, **{name: check.label for name, check in BY_NAME.items()}}

@@ -18,6 +18,7 @@ from engine.protocol.codec import to_plain
 from engine.protocol.errors import Stopped, UserError
 from engine.protocol.events import Event, Progress, Request
 from engine.protocol.text import say
+from engine.recipe.quality import QualitySettings
 from engine.recipe.recipe import DataSettings
 
 Emit = Callable[[Event], None]
@@ -154,10 +155,14 @@ class DataService:
     def _find(self, asked: Asked, *, words: str) -> dict[str, Any]:
         return {"found": self._opened().find(words, asked.teller("rows"))}
 
-    def _inspect(self, asked: Asked) -> dict[str, Any]:
-        """Look at the rows' quality; the answer is that of "open_data"."""
+    def _inspect(self, asked: Asked, *, quality: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Look at the rows' quality; the answer is that of "open_data".
+
+        ``quality``, the recipe's table, where it is another now: what was found is kept where it answers that too.
+        """
         view = self._opened()
-        view.inspect(asked.teller("rows"))
+        if quality is None or not view.judge(QualitySettings.model_validate(quality)):
+            view.inspect(asked.teller("rows"))
         return _facts(view)
 
     def _decide(
@@ -169,10 +174,10 @@ class DataService:
         return _facts(view)
 
     def _undo(self, asked: Asked) -> dict[str, Any]:
-        """Take the last decision back; the answer is that of "open_data", with its ``row`` (None for none)."""
+        """Take the last decision back; the answer is that of "open_data", with ``undone`` (None for none)."""
         view = self._opened()
-        row = view.undo()
-        return {**_facts(view), "row": row}
+        undone = view.undo()
+        return {**_facts(view), "undone": undone}
 
     def _rows(self, asked: Asked, *, start: int, count: int, status: str = "", found: bool = False) -> dict[str, Any]:
         return self._opened().page(start, count, status=status, found=found)

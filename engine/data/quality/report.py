@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -170,6 +171,19 @@ class Report:
             rows = np.frombuffer(tally.short_answers[answer], np.uint32)
             places = np.searchsorted(self._index, np.sort(rows))
             self._failed[places] &= np.uint32(~BIT["short_answer"] & 0xFFFFFFFF)
+
+    def act(self, chosen: Mapping[str, Action]) -> bool:
+        """Do other things with the rows from now on. Gives whether all that is asked for was looked for.
+
+        Raises:
+            UserError: ``chosen`` names a check that there is not.
+        """
+        wanted = actions(chosen)
+        sought = {"near_duplicate": self.near, "leak": self.leaks}
+        if any(wanted[name] != "off" and self._actions[name] == "off" for name in sought if sought[name] is None):
+            return False
+        self._actions = wanted
+        return True
 
     @property
     def count(self) -> int:
