@@ -20,7 +20,7 @@ import rensa
 from numpy.typing import NDArray
 
 from engine.data.quality.groups import Groups, Joining, join_equal_values
-from engine.data.quality.shingles import U64, Shingles, batched, jaccard, mixed, shingles
+from engine.data.quality.shingles import LONGEST, U64, Shingles, batched, jaccard, mixed, shingles
 
 SLOTS = 128
 """Hashes of a signature."""
@@ -34,6 +34,7 @@ _ROWS = 4096
 _SORTED_AT_ONCE = 4_000_000
 _SKETCHED_AT_ONCE = 1 << 18
 _VERIFIED_AT_ONCE = 2048
+_VERIFIED_CHARACTERS = 400_000  # of one side; a set of shingles takes 70 bytes a character
 _REMEMBERED = 4_000_000
 # A sketch tells a similarity within 0.13 at four standard deviations.
 _SKETCH_ERROR = 0.13
@@ -195,6 +196,7 @@ class _Search:
         self.bands, self.slots = bands(threshold)
         self.threshold = threshold
         self.count = 0
+        self._characters = 0
         self.partly = 0
         self._progress = progress
         self._scratch = scratch
@@ -235,6 +237,7 @@ class _Search:
             cut = shingles(batch)
             self._write(cut, np.flatnonzero(np.diff(cut.offsets)))
             self.count += len(batch)
+            self._characters += sum(min(len(text), LONGEST) for text in batch)
             self._tell("read", self.count, None)
 
     def _write(self, cut: Shingles, some: NDArray[np.int64]) -> None:
@@ -328,8 +331,10 @@ class _Search:
         keys = first.astype(np.uint64) << np.uint64(32) | second.astype(np.uint64)
         fresh = ~_contains(self._failed, keys)
         first, second, keys = first[fresh], second[fresh], keys[fresh]
-        for start in range(0, len(first), _VERIFIED_AT_ONCE):
-            part = slice(start, start + _VERIFIED_AT_ONCE)
+        mean = self._characters // max(1, self.count)
+        at_once = min(_VERIFIED_AT_ONCE, 8 + _VERIFIED_CHARACTERS // max(1, mean))
+        for start in range(0, len(first), at_once):
+            part = slice(start, start + at_once)
             failed = self._verify(joining, first[part], second[part], keys[part], texts)
             if sum(map(len, self._failed_now)) < _REMEMBERED:
                 self._failed_now.append(failed)

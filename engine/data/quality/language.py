@@ -52,9 +52,9 @@ _SHORT = 30
 _NO_LANGUAGE = "zxx"
 _LIKELY = 0.5
 _ENOUGH = 3
-_HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff]")
-_KANA = re.compile("[\u3041-\u309f\u30a1-\u30fa]")
-_LATIN = re.compile("[A-Za-z]")
+_HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff]+")
+_KANA = re.compile("[\u3041-\u309f\u30a1-\u30fa]+")
+_LATIN = re.compile("[A-Za-z]+")
 _ONE_LANGUAGE = (
     ("ko", re.compile("[\uac00-\ud7af]")),
     ("th", re.compile("[\u0e00-\u0e7f]")),
@@ -100,17 +100,22 @@ def language_of(text: str) -> str:
 
 
 def _by_script(text: str) -> str | None:
-    han, kana = len(_HAN.findall(text)), len(_KANA.findall(text))
+    han, kana = _count(_HAN, text), _count(_KANA, text)
     if han + kana:
         # A Chinese character says about as much as three letters.
-        if 3 * (han + kana) < len(_LATIN.findall(text)):
+        if 3 * (han + kana) < _count(_LATIN, text):
             return None
         return "ja" if 5 * kana >= han else "zh"
     letters = sum(map(str.isalpha, text))
     for language, script in _ONE_LANGUAGE:
-        if 2 * len(script.findall(text)) > letters:
+        if 2 * _count(script, text) > letters:
             return language
     return None
+
+
+def _count(letters: re.Pattern[str], text: str) -> int:
+    """How many characters the runs of ``letters`` have together."""
+    return len("".join(letters.findall(text)))
 
 
 def _by_words(text: str) -> str | None:

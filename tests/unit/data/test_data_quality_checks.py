@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import time
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 
 from engine.data.quality.checker import RowChecker, too_short
 from engine.data.quality.checks import AGAINST_OTHERS, CHECKS, NAMES, actions
+from engine.data.quality.report import Tally
+from engine.data.quality.shingles import similarity
 from engine.data.rows import ASSISTANT, SYSTEM, USER, Message, Row, ToolCall
 from engine.protocol.errors import UserError
 from engine.recipe.quality import QualitySettings
@@ -219,6 +222,24 @@ def test_checking_and_finding_agree_on_real_rows(shared_data: Path) -> None:
             assert failed == tuple(check for check in NAMES if CHECKER.find(real, check)), real
             seen |= set(failed)
     assert {"placeholder", "refusal", "short_question"} <= seen
+
+
+BITS = [*"@ a@b.co 1381 2345678 {{ }} < &amp; İ ß ٣٤ ² 4111 GB82 eyJ as an ai 抱歉 【 （".split(), " ", "\n"]
+
+
+def test_no_text_breaks_a_check() -> None:
+    """Any code points at all, unpaired surrogates and unassigned ones among them, mixed with what is looked for."""
+    rng = random.Random(7)
+    for _ in range(600):
+        pieces = [rng.choice(BITS) if rng.random() < 0.5 else chr(rng.randrange(0x110000)) for _ in range(60)]
+        strange = row("".join(pieces), "".join(pieces[:7]))
+        texts = {"messages.0.content": strange.question, "messages.1.content": strange.answer}
+        places = {check: CHECKER.find(strange, check) for check in NAMES}
+        assert CHECKER.check(strange) == tuple(check for check in NAMES if places[check])
+        for part, start, end in (place for some in places.values() for place in some):
+            assert 0 <= start <= end <= len(texts[part])
+        Tally(QualitySettings()).add(0, strange)
+        assert similarity(strange.answer, strange.answer) == 1.0
 
 
 @pytest.mark.parametrize(
