@@ -327,7 +327,7 @@ class DataView:
         if self._estimate is not None:
             unknown = self._wanted[self._unmeasured(self._wanted)]
             over[unknown] = self._estimate.lengths(self._rows, unknown) > self.limit
-        return over | (self._codes == CODE["too_long"])
+        return np.asarray(over | (self._codes == CODE["too_long"]))
 
     # --------------------------------------------------------------------------------------------------------- facts
     def facts(self) -> dict[str, Any]:
