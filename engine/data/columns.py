@@ -185,6 +185,12 @@ class Column:
         return self.mean_length >= 12 or self.distinct > 0.5 * len(self.texts)
 
     @cached_property
+    def is_prose(self) -> bool:
+        """Whether its values are of several words, be they ever the same."""
+        words = sum(len(text.split()) for text in self.texts)
+        return self.mean_length > 40 or (self.mean_length >= 12 and words >= 3 * len(self.texts))
+
+    @cached_property
     def flavour(self) -> str:
         """Which dialect its turns are in, "from" (ShareGPT) or "role"; "" where it holds no lists of turns."""
         firsts = [listed[0] for listed in self.turn_lists]
