@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from engine.data.dataset import DataSet
-from engine.data.prepare import RowEncoder, held_out_of, learned_tokens, longest, nothing_to_train
+from engine.data.prepare import RowEncoder, learned_tokens, longest, nothing_to_train
 from engine.data.quality.inspect import inspect
 from engine.data.reasons import reason_hint
 from engine.data.rows import Row, SetAside
+from engine.data.splits import held_out_of
 from engine.data.template import choose_template
 from engine.data.tokenizer import TextTokenizer
 from engine.protocol.codec import to_plain

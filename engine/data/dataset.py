@@ -21,7 +21,7 @@ from engine.data.files import expand
 from engine.data.formats import Record
 from engine.data.quality.checks import BY_NAME
 from engine.data.read import Source, open_source
-from engine.data.rows import ASSISTANT, SYSTEM, Message, Row, SetAside
+from engine.data.rows import ASSISTANT, SYSTEM, USER, Message, Row, SetAside
 from engine.data.scan import CODE, CODES, Progress, convert, keys
 from engine.protocol.errors import Problem, UserError
 from engine.protocol.text import Text, say
@@ -72,6 +72,7 @@ class DataSet:
             if preference and not source.shape.preference:
                 raise _not_preference(source)
             source.as_conversation = not preference
+        self._prefixes = [own.prefix if (own := data.per_file.get(str(s.path))) else "" for s in self.sources]
         self.decisions = Decisions.load(data.decisions)
         self._decided = [self.decisions.of(str(source.path)) for source in self.sources]
         self.is_scanned = False
@@ -259,6 +260,12 @@ class DataSet:
         items = self._decided[number].get(row, ())
         return replace(record, value=edited(record.value, items)) if items else record
 
+    def records(self, indices: NDArray[np.int64]) -> Iterator[Record]:
+        """Records of some rows (rising), with cells that a person changed."""
+        for index, _, record in self._some(indices):
+            items = self.decided(index)
+            yield replace(record, value=edited(record.value, items)) if items else record
+
     def items(self, start: int = 0, stop: int | None = None) -> Iterator[Row | SetAside]:
         """Rows in order, set-aside ones too, from ``start`` up to ``stop``."""
         stop = self.count if stop is None else min(stop, self.count)
@@ -272,7 +279,13 @@ class DataSet:
 
     def rows(self, indices: NDArray[np.int64] | None = None) -> Iterator[Row]:
         """Usable rows in order; those of ``indices`` (rising) where given."""
-        wanted = np.flatnonzero(self.codes == 0) if indices is None else indices
+        for index, number, record in self._some(np.flatnonzero(self.codes == 0) if indices is None else indices):
+            item = self._item(index, number, record)
+            assert isinstance(item, Row), item
+            yield item
+
+    def _some(self, wanted: NDArray[np.int64]) -> Iterator[tuple[int, int, Record]]:
+        """(number of the row, of its source, its record as the file holds it) of rows, rising."""
         at = 0
         while at < len(wanted):
             first = int(wanted[at])
@@ -283,9 +296,7 @@ class DataSet:
             chosen = set(wanted[at:until].tolist())
             for index, record in enumerate(self.sources[number].records(row, row + last - first), first):
                 if index in chosen:
-                    item = self._item(index, number, record)
-                    assert isinstance(item, Row), item
-                    yield item
+                    yield index, number, record
             at = until
 
     def _item(self, index: int, number: int, record: Record) -> Row | SetAside:
@@ -303,21 +314,26 @@ class DataSet:
             return SetAside(index, where, code, BY_NAME[code].label)
         if code:
             return SetAside(index, where, code, _DISLIKED)
-        return _as_wished(shaped, self.data, preference=self.preference)
+        return self._as_wished(shaped, number)
+
+    def _as_wished(self, row: Row, number: int) -> Row:
+        prefix = self._prefixes[number]
+        row = _prefixed(row, prefix) if prefix else row
+        return _as_wished(row, self.data, preference=self.preference)
 
     def seen(self, index: int) -> Row | None:
         """A row as it would be trained on, also where it is set aside; None where it cannot be read."""
         number, _ = self.place(index)
         shaped = self.sources[number].shaped(index, self.record(index))
-        return _as_wished(shaped, self.data, preference=self.preference) if isinstance(shaped, Row) else None
+        return self._as_wished(shaped, number) if isinstance(shaped, Row) else None
 
     def first_items(self) -> list[Row | SetAside]:
         """The first rows of each file, there before any scan; numbered as they stand here."""
         found: list[Row | SetAside] = []
-        for source in self.sources:
+        for number, source in enumerate(self.sources):
             for item in source.first_rows():
                 if isinstance(item, Row):
-                    item = _as_wished(item, self.data, preference=self.preference)
+                    item = self._as_wished(item, number)
                 found.append(replace(item, index=len(found)))
         return found
 
@@ -375,6 +391,12 @@ _TOLD = {
     "by_hand": ("You set it aside.", "由你搁置。"),
 }
 _DISLIKED: Text = say("It is marked as an answer to avoid.", "该回答被标记为不好。")
+
+
+def _prefixed(row: Row, prefix: str) -> Row:
+    """The row with its task's prefix before each question."""
+    asked = (replace(m, content=f"{prefix}{m.content}") if m.role == USER else m for m in row.messages)
+    return replace(row, messages=tuple(asked))
 
 
 def _as_wished(row: Row, data: DataSettings, *, preference: bool) -> Row:

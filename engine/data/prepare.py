@@ -7,6 +7,7 @@ wherever the data allow it; `asked_in_training` finds those whose prompt is trai
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +17,14 @@ from numpy.typing import NDArray
 from tokenizers import Encoding
 
 from engine.data.dataset import DataSet
+from engine.data.mixing import factors, mixed
 from engine.data.quality.checks import sets_aside
 from engine.data.quality.inspect import inspect
 from engine.data.read import Source
 from engine.data.reasons import reason_hint
 from engine.data.rows import ASSISTANT, Message, Row, SetAside
 from engine.data.scan import keys
+from engine.data.splits import held_out_of, held_out_rows
 from engine.data.template import ChatTemplate, Rendered, choose_template
 from engine.data.tokenizer import TextTokenizer
 from engine.protocol.errors import Problem, UserError
@@ -32,9 +35,6 @@ from engine.recipe.recipe import DataSettings
 _BATCH = 1024
 _CONTEXT = 64
 """Tokens of the piece before with which a piece of a long row begins, at most."""
-_FEWEST_TO_SPLIT = 10
-# Where every prompt has more rows than are wanted, one whole prompt is held out if it leaves this share for training.
-_LEAST_TRAINED = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +130,22 @@ def prepare(
         held_out = [example for example in usable if taken[example.row.index]]
     if not (held_out or data.held_out_file):
         train, held_out = split(usable, data.held_out, data.seed)  # those that were wanted cannot be used
+    train = _mixed(rows, train)
+    if data.order == "shortest":
+        train.sort(key=lambda example: example.length)
     set_aside.sort(key=lambda item: item.index)
     if not train:
         raise nothing_to_train(data.files, set_aside, rows.count)
     return Prepared(tuple(train), tuple(held_out), tuple(set_aside), template, tokenizer, tuple(rows.sources), limit)
+
+
+def _mixed(rows: DataSet, train: list[Example]) -> list[Example]:
+    """Training rows as often as the recipe wants those of their file."""
+    data = rows.data
+    files = [rows.place(example.row.index)[0] for example in train]
+    weights = {n: own.weight for n, s in enumerate(rows.sources) if (own := data.per_file.get(str(s.path)))}
+    often = factors(Counter(files), data.mixing, temperature=data.temperature, weights=weights)
+    return mixed(train, files, often, data.seed)
 
 
 def gather(data: DataSettings, *, preference: bool | None = None) -> DataSet:
@@ -359,49 +371,6 @@ def split(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Ex
     return train, [example for example, is_taken in zip(examples, taken, strict=True) if is_taken]
 
 
-def held_out_rows(rows: NDArray[np.uint64], prompts: NDArray[np.uint64], share: float, seed: int) -> NDArray[np.bool_]:
-    """Which rows are held out, as `split` says.
-
-    Args:
-        rows: fingerprint of each row, shape (rows,).
-        prompts: fingerprint of what each asks, shape (rows,).
-
-    Returns:
-        True for a row that is held out, shape (rows,).
-    """
-    wanted = round(len(rows) * share)
-    if share > 0 and len(rows) >= _FEWEST_TO_SPLIT:
-        wanted = max(1, wanted)
-    if wanted == 0:
-        return np.zeros(len(rows), bool)
-    groups, which, counts = np.unique(prompts, return_inverse=True, return_counts=True)
-    order = np.argsort(_lots(groups, seed), kind="stable")
-    taken = _take(counts[order], wanted)
-    if not taken.any():
-        # One prompt whole, where enough is left to train on.
-        smallest = int(np.argmin(counts[order]))
-        if counts[order[smallest]] <= int(len(rows) * (1 - _LEAST_TRAINED)):
-            taken[smallest] = True
-    if taken.any():
-        return np.isin(which, order[taken])
-    single = np.argsort(_lots(rows, seed), kind="stable")
-    found = np.zeros(len(rows), bool)
-    found[single[:wanted]] = True
-    return found
-
-
-def held_out_of(rows: DataSet) -> NDArray[np.bool_]:
-    """Which rows of a data set are held out, shape (rows,): those of the held-out file, or a share of the others."""
-    found = np.zeros(rows.count, bool)
-    if rows.data.held_out_file:
-        found[rows.measured] = True
-        return found
-    candidates = rows.candidates
-    keys, prompts = rows.keys[candidates], rows.prompts[candidates]
-    found[candidates[held_out_rows(keys, prompts, rows.data.held_out, rows.data.seed)]] = True
-    return found
-
-
 def asked_in_training(train: Iterable[Row], held_out: Iterable[Row]) -> set[int]:
     """Indices of held-out rows whose prompt a training row has too, compared as duplicates are.
 
@@ -409,28 +378,6 @@ def asked_in_training(train: Iterable[Row], held_out: Iterable[Row]) -> set[int]
     """
     trained = {keys(row)[1] for row in train}
     return {row.index for row in held_out if keys(row)[1] in trained}
-
-
-def _take(counts: NDArray[np.int64], wanted: int) -> NDArray[np.bool_]:
-    """Which groups are taken, in order, each where it still fits."""
-    taken = np.zeros(len(counts), bool)
-    left = wanted
-    for number, count in enumerate(counts.tolist()):
-        if count <= left:
-            taken[number] = True
-            left -= count
-            if not left:
-                break
-    return taken
-
-
-def _lots(keys: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
-    """Where each group stands in the order in which groups are taken (SplitMix64's finaliser, Steele et al. 2014)."""
-    with np.errstate(over="ignore"):
-        mixed = keys + np.uint64((0x9E3779B97F4A7C15 * (seed + 1)) % 2**64)
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return mixed ^ (mixed >> np.uint64(31))
 
 
 # ----------------------------------------------------------------------------------------------------------- nothing

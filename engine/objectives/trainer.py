@@ -126,8 +126,10 @@ class EpochSampler(Sampler[int]):
     transformers' own sampler draws from the global generator, whose state at the start of a pass no checkpoint holds.
     """
 
-    def __init__(self, lengths: Sequence[int], *, group: int, grouped: bool, seed: int) -> None:
-        """``group`` rows make one optimizer step; with ``grouped`` rows of like length share one."""
+    def __init__(self, lengths: Sequence[int], *, group: int, grouped: bool, seed: int, as_given: bool = False) -> None:
+        """``group`` rows make one optimizer step; with ``grouped`` rows of like length share one; ``as_given``: in the
+        order in which the rows stand."""
+        self._as_given = as_given
         self._lengths = list(lengths)
         self._group = group
         self._grouped = grouped
@@ -143,6 +145,8 @@ class EpochSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self._seed + self._epoch)
+        if self._as_given:
+            return iter(range(len(self._lengths)))
         if not self._grouped:
             return iter(torch.randperm(len(self._lengths), generator=generator).tolist())
         order = get_length_grouped_indices(self._lengths, self._group, generator=generator)
@@ -180,6 +184,7 @@ class Hooks(Trainer):
             group=settings.batch_size * settings.accumulation,
             grouped=settings.short_rows == "grouped",
             seed=settings.seed,
+            as_given=parts.recipe.data.order != "shuffled",
         )
         self.save = parts.save
         self.tokens = torch.zeros((), dtype=torch.int64, device=self.args.device)
