@@ -282,7 +282,7 @@ def _answer(item: Mapping[str, Any], said: Any, caller: bool, name: str, called:
 def _result(item: Mapping[str, Any], said: Any, name: str, called: Mapping[str, str]) -> Message:
     """A tool's turn. A result that is data, not text, is written as JSON."""
     if isinstance(said, Mapping) or (isinstance(said, list | tuple) and not all(_is_part(part) for part in said)):
-        content = json.dumps(said, ensure_ascii=False, default=str)
+        content = _json(said, name)
     else:
         content, _, _ = _said(said, name)
     tool = item.get("name") or called.get(str(item.get("tool_call_id")), "")
@@ -308,9 +308,9 @@ def _said(content: Any, name: str) -> tuple[str, str, tuple[ToolCall, ...]]:
         if kind in _CALL_PARTS:
             calls += _calls(value, name, None)
         elif kind in _REASONING:
-            thoughts.append(_as_text(value).strip())
+            thoughts.append(_as_text(value, name).strip())
         elif kind != "tools":
-            texts.append(_as_text(value))
+            texts.append(_as_text(value, name))
     return "".join(texts), "\n\n".join(thoughts), tuple(calls)
 
 
@@ -331,8 +331,16 @@ def _part(part: Any, name: str) -> tuple[str, Any]:
     return kind, next((part[key] for key in ("text", "value", "content", kind) if part.get(key) is not None), "")
 
 
-def _as_text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+def _as_text(value: Any, name: str) -> str:
+    return value if isinstance(value, str) else _json(value, name)
+
+
+def _json(value: Any, name: str) -> str:
+    """A value as JSON, dates and the like as text. Raises `BadRow` where it is nested too deeply."""
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str)
+    except (RecursionError, ValueError, TypeError):
+        raise bad('"{name}" is nested too deeply.', "“{name}”嵌套过深。", name=name) from None
 
 
 # ------------------------------------------------------------------------------------------------------------- tools
@@ -367,7 +375,7 @@ def _arguments(function: Mapping[str, Any], name: str) -> str:
         if isinstance(known, dict):
             return value.strip()
     elif isinstance(value, Mapping):
-        return json.dumps(value, ensure_ascii=False, default=str)
+        return _json(value, name)
     raise bad(
         '"{name}" calls a tool with arguments that are no JSON object.',
         "“{name}”中工具调用的参数不是 JSON 对象。",
@@ -438,7 +446,7 @@ def _tools_list(value: Any, name: str) -> str:
     each = [parsed(tool) for tool in listed]
     if not all(isinstance(tool, Mapping) for tool in each):
         raise bad('"{name}" has a tool that is no object.', "“{name}”中有不是对象的工具。", name=name)
-    return json.dumps(each, ensure_ascii=False, default=str) if each else ""
+    return _json(each, name) if each else ""
 
 
 # ------------------------------------------------------------------------------------------------------ conversations
