@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import zlib
 from collections.abc import Iterator, Sequence
@@ -155,7 +154,7 @@ class Bytes(io.RawIOBase):
 
     def _opened(self) -> Any:
         if self.packing == "gzip":
-            return gzip.open(self._path, "rb")
+            return _Gunzip(self._path)
         if self.packing == "zstd":
             import pyarrow  # a third of a second; few files are packed like this
 
@@ -196,6 +195,45 @@ class Bytes(io.RawIOBase):
         if not self.closed:
             self._file.close()
         super().close()
+
+
+class _Gunzip:
+    """A gzip file unpacked as far as it goes: Python's own reader gives nothing of the piece in which it breaks off."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb")
+        self._unpack = zlib.decompressobj(_GZIP)
+        self._left = b""
+
+    def read(self, count: int) -> bytes:
+        """Up to ``count`` bytes, none at the end. Raises `EOFError` where it breaks off, `zlib.error` where it is
+        damaged."""
+        while True:
+            packed = self._unpack.unconsumed_tail or self._left or self._file.read(_PACKED_PIECE)
+            self._left = b""
+            if not packed:
+                if self._unpack.eof or self._is_new:
+                    return b""
+                raise EOFError
+            content = self._unpack.decompress(packed, count)
+            if self._unpack.eof:  # files put one behind the other are one file
+                self._left = self._unpack.unused_data.lstrip(b"\0")
+                self._unpack = zlib.decompressobj(_GZIP)
+                self._is_new = not self._left
+            else:
+                self._is_new = False
+            if content:
+                return content
+
+    _is_new = False
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+_GZIP = 16 + zlib.MAX_WBITS
+_PACKED_PIECE = 1 << 16
 
 
 def open_bytes(path: Path) -> io.BufferedReader:

@@ -104,22 +104,22 @@ def keys(row: Row | Conversation) -> tuple[int, int]:
         while answer and row.messages[answer - 1].role != ASSISTANT:
             answer -= 1
         answer = answer - 1 if answer else len(turns)
-    asked = "\0".join(turns[:answer])
+    asked = "".join(turns[:answer])
     rest = [asked, *turns[answer:]]
     if row.chosen is not None:
-        rest += (row.chosen, row.rejected or "")
+        rest += (f"{len(row.chosen)}+{row.chosen}", row.rejected or "")
     if row.liked is not None:
-        rest.append("\1good" if row.liked else "\1bad")
+        rest.append("good" if row.liked else "bad")
     if row.tools:
         rest.append(row.tools)
     return fingerprint("\0".join(rest)), fingerprint(asked)
 
 
 def _turn_text(message: Message) -> str:
-    """A turn as one string. U+0000 and U+0001 stand in no text file: no two turns give the same."""
+    """A turn as one string. It begins with its length: no two lists of turns, joined, give the same."""
     if message.calls or message.reasoning:
-        return f"{message.role}\1{message.reasoning}\1{message.content}\1{message.calls}"
-    return f"{message.role}\1{message.content}"
+        return f"{len(message.content)}{message.role}{message.content}{(message.reasoning, message.calls)!r}"
+    return f"{len(message.content)}{message.role}{message.content}"
 
 
 def estimated_tokens(text: str) -> int:
