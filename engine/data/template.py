@@ -434,7 +434,8 @@ class ChatTemplate:
                     break
                 places = marker.read(marked)
                 if places is not None:
-                    return self._spans(fitted, text, places, marker.parts)
+                    found = self._spans(fitted, text, places, marker.parts)
+                    return found if outer else _with_trim(found, fitted.turns)
                 if not marker.has_edges:
                     break
         return None
@@ -618,11 +619,21 @@ def _notes(turns: Sequence[Message], text: str, places: Sequence[Place | None], 
         # Texts in a call are written as JSON.
         if part.kind != CALL and text[place.start : place.end] != part.text:
             notes.append("altered")
-        before = text[max(0, place.start - len(part.lead)) : place.start]
-        after = text[place.end : place.end + len(part.trail)]
-        if part.kind == CONTENT and (before != part.lead or after != part.trail):
+        # White space between </think> and the answer is no end of what the turn says.
+        lead = part.lead if turn.content.startswith(part.lead + part.text) else ""
+        trail = part.trail if turn.content.endswith(part.text + part.trail) else ""
+        kept = text.endswith(lead, 0, place.start) and text.startswith(trail, place.end)
+        if part.kind == CONTENT and not kept:
             notes.append("answer_trimmed" if turn.role == ASSISTANT else "prompt_trimmed")
     return notes
+
+
+def _with_trim(found: _Found, turns: Sequence[Message]) -> _Found:
+    """With a note that white space was stripped, where that is known only by marks outside it having stopped it."""
+    loose = {turn.role == ASSISTANT for turn in turns if turn.content != turn.content.strip()}
+    if not loose or not {"answer_trimmed", "prompt_trimmed"}.isdisjoint(found.notes):
+        return found
+    return replace(found, notes=(*found.notes, "answer_trimmed" if True in loose else "prompt_trimmed"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Learned tokens of real conversations against a reference that finds them by another way, for each real template.
 
-    python tests/bench/bench_learned_tokens.py [--only PART] [--most 1000]
+    python tests/bench/bench_learned_tokens.py [--only PART] [--most 1000] [--jobs 2]
 
 Every conversation of the real data sets (the better and the worse answer of a preference each make one) is rendered
 with each template and tokenised with the tokenizer of the template's own family where there is one, else with the
@@ -12,6 +12,7 @@ The result goes to tests/bench/results/learned_tokens.json.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import sys
 import tempfile
 import time
@@ -28,6 +29,7 @@ from engine.protocol.errors import UserError  # noqa: E402
 from tests.bench.results import hardware, table, write  # noqa: E402
 from tests.unit.data.learned_reference import (  # noqa: E402
     FAMILIES,
+    Family,
     Model,
     load_model,
     real_rows,
@@ -55,11 +57,11 @@ def measure(name: str, model: Model, rows: list[Row]) -> dict[str, Any]:
         counts["noted"] += bool(rendered.notes)
         counts["silent"] += not rendered.notes and not shown(row, rendered)
         expected = truth(model.theirs, model.template, model.family, row)
-        ids, learned = tokens(model.ours, expected)
         encoding = model.ours.encode_batch([rendered.text])[0]
+        learned = tokens(expected, encoding)
         counts["text"] += rendered.text == expected.text
         counts["equal"] += rendered.text == expected.text and learned_tokens(rendered, encoding) == learned
-        counts["tokens"] += len(ids)
+        counts["tokens"] += len(learned)
         counts["nothing_learned"] += not any(learned)
     return {
         "template": name,
@@ -94,26 +96,44 @@ def speed(model: Model, rows: list[Row]) -> float:
     return len(chosen) / best if chosen else 0.0
 
 
+def one(task: tuple[str, int]) -> dict[str, Any]:
+    """All rows with the template of a name; ``most`` per file."""
+    name, most = task
+    rows = [row for found in real_rows(DATA).values() for row in (found[:most] if most else found)]
+    with tempfile.TemporaryDirectory() as folder:
+        return measure(name, load_model(DATA, name, Path(folder)), rows)
+
+
+def distinct(names: list[str]) -> dict[str, str]:
+    """For each template the first one that is the same to the letter, with the same tokenizer."""
+    first: dict[tuple[str, Family], str] = {}
+    return {
+        name: first.setdefault(((DATA / "templates" / f"{name}.jinja").read_text("utf-8"), FAMILIES[name]), name)
+        for name in names
+    }
+
+
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="templates whose name contains this")
     parser.add_argument("--most", type=int, default=0, help="rows per file at most; 0 for all")
+    parser.add_argument("--jobs", type=int, default=2, help="templates at once")
     options = parser.parse_args()
-    files = real_rows(DATA)
-    rows = [row for found in files.values() for row in (found[: options.most] if options.most else found)]
-    results: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        for name in FAMILIES:
-            if options.only in name:
-                model = load_model(DATA, name, Path(folder) / name)
-                results.append(measure(name, model, rows))
-                table([{k: v for k, v in results[-1].items() if not isinstance(v, dict)}])
+    same = distinct([name for name in FAMILIES if options.only in name])
+    measured: dict[str, dict[str, Any]] = {}
+    tasks = [(name, options.most) for name in dict.fromkeys(same.values())]
+    with multiprocessing.get_context("spawn").Pool(options.jobs) as pool:
+        for result in pool.imap(one, tasks):
+            measured[result["template"]] = result
+            print(result, flush=True)
+    results = [measured[first] | {"template": name} for name, first in same.items()]
     table([{k: v for k, v in result.items() if k not in ("notes", "refusals")} for result in results])
-    for result in results:
-        print(result["template"], result["notes"], result["refusals"])
-    if not options.only:
-        counted = {name: len(found) for name, found in files.items()}
+    for name, first in same.items():
+        if name != first:
+            print(f"{name} is {first}, to the letter: measured once.")
+    if not options.only and not options.most:
+        counted = {name: len(found) for name, found in real_rows(DATA).items()}
         write("learned_tokens", {"hardware": hardware(), "conversations": counted, "templates": results})
 
 

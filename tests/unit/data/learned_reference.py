@@ -7,15 +7,16 @@ are: a template looks at these. What ends a turn is not guessed but written down
 
 from __future__ import annotations
 
-import csv
 import json
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Tokenizer
+from tokenizers import AddedToken, Encoding, Tokenizer
 
 from engine.data.rows import Message, Row, ToolCall
 from engine.data.template import ChatTemplate, Rendered, choose_template
@@ -125,11 +126,14 @@ class Truth:
     learned: list[bool]
 
 
+PRIVATE = re.compile("[\U000f0000-\U000ffffd\U00100000-\U0010fffd]")
+
+
 class Letters:
     """Letters of the private planes, each for one letter of what the model says."""
 
     def __init__(self) -> None:
-        self.codes = iter([*range(0xF0000, 0xFFFFE), *range(0x100000, 0x10FFFE)])
+        self.codes = chain(range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE))
         self.origin: dict[str, tuple[int, str, str, int]] = {}
         self.done: dict[tuple[int, str], str] = {}
 
@@ -192,11 +196,15 @@ def truth(theirs: Any, template: ChatTemplate, family: Family, row: Row) -> Trut
     text, seen = rendered(messages), rendered(secret)
     assert len(text) == len(seen)
     turns: dict[int, list[int]] = {}
-    for i, letter in enumerate(seen):
-        origin = letters.origin.get(letter)
-        assert text[i] == (letter if origin is None else origin[1])
-        if origin is not None:
-            turns.setdefault(origin[0], []).append(i)
+    pieces: list[str] = []
+    cursor = 0
+    for found in PRIVATE.finditer(seen):
+        turn, letter, _, _ = letters.origin[found.group()]
+        turns.setdefault(turn, []).append(found.start())
+        pieces += (seen[cursor : found.start()], letter)
+        cursor = found.end()
+    # What was disguised is as it was, and what was not was left alone.
+    assert "".join((*pieces, seen[cursor:])) == text
     mask = [False] * len(text)
     for turn, places in turns.items():
         first, last = min(places), max(places) + 1
@@ -248,10 +256,9 @@ def _end(text: str, last: int, later: int, family: Family) -> tuple[int, bool]:
     return len(text[: head if head >= 0 else later].rstrip()), False
 
 
-def tokens(tokenizer: TextTokenizer, found: Truth) -> tuple[list[int], list[bool]]:
-    """(ids, whether each is learned): a token is where any of its characters is."""
-    ids, offsets = tokenizer.encode(found.text)
-    return ids, [any(found.learned[a:b]) for a, b in offsets]
+def tokens(found: Truth, encoding: Encoding) -> list[bool]:
+    """Whether each token of the text is learned: a token is where any of its characters is."""
+    return [any(found.learned[a:b]) for a, b in encoding.offsets]
 
 
 def shown(row: Row, rendered: Rendered) -> bool:
@@ -264,7 +271,7 @@ def real_rows(shared: Path) -> dict[str, list[Row]]:
     """All conversations of the real data sets, by file, read here and not by the engine."""
     folder = shared / "datasets"
     found: dict[str, list[Row]] = {}
-    for path in sorted([*folder.rglob("*.json"), *folder.rglob("*.jsonl"), *folder.rglob("*.csv")]):
+    for path in sorted([*folder.rglob("*.json"), *folder.rglob("*.jsonl")]):
         if path.name in ("dataset_info.json", "v1_multimodal_demo.jsonl", "c4_demo.jsonl"):
             continue
         rows = [row for plain in _plain_rows(path) for row in _conversations(plain)]
@@ -278,9 +285,6 @@ def _usable(row: Row) -> bool:
 
 
 def _plain_rows(path: Path) -> list[dict[str, Any]]:
-    if path.suffix == ".csv":
-        with path.open(encoding="latin-1", newline="") as file:
-            return list(csv.DictReader(file))
     text = path.read_text(encoding="utf-8")
     found = json.loads(text) if path.suffix == ".json" else [json.loads(line) for line in text.splitlines()]
     assert isinstance(found, list)
@@ -294,8 +298,6 @@ def _conversations(plain: dict[str, Any]) -> Iterator[Row]:
         yield _row(("user", question), ("assistant", plain.get("output") or plain.get("response") or ""))
     elif "question" in plain:
         yield _row(("user", plain["question"]), ("assistant", plain["answer"]))
-    elif "v1" in plain:
-        yield _row(("user", plain["v2"]), ("assistant", plain["v1"]))
     elif "chosen" in plain:
         for answer in (plain["chosen"], plain["rejected"]):
             yield _spoken([*plain["conversations"], answer], "")
