@@ -75,6 +75,7 @@ class DataView:
             template = choose_template(model_folder, data.template, tokenizer=tokenizer)
             self._encoder = RowEncoder(template, tokenizer, data, longest(data, tokenizer))
         self._found: NDArray[np.int64] | None = None
+        self._report: Report | None = None
         if self._rows.bytes <= SMALL:
             self.scan()
 
@@ -87,7 +88,7 @@ class DataView:
     def scan(self, progress: Progress | None = None) -> None:
         """Look at every row; ``progress`` is called with (bytes done, bytes in all), what it raises ends it."""
         self._rows.scan(progress)
-        self._report: Report | None = None
+        self._report = None
         self._begin()
 
     def _begin(self) -> None:
