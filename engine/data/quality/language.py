@@ -52,6 +52,8 @@ _SHORT = 30
 _NO_LANGUAGE = "zxx"
 _LIKELY = 0.5
 _ENOUGH = 3
+_ENOUGH_ALONE = 2
+_PLAIN_SHORT = 25
 _HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff]+")
 _KANA = re.compile("[\u3041-\u309f\u30a1-\u30fa]+")
 _LATIN = re.compile("[A-Za-z]+")
@@ -70,7 +72,9 @@ _ONE_LANGUAGE = (
     ("my", re.compile("[\u1000-\u109f]")),
 )
 _OWN_WORDS = {
-    "en": "the of and to is that with for are this was it from by have you which their they be can your has not will",
+    "en": "the of and to is that with for are this was it from by have you which their they be can your has not will "
+    "what when how just get out know like there but would about who them then than did were our she my i'm don't it's "
+    "if only some these those been into over such because each much does where why how's that's let's can't i'll",
     "fr": "les des est dans du pour une qui sur avec sont cette ces ou leur vous nous être aux c'est mais plus même",
     "de": "der die und das ist den von zu mit dem für auf nicht ein eine sie ich auch wird sich einen werden oder sind",
     "es": "los las y el del por está más pero muy cuando también este esta hay puede son sus tiene donde según estos",
@@ -129,7 +133,8 @@ def _by_words(text: str) -> str | None:
     if not hits:
         return None
     best = max(hits, key=lambda language: (hits[language], language))
-    return best if hits[best] >= _ENOUGH and 3 * hits[best] >= 2 * sum(hits.values()) else None
+    enough = _ENOUGH_ALONE if len(hits) == 1 and best == "en" and text.isascii() else _ENOUGH
+    return best if hits[best] >= enough and 3 * hits[best] >= 2 * sum(hits.values()) else None
 
 
 @cache
@@ -146,6 +151,9 @@ def _words() -> dict[str, str]:
 def _by_library(text: str) -> str:
     letters = sum(map(str.isalpha, text))
     if letters < 3 or 3 * letters < len(text.replace(" ", "")):
+        return UNKNOWN
+    # A few names or nouns without a small word or an accent: the library would guess, and wrongly.
+    if letters < _PLAIN_SHORT and text.isascii():
         return UNKNOWN
     language, probability = _identifier().classify(text[:_ASKED])
     told = language != _NO_LANGUAGE and (letters >= _SHORT or probability >= _LIKELY)

@@ -275,6 +275,7 @@ def blobs(text: str) -> Places:
 
 # ------------------------------------------------------------------------------------------------------------ loops
 _PROBES = 9
+_STEP = 20  # of the probes in a short text: no loop that is long enough falls between two
 _PROBE = 10
 _LONGEST_PHRASE = 400
 _TIMES = 4
@@ -289,7 +290,7 @@ def loop(text: str) -> Places:
     length = len(text)
     if length < _LONG_ENOUGH:
         return []
-    for at in range(0, length - _PROBE, max(1, length // _PROBES)):
+    for at in range(0, length - _PROBE, max(_STEP, length // _PROBES)):
         probe = text[at : at + _PROBE]
         again = text.find(probe, at + 1, at + 1 + _LONGEST_PHRASE + _PROBE)
         if again < 0 or not any(map(str.isalpha, text[at:again])):
