@@ -571,9 +571,10 @@ class DataView:
 
     def _cells(self, index: int) -> dict[str, Any]:
         """The row's columns as the file holds them, with what a person changed: ``cells`` (``column``, ``value``,
-        ``is_text``, ``changed``), and whether the row was ``decided`` by hand."""
+        ``is_text``, ``changed``), whether the row was ``decided`` by hand, and whether it is set aside for a reason
+        that a person can overrule (``can_take_back``)."""
         if not self.is_scanned:
-            return {"cells": [], "decided": False}
+            return {"cells": [], "decided": False, "can_take_back": False}
         decided = self._rows.decided(index)
         changed = {item.column for item in decided if item.column}
         cells = [
@@ -587,7 +588,8 @@ class DataView:
             }
             for name, value in self._rows.record(index).value.items()
         ]
-        return {"cells": cells, "decided": bool(decided)}
+        can_take_back = CODES[self._codes[index]] in _TAKEN_BACK
+        return {"cells": cells, "decided": bool(decided), "can_take_back": can_take_back}
 
     def _shown(
         self, row: Row | None, pieces: list[dict[str, Any]], rejected: list[dict[str, Any]] | None
@@ -739,6 +741,7 @@ _ENCODERS = ("too_long", "answer_cut_away", "template_refused")
 """Reasons that only the model's tokenizer and template give."""
 _STILL_ROWS = frozenset({"duplicate", "in_held_out", "by_hand", "disliked", *BY_NAME})
 """Reasons of rows that can be read all the same."""
+_TAKEN_BACK = _STILL_ROWS - {"disliked"}
 
 
 # ------------------------------------------------------------------------------------------------------------ pieces
