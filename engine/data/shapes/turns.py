@@ -45,6 +45,7 @@ SPEAKERS: dict[str, str] = {
 """Names of speakers in OpenAI's, ShareGPT's and their kin's files → role. A function call is an answer to learn."""
 
 _CALLERS = ("function_call", "tool_call", "tool_calls")
+_SAYING = {speaker: role for speaker, role in SPEAKERS.items() if role != TOOL and speaker not in _CALLERS}
 _SPEAKER_KEYS = frozenset(("role", "from", "speaker"))
 _TEXT_KEYS = ("content", "value", "text")
 _SAYING_KEYS = frozenset((*_TEXT_KEYS, "tool_calls", "function_call"))
@@ -209,11 +210,28 @@ def turns(value: Any, name: str) -> tuple[Message, ...]:
     found: list[Message] = []
     called: dict[str, str] = {}
     for position, item in enumerate(value):
-        if not is_turn(item) and is_exchange(item):
+        plain = _plain(item)
+        if plain is not None:
+            found.append(plain)
+        elif not is_turn(item) and is_exchange(item):
             found += [Message(SPEAKERS[str(who).lower()], said) for who, said in item.items()]
         else:
             found.append(turn(item, name, position, called))
     return tuple(found)
+
+
+def _plain(item: Any) -> Message | None:
+    """A turn of nothing but a speaker and a text, as most are; None for any other."""
+    if type(item) is not dict or len(item) != 2:
+        return None
+    if "role" in item:
+        who, said = item["role"], item.get("content")
+    else:
+        who, said = item.get("from"), item.get("value")
+    if type(who) is not str or type(said) is not str:
+        return None
+    role = _SAYING.get(who)
+    return None if role is None else Message(role, said)
 
 
 def turn(item: Any, name: str, position: int | None = None, called: dict[str, str] | None = None) -> Message:
@@ -394,7 +412,7 @@ def _calls_in_text(text: str, name: str) -> tuple[ToolCall, ...]:
     return _calls(listed, name, None)
 
 
-def tools_cell(record: Mapping[str, Any], mapping: Mapping[str, str], said: Any = None) -> str:
+def tools_cell(record: Mapping[str, Any], mapping: Mapping[str, str], said: Sequence[Any] | None = None) -> str:
     """The tools that a row offers: its ``tools`` column, else what its turns declare. Raises `BadRow`.
 
     Args:
@@ -405,8 +423,11 @@ def tools_cell(record: Mapping[str, Any], mapping: Mapping[str, str], said: Any 
         JSON text of a list; "" for none.
     """
     value = cell(record, mapping, "tools")
-    if value is None and isinstance(said, list | tuple):
-        value = next((found for item in said if (found := _declared(item)) is not None), None)
+    if value is None and said is not None:
+        for item in said:
+            value = _declared(item)
+            if value is not None:
+                break
     if value is None or value == "" or value == "[]":
         return ""
     name = mapping.get("tools", "tools")
@@ -417,13 +438,13 @@ def tools_cell(record: Mapping[str, Any], mapping: Mapping[str, str], said: Any 
 
 def _declared(item: Any) -> Any:
     """The tools that a turn declares: a field of its own, or a part of type ``tools``."""
-    if not isinstance(item, Mapping):
+    if type(item) is not dict:
         return None
+    content = item.get("content")
+    if type(content) is not list:
+        return item.get("tools") or None
     if item.get("tools"):
         return item["tools"]
-    content = item.get("content")
-    if not isinstance(content, list | tuple):
-        return None
     parts = (part for part in content if isinstance(part, Mapping) and part.get("type") == "tools")
     return next((part.get("value", part.get("tools")) for part in parts), None)
 
@@ -495,7 +516,8 @@ def conversation(messages: tuple[Message, ...]) -> tuple[Message, ...]:
     return kept
 
 
-def joined(*parts: str) -> str:
+def joined(first: str, second: str) -> str:
     """Instruction and input as one question, a line each (as LLaMA-Factory joins them)."""
-    filled = [part for part in parts if not blank(part)]
-    return filled[0] if len(filled) == 1 else "\n".join(filled)
+    if blank(second):
+        return "" if blank(first) else first
+    return second if blank(first) else f"{first}\n{second}"
