@@ -29,8 +29,10 @@ Span = tuple[int, int]
 TEMPLATE_ERRORS = (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
 """What a template raises that refuses a conversation, by its own word or by stumbling over it."""
 
-SECONDS = 5.0
-"""Longest time of a processor for one conversation; a real template takes a thousandth of it at most."""
+SECONDS = 2.0
+"""Longest time of a processor for one conversation; a real template takes a hundredth of it at most."""
+# On a busy machine it may take this many times as long by the clock.
+_WAIT = 4
 
 # Characters that a template may hold or write at once, and that times what it is given: a text that is told twice, once
 # as JSON, is still no attack.
@@ -51,7 +53,7 @@ class TooMuch(jinja2.TemplateError):
 class _Run:
     """One rendering: pieces so far, which characters stand between generation marks, what may still be used."""
 
-    __slots__ = ("began", "deadline", "given", "left", "length", "most", "pieces", "spans")
+    __slots__ = ("began", "deadline", "given", "last", "left", "length", "most", "pieces", "spans")
 
     def __init__(self, given: int, known: Iterable[Any]) -> None:
         self.given = {id(value) for value in known}
@@ -61,16 +63,18 @@ class _Run:
         self.most = _MOST + _TIMES * given
         self.left = 4 * self.most
         self.began = time.thread_time()
-        self.deadline = time.monotonic() + SECONDS
+        now = time.monotonic()
+        self.deadline = now + SECONDS
+        self.last = now + _WAIT * SECONDS
 
     def check_time(self) -> None:
-        """Raise `TooMuch` when its time is up; what a busy or sleeping machine does meanwhile does not count."""
+        """Raise `TooMuch` when its time is up; what a busy machine does meanwhile hardly counts."""
         now = time.monotonic()
         if now > self.deadline:
             left = SECONDS - (time.thread_time() - self.began)
-            if left <= 0:
+            if left <= 0 or now > self.last:
                 raise TooMuch(f"it takes longer than {SECONDS:.0f} s")
-            self.deadline = now + left
+            self.deadline = min(now + left, self.last)
 
 
 _RUN: ContextVar[_Run | None] = ContextVar("run", default=None)

@@ -18,7 +18,7 @@ import jinja2
 
 from engine.data.marks import CALL, CONTENT, REASONING, Marker, Part, Place
 from engine.data.rows import ASSISTANT, SYSTEM, TOOL, USER, Message, ToolCall
-from engine.data.sandbox import TEMPLATE_ERRORS, Span, compiled, line_of, run_template
+from engine.data.sandbox import TEMPLATE_ERRORS, Span, TooMuch, compiled, line_of, run_template
 from engine.data.templates import TEMPLATES, NamedTemplate
 from engine.data.tokenizer import TextTokenizer
 from engine.data.turns import (
@@ -48,6 +48,9 @@ _PROBE = "\ue000probe\ue001"
 _PADDING = "\v\t"
 # Sequences of roles whose pattern is kept: enough for every file, few enough for memory.
 _MOST_PATTERNS = 2048
+
+# Rows that may take too long before the template is given up.
+_ENDLESS = 3
 
 # Tokens that end a turn, in templates of well-known families: where several special tokens follow an answer, the turn
 # ends at the first of these.
@@ -148,7 +151,10 @@ class ChatTemplate:
         fitted, text, marked = self._first_that_fits(tuple(messages), tools, generation_prompt)
         if generation_prompt or not fitted.turns:
             return Rendered(text, (), fitted.notes)
-        found = self._find(fitted, text)
+        try:
+            found = self._find(fitted, text)
+        except TooMuch as error:
+            raise self._refused(error) from error
         turns = answers(fitted.turns)
         if marked and len(marked) == len(turns):
             spans = tuple(marked)
@@ -223,14 +229,27 @@ class ChatTemplate:
         """The first way of handing the conversation over that the template takes, and what it makes of it."""
         if tools:
             _check_tools(tools)
+        if len(self._endless) >= _ENDLESS:
+            raise self._refused(self._endless[0])
         first: Exception | None = None
-        for fitted in self._ways(messages, tools):
-            try:
-                return (fitted, *self._render(fitted, generation_prompt=generation_prompt))
-            except TEMPLATE_ERRORS as error:
-                first = first or error
+        try:
+            for fitted in self._ways(messages, tools):
+                try:
+                    return (fitted, *self._render(fitted, generation_prompt=generation_prompt))
+                except TooMuch:
+                    raise
+                except TEMPLATE_ERRORS as error:
+                    first = first or error
+        except TooMuch as error:
+            self._endless.append(error)
+            raise self._refused(error) from error
         assert first is not None
         raise self._refused(first) from first
+
+    @cached_property
+    def _endless(self) -> list[TooMuch]:
+        """What took too long so far: after a few rows nothing is tried any more, for a file may have a million."""
+        return []
 
     def _ways(self, messages: tuple[Message, ...], tools: str) -> Iterator[Fitted]:
         fitted = self._fit(messages, tools, native=True)
@@ -372,6 +391,8 @@ class ChatTemplate:
     def _probe(self, messages: list[dict[str, Any]], tools: list[Any] | None, prompt: bool = False) -> str | None:
         try:
             return self._run(messages, tools, prompt, 0)[0]
+        except TooMuch:
+            raise
         except TEMPLATE_ERRORS:
             return None
 
@@ -749,7 +770,7 @@ def _where(file: str, error: Exception) -> str:
 def check_template(source: str, *, name: str = "chat_template.jinja") -> tuple[Problem, ...]:
     """What is wrong with a template that somebody wrote; nothing where it can be trained with.
 
-    It is tried on small conversations, in the sandbox: longest five seconds each.
+    It is tried on small conversations in the sandbox, where each takes `engine.data.sandbox.SECONDS` at most.
 
     Args:
         source: Jinja text.
@@ -801,7 +822,7 @@ def _told(name: str, error: Exception) -> dict[str, str]:
 
 
 def _failed(name: str, error: UserError) -> Problem:
-    cause = error.__cause__
+    cause = error.__cause__ or error
     assert isinstance(cause, Exception)
     message = say(
         "{name} refuses even one question with its answer: {reason}.",
