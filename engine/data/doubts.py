@@ -32,7 +32,8 @@ def doubts_about(best: Try, view: View) -> tuple[list[Text], list[Text]]:
     asks: list[Text] = []
     doubts: list[Text] = []
     if best.clean < 0.5:
-        asks.append(
+        # Of a handful of rows all may be bad in the right columns.
+        (asks if len(view.sample) >= FEWEST else doubts).append(
             say(
                 "{n} of {all} sampled rows cannot be used in this way.",
                 "抽样的 {all} 行中有 {n} 行无法这样使用。",
@@ -171,7 +172,8 @@ def _doubt_sides(best: Try, asks: list[Text], doubts: list[Text]) -> None:
             return
     low, high = difference(question, answer)
     # Texts to be translated or summarised read a little like answers too; only a clear difference speaks against names.
-    if (high < 0 and low + high < -0.4) or low + high < -1:
+    enough = min(len(question.present), len(answer.present)) >= FEWEST
+    if enough and ((high < 0 and low + high < -0.4) or low + high < -1):
         asks.append(
             say(
                 '"{question}" reads like answers and "{answer}" like questions.',
