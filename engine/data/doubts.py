@@ -136,14 +136,31 @@ def _doubt_unused(best: Try, view: View, asks: list[Text], doubts: list[Text]) -
             words = say('"{name}" holds texts, unused.', "“{name}”含文本但未被使用。", name=column.name)
             misnamed = column.meaning == names.ASIDE and column.is_rich and not names.may_hold_text(column.name)
             (asks if misnamed and best.shape.name in TEXT_SHAPES else doubts).append(words)
+        elif _may_label(column, best):
+            doubts.append(say('"{name}" may be a label.', "“{name}”可能是标签。", name=column.name))
+
+
+def _may_label(column: Column, best: Try) -> bool:
+    """Whether values come again and again beside a plain text, or good and bad beside an answer."""
+    if best.shape.kind == "text":
+        return column.distinct < len(column.texts) and max(map(len, column.texts)) <= 40
+    return best.shape.kind == "conversation" and column.varies and not _is_fact(column)
 
 
 def _may_rate(column: Column) -> bool:
     """Whether a column that is named like a note may say which answers are good: it says yes and no, or rates."""
-    words = names.plain(column.name.rpartition(".")[2]).split("_")
-    if not column.varies or words[0] in ("is", "has") or words[-1] in _FACTS:
+    if not column.varies or _is_fact(column):
         return False
-    return column.kind in ("bool", "text") or not _RATINGS.isdisjoint(words)
+    return column.kind in ("bool", "text") or not _RATINGS.isdisjoint(_name_words(column))
+
+
+def _is_fact(column: Column) -> bool:
+    words = _name_words(column)
+    return words[0] in ("is", "has") or words[-1] in _FACTS
+
+
+def _name_words(column: Column) -> list[str]:
+    return names.plain(column.name.rpartition(".")[2]).split("_")
 
 
 def _doubt_sides(best: Try, asks: list[Text], doubts: list[Text]) -> None:

@@ -98,6 +98,14 @@ def lay(shape: Shape, view: View) -> Try | None:
             if role.name not in found.columns and _is_open(role, found):
                 _by_name(role, level, found, view)
     _by_contents(roles, found, view)
+    prompt = found.columns.get("prompt")
+    if (
+        shape.kind == "preference"
+        and found.levels.get("input", TOLD) != TOLD
+        and (prompt is None or prompt.kind == "turns")
+    ):
+        # An input is put to a question in text; turns bring all there is.
+        del found.columns["input"], found.levels["input"]
     _by_place(roles, found, view)
     if any(role.required and role.name not in found.columns for role in shape.roles) or not _is_whole(found):
         return None
@@ -271,9 +279,9 @@ def _texts_by_contents(missing: list[str], free: list[Column], found: Try, put: 
     known = sum(role in found.columns for role in (asked, answered))
     if found.shape.name == "alpaca" and known < 2 and not (about in found.columns and answered in found.columns):
         return
-    seldom = [c for c in free if c.filled < 0.9]
+    seldom = [c for c in free if c.filled < 0.9 and c.kind == "text"]
     if about in missing and len(free) + known == 3 and (len(seldom) == 1 or known == 2):
-        rest = seldom or [c for c in free if c.filled < 1]
+        rest = seldom or [c for c in free if c.filled < 1 and c.kind == "text"]
         if rest:
             put(about, rest[0])
             free = [c for c in free if c is not rest[0]]
@@ -288,7 +296,7 @@ def _texts_by_contents(missing: list[str], free: list[Column], found: Try, put: 
         put(asked, max(texts, key=_mean_asking))
     elif answered in missing and free:
         put(answered, min(free, key=_mean_asking))
-    rest = [c for c in free if c not in found.columns.values()]
+    rest = [c for c in free if c not in found.columns.values() and c.kind == "text"]
     if about in missing and about not in found.columns and len(rest) == 1 and known == 0:
         put(about, rest[0])
 
