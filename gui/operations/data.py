@@ -1,8 +1,8 @@
-"""What the user can do with data: import, read again with other columns, look at rows."""
+"""What the user can do with data: import it, add to it, read it again with other columns."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,25 @@ from gui.context import AppContext
 from gui.i18n.language import language
 from gui.operations.operation import Operation, attempt
 from gui.operations.plan import set_objective
+from gui.operations.rows import check_texts, count_tokens
 from gui.state.notices import INFO
 
 SAMPLES = Path(__file__).resolve().parents[2] / "resources" / "samples"
-ENDINGS = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".arrow", ".txt", ".md", ".gz", ".zst")
-HOW_READ = ("data.files", "data.held_out_file", "data.mapping", "data.shape", "data.encoding", "data.template")
+PLAIN_ENDINGS = (".json", ".jsonl", ".ndjson", ".jsonlines", ".csv", ".tsv", ".parquet", ".arrow", ".txt", ".md")
+ENDINGS = (*PLAIN_ENDINGS, ".gz", ".gzip", ".zst", ".zstd")
+AUTO = "auto"
+HOW_READ = (
+    "data.files",
+    "data.held_out_file",
+    "data.mapping",
+    "data.shape",
+    "data.encoding",
+    "data.template",
+    "data.per_file",
+)
 """What decides whether data can be read, and is gone back to when they cannot."""
+CHECKED_AT_ONCE = 200_000
+"""The texts of so many rows are checked without being asked: about a minute."""
 
 
 def sample_file() -> Path:
@@ -25,13 +38,19 @@ def sample_file() -> Path:
     return SAMPLES / f"orders_{language()}.jsonl"
 
 
+def can_be_data(path: Path) -> bool:
+    """Whether something can be imported: a folder, or a file with a known ending."""
+    return path.suffix.lower() in ENDINGS or path.is_dir()
+
+
 def import_files(context: AppContext, paths: Sequence[Path]) -> None:
-    """Take these files as the data; what was chosen for other files (columns, encoding) is forgotten."""
+    """Take these files and folders as the data; what was chosen for other files (columns, encoding) is forgotten."""
     values = {
         "data.files": [str(path) for path in paths],
         "data.mapping": {},
-        "data.shape": "auto",
-        "data.encoding": "auto",
+        "data.shape": AUTO,
+        "data.encoding": AUTO,
+        "data.per_file": {},
     }
     # Set before the draft: the answer that follows the change is the one that may choose the objective.
     context.data.is_new = True
@@ -39,17 +58,61 @@ def import_files(context: AppContext, paths: Sequence[Path]) -> None:
 
 
 def add_files(context: AppContext, paths: Sequence[Path]) -> None:
-    """Take these files besides the ones that are there."""
+    """Take these files and folders besides the ones that are there."""
     known = list(context.draft.recipe.data.files)
     new = [str(path) for path in paths if str(path) not in known]
     if new:
-        attempt(context, lambda: context.draft.set({"data.files": [*known, *new]}))
+        attempt(context, lambda: context.draft.set({"data.files": [*known, *new], **_of_the_first(context)}))
 
 
-def choose_columns(context: AppContext, shape: str, mapping: dict[str, str], encoding: str) -> None:
-    """Read the files in another way."""
-    values = {"data.shape": shape, "data.mapping": mapping, "data.encoding": encoding}
+def _of_the_first(context: AppContext) -> dict[str, Any]:
+    """What was chosen while there was one file stays that file's own when others come."""
+    data, files = context.draft.recipe.data, context.data.facts.get("files", [])
+    if len(files) != 1 or (data.shape == AUTO and not data.mapping and data.encoding == AUTO):
+        return {}
+    own = {"shape": data.shape, "mapping": dict(data.mapping), "encoding": data.encoding}
+    return {
+        "data.per_file": _per_file(context, str(files[0]["path"]), own),
+        "data.shape": AUTO,
+        "data.mapping": {},
+        "data.encoding": AUTO,
+    }
+
+
+def choose_columns(context: AppContext, shape: str, mapping: dict[str, str], encoding: str, *, file: str = "") -> None:
+    """Read the files in another way, or one of several where ``file`` names it."""
+    if file:
+        own = {"shape": shape, "mapping": mapping, "encoding": encoding}
+        values: dict[str, Any] = {"data.per_file": _per_file(context, file, own)}
+    else:
+        values = {"data.shape": shape, "data.mapping": mapping, "data.encoding": encoding}
     attempt(context, lambda: context.draft.set(values))
+
+
+def find_columns(context: AppContext) -> None:
+    """Forget what was chosen of shape, columns and encoding, for all files."""
+    per_file = {
+        file: {**own, "shape": "", "mapping": {}, "encoding": ""} for file, own in _plain_files(context).items()
+    }
+    values = {"data.shape": AUTO, "data.mapping": {}, "data.encoding": AUTO, "data.per_file": per_file}
+    attempt(context, lambda: context.draft.set(values))
+
+
+def _per_file(context: AppContext, file: str, own: dict[str, Any]) -> dict[str, Any]:
+    known = _plain_files(context)
+    return {**known, file: {**known.get(file, {}), **own}}
+
+
+def _plain_files(context: AppContext) -> dict[str, dict[str, Any]]:
+    return {file: own.model_dump() for file, own in context.draft.recipe.data.per_file.items()}
+
+
+def how_file_is_read(context: AppContext, file: str) -> tuple[str, str]:
+    """Shape and encoding that were chosen for a file, "auto" where none was."""
+    data = context.draft.recipe.data
+    own = data.per_file.get(file)
+    shape = own.shape if own is not None and own.shape else data.shape
+    return shape, own.encoding if own is not None and own.encoding else data.encoding
 
 
 def last_good(context: AppContext) -> dict[str, Any]:
@@ -60,7 +123,7 @@ def last_good(context: AppContext) -> dict[str, Any]:
 
 def how_read(context: AppContext) -> dict[str, Any]:
     """The draft's values of `HOW_READ`."""
-    return {name: context.draft.value(name) for name in HOW_READ}
+    return {name: context.draft.value(name) for name in HOW_READ} | {"data.per_file": _plain_files(context)}
 
 
 def go_back(context: AppContext) -> None:
@@ -73,7 +136,8 @@ def go_back(context: AppContext) -> None:
 def leave_out(context: AppContext, file: str) -> None:
     """Take one of several files out of the data; it stays on the disk."""
     files = [name for name in context.draft.recipe.data.files if name != file]
-    attempt(context, lambda: context.draft.set({"data.files": files}))
+    per_file = {name: own for name, own in _plain_files(context).items() if name != file}
+    attempt(context, lambda: context.draft.set({"data.files": files, "data.per_file": per_file}))
 
 
 def file_at_fault(context: AppContext, failure: Failure) -> str:
@@ -102,13 +166,12 @@ def open_data(context: AppContext) -> Operation | None:
     from engine.objectives.registry import OBJECTIVES
     from engine.recipe.file import to_plain
 
+    _name_decisions(context)
     recipe = context.draft.recipe
     draft, values = context.draft.path, how_read(context)
-    for operation in (context.data.reading, context.data.counts):
-        if operation is not None:
-            operation.drop()
-    context.data.counts = None
-    context.data.counting.clear()
+    if context.data.reading is not None:
+        context.data.reading.drop()
+    context.data.drop_errands()
     if not recipe.data.files:
         context.data.clear()
         return None
@@ -133,6 +196,14 @@ def open_data(context: AppContext) -> Operation | None:
             _scan(context)
 
     return _reading(context, operation).on_success(done)
+
+
+def _name_decisions(context: AppContext) -> None:
+    """A draft always names the file where decisions about rows are kept, so that the first one changes nothing else."""
+    draft = context.draft
+    if draft.path is not None and draft.recipe.data.files and not draft.recipe.data.decisions:
+        path = str(draft.path.parent / "decisions.jsonl")
+        attempt(context, lambda: draft.set({"data.decisions": path}))
 
 
 def _reading(context: AppContext, operation: Operation) -> Operation:
@@ -163,39 +234,21 @@ def _read(context: AppContext, facts: dict[str, Any]) -> None:
     context.data.set_facts(facts)
     if was_new:
         _fit_objective(context, str(facts.get("shape", "")))
-    if not facts.get("measured", True):
-        count_tokens(context)
+    _look_closer(context)
 
 
-def count_tokens(context: AppContext) -> None:
-    """Have every row's tokens counted; until then lengths are estimates."""
-    state = context.data
-    if state.counts is not None:
-        state.counts.drop()
-    state.counting.work(say("Counting tokens…", "正在计算词元数…"))
-    version = state.version
-    operation = Operation(context).in_session(context.bridge.data, "measure")
+def _look_closer(context: AppContext) -> None:
+    """Count tokens exactly, then check the texts, where neither was done."""
+    facts = context.data.facts
 
-    def told(event: Any) -> None:
-        state.counting.tell(event)
-        state.changed.emit()
+    def check() -> None:
+        if facts.get("quality", {}) is None and int(facts.get("total", 0)) <= CHECKED_AT_ONCE:
+            check_texts(context)
 
-    def failed(failure: Failure) -> None:
-        state.counts = None
-        state.counting.fail(failure)
-        state.changed.emit()
-
-    def done(facts: dict[str, Any]) -> None:
-        if version == state.version:
-            state.count_again(facts)
-
-    state.counts = operation.on_progress(told).on_failure(failed).on_success(done)
-
-
-def stop_counting(context: AppContext) -> None:
-    """Keep the estimates."""
-    if context.data.counts is not None:
-        context.data.counts.cancel()
+    if facts.get("measured", True):
+        check()
+    else:
+        count_tokens(context, then=check)
 
 
 def _fit_objective(context: AppContext, shape: str) -> None:
@@ -212,16 +265,3 @@ def _fit_objective(context: AppContext, shape: str) -> None:
         name=fitting.label,
     )
     context.notices.tell(INFO, words)
-
-
-def fetch_rows(
-    context: AppContext, start: int, count: int, status: str, done: Callable[[dict[str, Any]], object]
-) -> Operation:
-    """A page of rows; ``status`` "" for all, else only rows that stand so."""
-    operation = Operation(context).in_session(context.bridge.data, "rows", start=start, count=count, status=status)
-    return operation.on_success(done)
-
-
-def fetch_row(context: AppContext, index: int, done: Callable[[dict[str, Any]], object]) -> Operation:
-    """The tokens of one row."""
-    return Operation(context).in_session(context.bridge.data, "row", index=index).on_success(done)

@@ -9,10 +9,14 @@ from gui.operations.data import open_data
 from gui.operations.models import inspect_chosen
 from gui.operations.operation import Operation
 from gui.operations.plan import compute
+from gui.operations.rows import can_be_judged, check_texts
 
 READ_DELAY_MS = 250
+IMPORT_DELAY_MS = 10
+"""Somebody waits for files that were just imported; other settings are often changed several in a row."""
 PLAN_DELAY_MS = 30
 READS_DATA = ("data.", "model.", "objective.name")
+QUALITY = "data.quality"
 
 
 class Follower(QObject):
@@ -42,8 +46,11 @@ class Follower(QObject):
         return timer
 
     def _draft_changed(self, names: set[str]) -> None:
-        if any(name.startswith(READS_DATA) for name in names):
-            self._read.start()
+        reads = {name for name in names if name.startswith(READS_DATA)}
+        if reads == {QUALITY} and can_be_judged(self._context) and not self._read.isActive():
+            check_texts(self._context)
+        elif reads:
+            self._read.start(IMPORT_DELAY_MS if "data.files" in reads else READ_DELAY_MS)
         if any(name.startswith("model.") for name in names):
             inspect_chosen(self._context)
         self._plan.start()
@@ -52,6 +59,7 @@ class Follower(QObject):
         if self._reading is not None:
             self._reading.drop()
         self._reading = open_data(self._context)
+        self._read.stop()  # what opening itself put into the draft is already read
         if self._reading is not None:
             self._reading.ended.connect(self._forget)
 

@@ -11,17 +11,19 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent
 from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QMenu, QProgressBar, QPushButton, QWidget
 
-from engine.protocol.text import Text, say
+from engine.protocol.text import Text, as_text, say
 from gui.context import AppContext
 from gui.i18n.language import tr
 from gui.i18n.numbers import count
 from gui.operations import data as operations
+from gui.operations import rows as row_operations
 from gui.pages.page import Page
-from gui.state.phase import Phase
+from gui.state.phase import Phase, Status
 from gui.widgets.banner import progress_words, show_progress
 from gui.widgets.basic import ElidedLabel, button, clear, column, holder, label, rename, row, tool
 from gui.widgets.card import Card
-from gui.widgets.chip import ACCENT, PLAIN, Chip
+from gui.widgets.chip import ACCENT, PLAIN, WARN, Chip
+from gui.widgets.drop_strip import DropStrip
 from gui.widgets.footer import Footer
 
 if TYPE_CHECKING:
@@ -30,10 +32,11 @@ if TYPE_CHECKING:
 
 NOTHING_YET = say("Bring the data your model should learn from", "导入希望模型学习的数据")
 WHAT_KIND = say(
-    "JSON, JSON Lines, CSV or Parquet, with questions and answers in it. Drop a file here, import one, or begin with "
-    "the sample: orders that the starter model learns to write down.",
-    "JSON、JSON Lines、CSV 或 Parquet 文件，含提问与回答。"
-    "可将文件拖到此处、点击导入，或先用示例：让入门模型学习记录订单。",
+    "Questions and answers, conversations, preferences or plain text, as JSON, JSON Lines, CSV, Parquet, Arrow or "
+    "text, also compressed. Drop files or a folder here, import some, or begin with the sample: orders that the "
+    "starter model learns to write down.",
+    "问答、对话、偏好或纯文本，格式可为 JSON、JSON Lines、CSV、Parquet、Arrow 或文本，也可压缩。"
+    "可将文件或文件夹拖到此处、点击导入，或先用示例：让入门模型学习记录订单。",
 )
 READY = say("Ready: every row trains or says why it does not.", "就绪：每一行都会训练，或说明不训练的原因。")
 STOPPED = say("Reading was stopped.", "已停止读取。")
@@ -52,7 +55,8 @@ class DataPage(Page):
         super().__init__(context)
         self.setAcceptDrops(True)
         self._panel: ColumnsPanel | None = None
-        self._shown_version = -1
+        self._asked = False
+        self._shown_version = self._decided = -1
         self._shown: dict[str, Any] = {}
         context.data.changed.connect(self.refresh)
         context.project.opened.connect(self.refresh)
@@ -84,7 +88,8 @@ class DataPage(Page):
             self.show_banner().empty(STOPPED, READ_AGAIN, again, *self._back_button(""), self._import_button(""))
             return
         sample = button(say("Use the sample", "使用示例数据"), self._use_sample, shortcut="Ctrl+E")
-        self.show_banner().empty(NOTHING_YET, WHAT_KIND, self._import_button("primary"), sample)
+        folder = button(say("Import a folder…", "导入文件夹…"), self._ask_for_folder, shortcut="Ctrl+Shift+D")
+        self.show_banner().empty(NOTHING_YET, WHAT_KIND, self._import_button("primary"), folder, sample)
 
     def _import_button(self, role: str) -> QPushButton:
         return button(say("Import data…", "导入数据…"), self._ask_for_files, role, shortcut="Ctrl+O")
@@ -117,14 +122,11 @@ class DataPage(Page):
     def _reset_button(self) -> list[QPushButton]:
         """The way back where the user's own choice of columns or encoding is what is wrong."""
         data = self.context.draft.recipe.data
-        if data.shape == "auto" and not data.mapping and data.encoding == "auto":
+        own = any(file.shape or file.mapping or file.encoding for file in data.per_file.values())
+        if data.shape == "auto" and not data.mapping and data.encoding == "auto" and not own:
             return []
-        again = button(
-            say("Find the columns automatically", "自动识别各列"),
-            lambda: operations.choose_columns(self.context, "auto", {}, "auto"),
-            shortcut="Ctrl+Shift+K",
-        )
-        return [again]
+        words = say("Find the columns automatically", "自动识别各列")
+        return [button(words, partial(operations.find_columns, self.context), shortcut="Ctrl+Shift+K")]
 
     # ---------------------------------------------------------------------------------------------------------- body
     def build(self) -> QWidget:
@@ -136,18 +138,27 @@ class DataPage(Page):
         self._side = SideCard(self.context, self._rows.show_only)
         self._place = row(self._rows, self._side, spacing=14)
         self._place.setStretch(0, 1)
+        self._strip = DropStrip(
+            partial(operations.import_files, self.context), partial(operations.add_files, self.context)
+        )
+        self._top = self._head()
+        body = column(self._top, self._strip, self._place, self._foot(), spacing=14)
+        body.setStretch(2, 1)
+        return holder(body)
+
+    def _foot(self) -> Footer:
         self._next = button(say("Choose a model →", "选择模型 →"), self._go_on, "primary", shortcut="Ctrl+Right")
         self._more = button(say("Add a file…", "添加文件…"), self._ask_for_another, shortcut="Ctrl+Shift+O")
+        tip = say("Import a folder of data files", "导入含数据文件的文件夹")
+        self._folder = button(say("Folder…", "文件夹…"), self._ask_for_folder, shortcut="Ctrl+Shift+D", tip=tip)
         self._other = button(say("Other data…", "换用其他数据…"), self._ask_for_files, shortcut="Ctrl+O")
-        self._cancel = button(say("Cancel", "取消"), self._cancel_reading, shortcut="Esc")
-        self._footer = Footer(self._cancel, self._other, self._more, self._next)
+        self._cancel = button(say("Cancel", "取消"), self._cancel_work, shortcut="Esc")
+        self._footer = Footer(self._cancel, self._other, self._folder, self._more, self._next)
         self._bar = QProgressBar()
         self._bar.setTextVisible(False)
         self._bar.setFixedWidth(BAR)
         self._footer.put_before_buttons(self._bar)
-        body = column(self._head(), self._place, self._footer, spacing=14)
-        body.setStretch(1, 1)
-        return holder(body)
+        return self._footer
 
     def _head(self) -> Card:
         self._file = label("", "strong")
@@ -166,70 +177,111 @@ class DataPage(Page):
 
     def _fill(self) -> None:
         facts = self.context.data.facts
-        if self._shown_version == self.context.data.version:
-            if facts is not self._shown:
-                self._shown = facts
-                self._fill_head(facts)
-                self._side.fill(facts)
-            return
-        self._shown_version, self._shown = self.context.data.version, facts
-        self._fill_head(facts)
-        self._rows.fill(facts)
-        self._side.fill(facts)
+        if self._shown_version != self.context.data.version:
+            self._shown_version, self._shown = self.context.data.version, facts
+            self._decided = self.context.data.decided
+            self._fill_head(facts)
+            self._rows.fill(facts)
+            self._side.fill(facts)
+            self._show_doubt()
+        elif facts is not self._shown or self._decided != self.context.data.decided:
+            self._shown, self._decided = facts, self.context.data.decided
+            self._fill_head(facts)
+            self._rows.know_more(facts)
+            self._side.fill(facts)
+        else:
+            self._side.show_work()
+
+    def _show_doubt(self) -> None:
+        """Where it is not clear what columns mean, the panel opens by itself; it is filled anew where it is open."""
         if self._panel is not None:
-            data = self.context.draft.recipe.data
-            self._panel.put(facts, data.shape, data.encoding)
+            self._panel.put(self._files_of(self.context.data.facts))
+        elif self.context.data.doubtful:
+            self._toggle_panel()
+            return
+        if self._panel is not None and self._asked and not self.context.data.doubtful:
+            self._toggle_panel()
+        self._asked = bool(self.context.data.doubtful)
+
+    @staticmethod
+    def _files_of(facts: dict[str, Any]) -> list[dict[str, Any]]:
+        return list(facts.get("files") or [facts])
 
     def _show_reading(self) -> None:
-        """While the rows in view are read again, the foot of the page says so and how far it is."""
-        status = self.context.data.status
-        is_reading = status.phase is Phase.WORKING
-        self._bar.setVisible(is_reading)
-        self._cancel.setVisible(is_reading)
-        self._other.setVisible(not is_reading)
-        self._more.setVisible(not is_reading)
-        if not is_reading:
-            self._show_counting()
-            return
-        show_progress(self._bar, status.progress)
-        self._footer.say(" ".join(filter(None, (tr(status.doing), progress_words(status.progress)))))
-        self._counts.setText(tr(say("being read again…", "正在重新读取…")))
+        """What goes on is told at the foot of the page, with its progress; what is in view can be used meanwhile."""
+        data = self.context.data
+        is_reading = data.status.phase is Phase.WORKING
+        errand = data.under_way
+        status = data.status if is_reading else errand.status if errand is not None else None
+        self._bar.setVisible(status is not None)
+        self._cancel.setVisible(status is not None)
+        for widget in (self._other, self._more):
+            widget.setVisible(not is_reading)
+        self._folder.setVisible(status is None)  # where there is least room
+        self._next.setEnabled(not data.doubtful)
+        if status is not None:
+            show_progress(self._bar, status.progress)
+        self._footer.say(self._foot_words(status))
+        if is_reading:
+            self._counts.setText(tr(self._being_read()))
 
-    def _show_counting(self) -> None:
-        """The foot of the page while tokens are counted: all can be used meanwhile."""
-        counting = self.context.data.counting
-        is_counting = counting.phase is Phase.WORKING
-        self._bar.setVisible(is_counting)
-        self._cancel.setVisible(is_counting)
-        if is_counting:
-            show_progress(self._bar, counting.progress)
-        words = " ".join(filter(None, (tr(counting.doing), progress_words(counting.progress))))
-        self._footer.say(words if is_counting else READY)
+    def _foot_words(self, status: Status | None) -> str:
+        if status is not None:
+            return " ".join(filter(None, (tr(status.doing), progress_words(status.progress))))
+        doubtful = self.context.data.doubtful
+        if doubtful:
+            names = ", ".join(str(file["name"]) for file in doubtful[:3])
+            return tr(say("Confirm what the columns of {names} mean.", "请先确认 {names} 各列的含义。", names=names))
+        return tr(READY)
+
+    def _being_read(self) -> Text:
+        if self.context.data.is_scanned:
+            return say("being read again…", "正在重新读取…")
+        return say("the first rows, while all are read…", "先显示开头几行，正在读取全部…")
 
     def _fill_head(self, facts: dict[str, Any]) -> None:
         from gui.pages.words import aside_words, mapping_words
 
-        files = self.context.draft.recipe.data.files
-        self._file.setText(Path(files[0]).name if files else str(facts.get("name", "")))
-        self._file.setToolTip("\n".join(files))
-        rename(self._files, say("and {n} more ▾", "等共 {m} 个文件 ▾", n=len(files) - 1, m=len(files)))
-        self._files.setVisible(len(files) > 1)
+        names = self.context.draft.recipe.data.files
+        read = len(self._files_of(facts))
+        self._file.setText(_shortened(Path(names[0]).name if names else str(facts.get("name", ""))))
+        self._file.setToolTip("\n".join(str(file.get("path", "")) for file in self._files_of(facts)[:30]))
+        rename(self._files, say("and {n} more ▾", "等共 {m} 个文件 ▾", n=len(names) - 1, m=len(names)))
+        self._files.setVisible(len(names) > 1)
         clear(self._chips)
-        for text, tone in self._facts_in_chips(facts):
-            self._chips.addWidget(Chip(text, tone))
+        for text, tone, tip in self._facts_in_chips(facts, read if read > max(1, len(names)) else 0):
+            chip = Chip(text, tone)
+            chip.setToolTip(tr(tip))
+            chip.setAccessibleDescription(tr(tip))
+            self._chips.addWidget(chip)
         train, held = count(facts.get("train", 0)), count(facts.get("held_out", 0))
         self._counts.setText(tr(say("{n} rows train · {m} held out", "{n} 行训练 · {m} 行留出", n=train, m=held)))
         self._mapping.setText(mapping_words(facts.get("mapping", {}), str(facts.get("shape", ""))))
-        self._aside.setText(tr(aside_words(facts.get("set_aside", {}))))
+        self._aside.setText(tr(aside_words(facts.get("set_aside", {}), facts.get("reasons"))))
+        self._aside.setVisible(self.context.data.is_scanned)
 
-    def _facts_in_chips(self, facts: dict[str, Any]) -> list[tuple[Text | str, str]]:
+    def _facts_in_chips(self, facts: dict[str, Any], files: int) -> list[tuple[Text | str, str, Text | str]]:
         from gui.pages.words import encoding_label, format_label, shape_label
 
-        chips: list[tuple[Text | str, str]] = [(format_label(str(facts.get("format", ""))), PLAIN)]
+        chips: list[tuple[Text | str, str, Text | str]] = []
+        if files:
+            chips.append((say("{n} files", "{n} 个文件", n=count(files)), PLAIN, ""))
+        chips.append((format_label(str(facts.get("format", ""))), PLAIN, ""))
         if facts.get("encoding"):
-            chips.append((encoding_label(str(facts["encoding"])), PLAIN))
-        chips.append((shape_label(str(facts.get("shape", ""))), ACCENT))
-        return chips
+            chips.append((encoding_label(str(facts["encoding"])), PLAIN, ""))
+        chips.append((shape_label(str(facts.get("shape", ""))), ACCENT, ""))
+        return [*chips, *self._certainty(facts)]
+
+    def _certainty(self, facts: dict[str, Any]) -> list[tuple[Text, str, Text | str]]:
+        """How sure it is what the columns mean; nothing where it is."""
+        doubtful = self.context.data.doubtful
+        if doubtful:
+            why = as_text(doubtful[0].get("why", ""))
+            return [(say("please confirm the columns", "请确认各列"), WARN, why)]
+        likely = [file for file in self._files_of(facts) if file.get("certainty") == "likely"]
+        if not likely:
+            return []
+        return [(say("likely", "很可能"), PLAIN, as_text(likely[0].get("why", "")))]
 
     # ------------------------------------------------------------------------------------------------------- actions
     def _toggle_panel(self) -> None:
@@ -241,13 +293,14 @@ class DataPage(Page):
             return
         from gui.widgets.columns_panel import ColumnsPanel
 
-        data = self.context.draft.recipe.data
-        self._panel = ColumnsPanel(self._choose_columns, self._toggle_panel)
-        self._panel.put(self.context.data.facts, data.shape, data.encoding)
+        how_read = partial(operations.how_file_is_read, self.context)
+        self._panel = ColumnsPanel(self._choose_columns, how_read, self._toggle_panel)
+        self._panel.put(self._files_of(self.context.data.facts))
         self._panel.setFixedWidth(self._side.width())
+        self._asked = bool(self.context.data.doubtful)
         self._side.hide()
         self._place.addWidget(self._panel)
-        self._panel.shape.setFocus()
+        (self._panel.right if self._asked else self._panel.shape).setFocus()
 
     def _show_files(self) -> None:
         menu = QMenu(self)
@@ -258,16 +311,19 @@ class DataPage(Page):
         menu.popup(self._files.mapToGlobal(self._files.rect().bottomLeft()))
 
     def _cancel_reading(self) -> None:
-        if self.context.data.status.phase is not Phase.WORKING:
-            operations.stop_counting(self.context)
-            return
         operations.cancel_reading(self.context)
+
+    def _cancel_work(self) -> None:
+        if self.context.data.status.phase is Phase.WORKING:
+            operations.cancel_reading(self.context)
+        else:
+            row_operations.stop_errand(self.context)
 
     def _read_again(self) -> None:
         operations.open_data(self.context)
 
-    def _choose_columns(self, shape: str, mapping: dict[str, str], encoding: str) -> None:
-        operations.choose_columns(self.context, shape, mapping, encoding)
+    def _choose_columns(self, file: str, shape: str, mapping: dict[str, str], encoding: str) -> None:
+        operations.choose_columns(self.context, shape, mapping, encoding, file=file)
 
     def _go_on(self) -> None:
         self.context.wizard.go("model")
@@ -286,24 +342,42 @@ class DataPage(Page):
             take: Callable[..., object] = operations.add_files if add else operations.import_files
             take(self.context, [Path(name) for name in names])
 
+    def _ask_for_folder(self) -> None:
+        chosen = QFileDialog.getExistingDirectory(self, tr(say("Choose a folder of data files", "选择数据文件夹")))
+        if chosen:
+            self._take([Path(chosen)])
+
+    def _take(self, paths: list[Path]) -> None:
+        """Import files and folders; where there are data, ask whether they come instead or besides."""
+        if self.is_ready and self.context.data.facts:
+            self._strip.offer(paths)
+        else:
+            operations.import_files(self.context, paths)
+
     # ------------------------------------------------------------------------------------------------------------ Qt
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
-        """Take files that can be data."""
+        """Take files and folders that can be data."""
         if _dropped(event):
-            self.banner.invite(True)
+            self._invite(True)
             event.setDropAction(Qt.DropAction.CopyAction)
             event.accept()
 
     def dragLeaveEvent(self, event: QDragLeaveEvent) -> None:
         """Nothing was dropped."""
-        self.banner.invite(False)
+        self._invite(False)
         super().dragLeaveEvent(event)
 
     def dropEvent(self, event: QDropEvent) -> None:
         """Import what was dropped."""
-        self.banner.invite(False)
-        operations.import_files(self.context, _dropped(event))
+        self._invite(False)
+        self._take(_dropped(event))
         event.accept()
+
+    def _invite(self, inviting: bool) -> None:
+        """Show that something can be dropped here."""
+        self.banner.invite(inviting)
+        if self.is_built:
+            self._top.set_tone("drop" if inviting else "")
 
 
 def _shortened(name: str) -> str:
@@ -314,4 +388,4 @@ def _shortened(name: str) -> str:
 def _dropped(event: QDropEvent) -> list[Path]:
     urls = event.mimeData().urls() if event.mimeData().hasUrls() else []
     paths = [Path(url.toLocalFile()) for url in urls if url.isLocalFile()]
-    return [path for path in paths if path.suffix.lower() in operations.ENDINGS]
+    return [path for path in paths if operations.can_be_data(path)]

@@ -1,25 +1,28 @@
-"""The Data page's rows, and the chosen row as the model will see it."""
+"""The Data page's rows: a table of all of them, searched and filtered, and the chosen one below it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QMenu, QSplitter
 
-from engine.protocol.text import Text, as_text, say
+from engine.data.registry import SHAPES
+from engine.protocol.text import NOTHING, Text, as_text, say
 from gui.context import AppContext
 from gui.i18n.language import tr
 from gui.i18n.numbers import count
-from gui.operations import data as operations
+from gui.operations import rows as operations
 from gui.operations.operation import Operation
-from gui.pages.words import reason_label
-from gui.widgets.basic import ElidedLabel, column, holder, label, rename, row, tool
+from gui.pages.data_row import RowView
+from gui.pages.words import STATUSES, reason_label, rows_expected, status_label
+from gui.widgets.basic import menu_title, rename, tool
 from gui.widgets.card import Card
 from gui.widgets.chip import BAD, GOOD, PLAIN, WARN
+from gui.widgets.search_field import SearchField
 from gui.widgets.table import PAGE, Column, Table
-from gui.widgets.tokens import TokenView
 
 STATUS: dict[str, tuple[Text, str]] = {
     "ready": (say("trains", "参与训练"), GOOD),
@@ -27,165 +30,260 @@ STATUS: dict[str, tuple[Text, str]] = {
     "cut": (say("cut", "截断"), WARN),
     "set_aside": (say("set aside", "搁置"), BAD),
 }
-FILTERS: tuple[tuple[str, Text], ...] = (
-    ("", say("all rows", "所有行")),
-    ("ready", say("rows that train", "参与训练的行")),
-    ("held_out", say("rows held out", "留出的行")),
-    ("cut", say("rows that are cut", "被截断的行")),
-    ("set_aside", say("rows set aside", "搁置的行")),
-)
-IN_TRAINING = say("held-out rows also in training", "训练中也有的留出行")
+FILTERS = ("", "ready", "held_out", "over", "set_aside")
+SEARCH = say("Search the rows", "搜索数据行")
+MARKED = {True: (say("good", "好"), GOOD), False: (say("avoid", "避免"), BAD)}
+AT_ONCE, NEWEST = 2, 4
+"""Requests for pages under way, and those that wait: where one scrolls quickly, what was passed is not asked for."""
 
 
 class RowsCard(Card):
-    """A table of all rows, filtered on request, and below it the tokens of the chosen one."""
+    """A table of all rows, filtered and searched on request, and below it the chosen one."""
 
     def __init__(self, context: AppContext) -> None:
         super().__init__(say("Rows", "数据行"), " ")
         self._context = context
-        self._status = ""
-        self._limit = 0
+        self._facts: dict[str, Any] = {}
+        self._status, self._words = "", ""
+        self._look = ("", 0)
+        self._files: list[Any] = []
+        self._limit = self._decided = 0
         self._asked: Operation | None = None
-        self.filter = tool("", self._show_menu)
-        self.filter.setToolTip(tr(say("Show only some rows (Ctrl+L)", "只显示部分行 (Ctrl+L)")))
-        self.filter.setShortcut("Ctrl+L")
-        self.corner(self.filter)
-        self.table = Table(self._columns(), say("Rows", "数据行"))
+        self._under_way: dict[int, Operation] = {}
+        self._waiting: list[int] = []
+        self._build_head()
+        self.table = Table(self._columns("conversation"), say("Rows", "数据行"))
         self.table.paged.wanted.connect(self._fetch)
         self.table.chosen.connect(self._choose)
-        self.tokens = TokenView()
-        self._which = label("", "card")
-        self._length = ElidedLabel("", "facts")
-        legend = label(say("grey: context, green: learned", "灰色：上下文，绿色：学习"), "facts")
-        below = holder(column(row(self._which, self._length, None, legend), self.tokens, margins=(0, 6, 0, 0)))
+        self.row = RowView(context)
         split = QSplitter(Qt.Orientation.Vertical)
         split.setChildrenCollapsible(False)
         split.addWidget(self.table)
-        split.addWidget(below)
+        split.addWidget(self.row)
         split.setStretchFactor(0, 5)
-        split.setStretchFactor(1, 3)
-        split.setSizes([340, 170])
+        split.setStretchFactor(1, 4)
+        split.setSizes([320, 220])
+        self.table.setMinimumHeight(92)
+        self.row.setMinimumHeight(130)
         self.body.addWidget(split, 1)
 
-    def _columns(self) -> tuple[Column, ...]:
-        return (
-            Column("#", lambda r: count(r.get("index", 0) + 1), 46, muted=True, tip=lambda r: str(r.get("where", ""))),
-            Column(say("Question", "提问"), lambda r: str(r.get("question", ""))),
-            Column(say("Answer", "回答"), lambda r: str(r.get("answer", ""))),
-            Column(say("Tokens", "词元"), _tokens, 62, right=True),
-            Column(
-                say("Stands", "状态"), self._stands, 112, tone=lambda r: STATUS[r.get("status", "ready")][1], tip=_why
-            ),
-        )
+    def _build_head(self) -> None:
+        self.search = SearchField(SEARCH, "Ctrl+F")
+        self.search.setProperty("role", "search")
+        self.search.asked.connect(lambda words: operations.find(self._context, words))
+        self.search.cleared.connect(self._clear_search)
+        self.filter = tool("", self._show_menu)
+        self.filter.setToolTip(tr(say("Show only some rows (Ctrl+L)", "只显示部分行 (Ctrl+L)")))
+        self.filter.setShortcut("Ctrl+L")
+        self.head.insertWidget(1, self.search, 3)
+        self.corner(self.filter)
+
+    # -------------------------------------------------------------------------------------------------------- columns
+    def _columns(self, kind: str) -> tuple[Column, ...]:
+        """What is worth seeing of rows of one kind."""
+        width = 26 + 7 * len(count(max(100, int(self._facts.get("total", 0)))))
+        number = Column("#", lambda r: count(r.get("index", 0) + 1), width, muted=True, tip=_where)
+        tokens = Column(say("Tokens", "词元"), _tokens, 62, right=True)
+        tone = lambda r: STATUS[r.get("status", "ready")][1]  # noqa: E731  one of many small functions of a row
+        stands = Column(say("Stands", "状态"), self._stands, 112, tone=tone, tip=self._why)
+        return (number, *self._texts(kind), tokens, stands)
+
+    @staticmethod
+    def _texts(kind: str) -> Iterator[Column]:
+        if kind == "text":
+            yield Column(say("Text", "文本"), _said("answer"))
+            return
+        words = say("Text", "文本") if kind == "classification" else say("Question", "提问")
+        yield Column(words, _said("question"))
+        if kind == "preference":
+            yield Column(say("Better answer", "较好的回答"), _said("answer"))
+            yield Column(say("Worse answer", "较差的回答"), _said("rejected"), spare=True)
+            return
+        answers = say("Label", "标签") if kind == "classification" else say("Answer", "回答")
+        yield Column(answers, _said("answer"))
+        if kind == "kto":
+            yield Column(say("Marked", "标记"), _marked, 70, tone=_mark_tone)
 
     def _stands(self, line: dict[str, Any]) -> str:
         status = str(line.get("status", "ready"))
         if status == "set_aside":
-            return tr(reason_label(str(line.get("reason", ""))))
+            return tr(reason_label(str(line.get("reason", "")), self._facts.get("reasons")))
         if status == "cut":
             return tr(say("cut at {n}", "截断于 {n}", n=count(self._limit)))
         return tr(STATUS[status][0])
 
+    @staticmethod
+    def _why(line: dict[str, Any]) -> str:
+        reason, hint = tr(as_text(line.get("reason_text") or "")), tr(as_text(line.get("hint") or ""))
+        return " ".join(filter(None, (_where(line) + (":" if reason else ""), reason, hint)))
+
     # ---------------------------------------------------------------------------------------------------------- rows
     def fill(self, facts: dict[str, Any]) -> None:
-        """Another data set is there."""
+        """Another data set is there; of the same files one stays where one was."""
+        files = [(file.get("path"), file.get("shape")) for file in facts.get("files", [])]
+        was_here = files == self._files and bool(files)
+        at, scrolled = self.table.currentIndex().row(), self.table.verticalScrollBar().value()
         self._limit = int(facts.get("limit", 0))
+        self._facts, self._files, self._decided = facts, files, self._context.data.decided
+        self._fit_columns(facts)
+        self.search.setEnabled(self._context.data.is_scanned)
+        self.show_only(self._status if was_here else "")
+        if was_here and 0 <= at < self.table.paged.rowCount():
+            self.table.selectRow(at)
+            self.table.verticalScrollBar().setValue(scrolled)
+
+    def know_more(self, facts: dict[str, Any]) -> None:
+        """More is known of the same rows; what was decided about them, or what the search found, may be another."""
         self._facts = facts
-        self.show_only("")
+        self.row.show_undo()
+        data = self._context.data
+        if data.words != self._words:
+            self.show_only(self._status)
+        elif data.decided != self._decided:
+            self._decided = data.decided
+            self._forget_requests()
+            self.table.paged.renew()
+            self._choose(self.table.currentIndex().row())
+
+    def _fit_columns(self, facts: dict[str, Any]) -> None:
+        look = (_kind_of(facts), len(str(facts.get("total", 0))))
+        if look != self._look:
+            self._look = look
+            self.table.set_columns(self._columns(look[0]))
 
     def show_only(self, status: str) -> None:
-        """Show only rows that stand so (a status, or a reason for being set aside); all for ""."""
-        self._status = status
-        rename(self.filter, tr(self._filter_words()) + " ▾")
-        self.table.paged.reset(self._expected())
-        self._note(self.table.paged.rowCount())
+        """Show only rows that stand so (a status, a reason for being set aside, or what a check found); all for ""."""
+        self._status, self._words = status, self._context.data.words
+        self._decided = self._context.data.decided
+        rename(self.filter, tr(status_label(status, self._facts)) + " ▾")
+        self._forget_requests()
+        self.table.paged.reset(rows_expected(status, self._facts))
+        self._note()
         if self.table.paged.rowCount():
             self.table.selectRow(0)
+        else:
+            self.row.clear()
+            self.table.paged.row(0)  # the session says it exactly
 
-    def _expected(self) -> int:
-        """How many rows the filter finds, from the facts; the first page says it exactly."""
-        facts = self._facts
-        aside = dict(facts.get("set_aside", {}))
-        known = {
-            "": int(facts.get("total", 0)),
-            "held_out": int(facts.get("held_out", 0)),
-            "cut": int(facts.get("cut", 0)),
-            "set_aside": sum(aside.values()),
-            "ready": int(facts.get("total", 0)),
-            "in_training": int(facts.get("in_training", 0)),
-        }
-        return known.get(self._status, int(aside.get(self._status, 0)))
+    def _note(self) -> None:
+        shown, total = self.table.paged.rowCount(), int(self._facts.get("total", 0))
+        if shown == total:
+            self.note.setText(tr(say("{n} rows", "{n} 行", n=count(total))))
+        else:
+            self.note.setText(tr(say("{m} of {n} rows", "{n} 行中的 {m} 行", m=count(shown), n=count(total))))
 
-    def _filter_words(self) -> Text:
-        return {**dict(FILTERS), "in_training": IN_TRAINING}.get(self._status) or reason_label(self._status)
-
-    def _note(self, rows: int) -> None:
-        self.note.setText(tr(say("{n} rows", "{n} 行", n=count(rows))))
-
+    # ---------------------------------------------------------------------------------------------------------- pages
     def _fetch(self, start: int) -> None:
-        version, status = self._context.data.version, self._status
-        done = partial(self._came, version, status, start)
-        operations.fetch_rows(self._context, start, PAGE, status, done)
+        """A page is needed. The newest wish counts most."""
+        self._waiting.append(start)
+        for old in self._waiting[:-NEWEST]:
+            self.table.paged.forget(old)
+        self._waiting = self._waiting[-NEWEST:]
+        self._ask_next()
 
-    def _came(self, version: int, status: str, start: int, value: dict[str, Any]) -> None:
-        if version != self._context.data.version or status != self._status:
+    def _ask_next(self) -> None:
+        while self._waiting and len(self._under_way) < AT_ONCE:
+            start = self._waiting.pop()
+            version = self._context.data.version
+            done = partial(self._came, version, start)
+            self._under_way[start] = operations.fetch_rows(self._context, start, PAGE, self._status, done)
+            self._under_way[start].ended.connect(partial(self._landed, start, self._under_way[start]))
+
+    def _landed(self, start: int, operation: Operation) -> None:
+        if self._under_way.get(start) is operation:
+            del self._under_way[start]
+            self._ask_next()
+
+    def _forget_requests(self) -> None:
+        for operation in self._under_way.values():
+            operation.drop()
+        self._under_way, self._waiting = {}, []
+
+    def _came(self, version: int, start: int, value: dict[str, Any]) -> None:
+        if version != self._context.data.version:
             return
-        if int(value.get("total", 0)) != self.table.paged.rowCount():
-            self.table.paged.reset(int(value["total"]))
-            self._note(int(value["total"]))
-        self.table.paged.put(start, list(value.get("rows", [])))
-        if start == 0 and self.table.paged.rowCount():
-            if not self.table.currentIndex().isValid():
-                self.table.selectRow(0)
+        paged, current = self.table.paged, self.table.currentIndex().row()
+        paged.resize(int(value.get("total", 0)))
+        self._note()
+        paged.put(start, list(value.get("rows", [])))
+        if not paged.rowCount():
+            self.row.clear()
+        elif not self.table.currentIndex().isValid():
+            self.table.selectRow(min(max(current, 0), paged.rowCount() - 1))
+        elif start <= self.table.currentIndex().row() < start + PAGE:
             self._choose(self.table.currentIndex().row())
 
     def _show_menu(self) -> None:
         menu = QMenu(self)
         menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        for status, words in FILTERS:
-            menu.addAction(tr(words), partial(self.show_only, status))
-        reasons = dict(self._facts.get("set_aside", {}))
-        if reasons:
-            menu.addSeparator()
-        for reason, rows in reasons.items():
-            menu.addAction(f"{tr(reason_label(reason))} · {count(rows)}", partial(self.show_only, reason))
+        for status in FILTERS:
+            menu.addAction(tr(STATUSES[status]), partial(self.show_only, status))
+        reasons, quality = dict(self._facts.get("set_aside", {})), dict(self._facts.get("quality") or {})
+        checks = {name: found["rows"] for name, found in dict(quality.get("checks", {})).items() if found["rows"]}
+        self._add_group(menu, say("Set aside", "搁置"), "", reasons)
+        self._add_group(menu, say("Checks", "检查"), "check:", checks)
+        self._add_group(menu, say("Languages", "语言"), "language:", dict(quality.get("languages", {})))
+        self._add_group(menu, say("Tasks", "任务"), "task:", dict(quality.get("tasks", {})))
         menu.popup(self.filter.mapToGlobal(self.filter.rect().bottomLeft()))
+
+    def _add_group(self, menu: QMenu, title: Text, prefix: str, rows: dict[str, int]) -> None:
+        rows = {name: number for name, number in rows.items() if number}
+        if rows:
+            menu_title(menu, title)
+        for name, number in rows.items():
+            words = tr(status_label(prefix + name, self._facts))
+            menu.addAction(f"{words} · {count(number)}", partial(self.show_only, prefix + name))
+
+    def _clear_search(self) -> None:
+        if self._context.data.words or self._context.data.finding.is_working:
+            operations.stop_finding(self._context)
 
     # ------------------------------------------------------------------------------------------------------- one row
     def _choose(self, number: int) -> None:
-        line = self.table.paged.row(number)
+        line = self.table.paged.row(number) if number >= 0 else None
         if line is None:
             return
         if self._asked is not None:
             self._asked.drop()
         index = int(line.get("index", number))
-        self._asked = operations.fetch_row(self._context, index, self._show_row)
+        self._asked = operations.fetch_row(self._context, index, self.row.put)
         self._asked.ended.connect(self._forget)
 
     def _forget(self) -> None:
         if self.sender() is self._asked:
             self._asked = None
 
-    def _show_row(self, value: dict[str, Any]) -> None:
-        number = count(int(value.get("index", 0)) + 1)
-        self._which.setText(tr(say("What the model will see, row {n}", "模型看到的内容，第 {n} 行", n=number)))
-        pieces = list(value.get("pieces", []))
-        learned, length = count(value.get("learned_tokens", 0)), count(value.get("length", 0))
-        words = say("{m} of {n} tokens learned", "{n} 个词元中学习 {m} 个", m=learned, n=length)
-        self._length.setText(tr(words) if pieces else "")
-        if not pieces:
-            why = as_text(value.get("reason_text") or "")
-            self.tokens.put([{"text": tr(why), "learned": False, "special": True}])
-            return
-        rejected = value.get("rejected_pieces")
-        self.tokens.put(pieces, list(rejected) if rejected else None)
+
+def _kind_of(facts: dict[str, Any]) -> str:
+    """What the rows are, where all files agree."""
+    shapes = {str(file.get("shape", "")) for file in facts.get("files", [])} or {str(facts.get("shape", ""))}
+    if shapes == {"classification"}:
+        return "classification"
+    kinds = {SHAPES[name].kind for name in shapes if name in SHAPES}
+    kind = kinds.pop() if len(kinds) == 1 else "conversation"
+    return "conversation" if kind == "preference" and not facts.get("preference") else kind
+
+
+def _said(name: str) -> Any:
+    return lambda line: str(line.get(name) or "")
+
+
+def _where(line: dict[str, Any]) -> str:
+    return str(line.get("where", ""))
 
 
 def _tokens(line: dict[str, Any]) -> str:
     return "" if line.get("tokens") is None else count(line["tokens"])
 
 
-def _why(line: dict[str, Any]) -> str:
-    where = str(line.get("where", ""))
-    reason = tr(as_text(line.get("reason_text") or ""))
-    return f"{where}: {reason}" if reason else where
+def _marked(line: dict[str, Any]) -> str:
+    return tr(_mark(line)[0])
+
+
+def _mark_tone(line: dict[str, Any]) -> str:
+    return _mark(line)[1]
+
+
+def _mark(line: dict[str, Any]) -> tuple[Text, str]:
+    liked = line.get("liked")
+    return (NOTHING, PLAIN) if liked is None else MARKED[bool(liked)]

@@ -3,77 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
-from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QScrollArea, QVBoxLayout
+from PySide6.QtWidgets import QHBoxLayout
 
-from engine.protocol.text import NOTHING, Text, as_text, say
+from engine.protocol.text import Text, say
 from engine.recipe.fields import settings
 from engine.recipe.recipe import DataSettings
 from gui.context import AppContext
 from gui.i18n.language import tr
-from gui.i18n.numbers import count
+from gui.i18n.numbers import count, percent
+from gui.operations import rows as operations
 from gui.operations.operation import attempt
-from gui.pages.data_rows import IN_TRAINING
-from gui.pages.words import reason_label
-from gui.widgets.basic import button, clear, holder, label, row, rule
+from gui.pages.data_checks import Checks
+from gui.widgets.basic import ElidedLabel, button, label, rename, row, rule
 from gui.widgets.card import Card
 from gui.widgets.editors import ChoiceEditor
-from gui.widgets.facts import Facts
 from gui.widgets.histogram import Histogram
 
 WIDTH = 312
-FLATTERS = say(
-    "Their questions are trained on too: what is measured on them flatters the model.",
-    "其提问也用于训练，据此评估会高估模型。",
-)
-MEASURE_FAIRLY = say(
-    "Name a held-out file with other questions on the Plan page to measure fairly.",
-    "请在“计划”页指定提问不同的留出文件，以便公正评估。",
-)
+NO_MODEL = say("Estimated from the characters until a model is chosen.", "选择模型之前按字符估算。")
+COUNT = say("Count exactly", "精确计算")
 
 
 class SideCard(Card):
-    """Renders the data's facts; a check with rows behind it opens them.
+    """Renders the data's facts.
 
     Args:
-        show_only: shows only the rows of a status or a reason.
+        show_only: shows only the rows of a status, a reason or a check.
     """
 
     def __init__(self, context: AppContext, show_only: Callable[[str], object]) -> None:
         super().__init__(say("Length in tokens", "长度（词元）"), " ")
-        self._context, self._show_only = context, show_only
+        self._context = context
+        self._facts: dict[str, Any] = {}
         self.setFixedWidth(WIDTH)
         self.histogram = Histogram()
         self.histogram.setMinimumHeight(90)
-        self.histogram.setMaximumHeight(160)
-        self._lengths = Facts(spacing=4)
-        self.body.addWidget(self.histogram)
-        self.body.addWidget(self._lengths)
+        self.histogram.setMaximumHeight(130)
+        self._over = button("", lambda: show_only("over"), "link", shortcut="Ctrl+Shift+V", tip=OVER_TIP)
+        self.corner(self._over)
+        self._lengths = ElidedLabel("", "facts")
+        self._estimated = label("", "facts", wrap=True)
+        self._count = button(COUNT, lambda: operations.count_tokens(context), "link", shortcut="Ctrl+Shift+M")
+        guess = row(self._estimated, self._count)
+        guess.setStretch(0, 1)
+        self.checks = Checks(context, show_only)
+        for item in (self.histogram, self._lengths):
+            self.body.addWidget(item)
+        self.body.addLayout(guess)
         self.body.addLayout(self._over_long())
         self.body.addWidget(rule())
-        self.body.addWidget(label(say("Checks", "检查"), "card"))
-        self._checks = QVBoxLayout()
-        self._checks.setSpacing(4)
-        self._checks.setContentsMargins(0, 0, 8, 0)
-        self._template = Facts()
-        self._reason = label("", "facts", wrap=True)
-        inner = QVBoxLayout()
-        inner.setContentsMargins(0, 0, 0, 0)
-        inner.setSpacing(8)
-        inner.addLayout(self._checks)
-        inner.addWidget(rule())
-        inner.addWidget(self._template)
-        inner.addWidget(self._reason)
-        inner.addStretch(1)
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidget(holder(inner))
-        self.body.addWidget(scroll, 1)
+        self.body.addWidget(self.checks, 1)
 
     def _over_long(self) -> QHBoxLayout:
         about = settings(DataSettings)["over_long"]
@@ -89,85 +70,44 @@ class SideCard(Card):
         attempt(self._context, lambda: self._context.draft.set({"data.over_long": value}))
 
     def fill(self, facts: dict[str, Any]) -> None:
-        """Another data set is there."""
-        lengths = dict(facts.get("lengths", {}))
-        limit = int(facts.get("limit", 0))
+        """Other facts are there."""
+        self._facts = facts
+        lengths, limit = dict(facts.get("lengths", {})), int(facts.get("limit", 0))
         self.histogram.put(list(lengths.get("counts", [])), list(lengths.get("edges", [])), limit)
-        over = int(facts.get("cut", 0)) + int(dict(facts.get("set_aside", {})).get("too_long", 0))
-        words = say("{n} over {limit}", "{n} 行超过 {limit}", n=count(over), limit=count(limit))
-        self.note.setText(tr(words if over else say("none over {limit}", "均未超过 {limit}", limit=count(limit))))
-        self._lengths.put(
-            [
-                (say("Half of the rows at most", "半数行不超过"), _tokens(lengths.get("p50", 0))),
-                (say("95 of 100 rows at most", "95% 的行不超过"), _tokens(lengths.get("p95", 0))),
-                (say("Longest", "最长"), _tokens(lengths.get("longest", 0))),
-            ]
-        )
+        self.histogram.setVisible(self._context.data.is_scanned)
+        self._lengths.setText(tr(_in_a_line(lengths)) if self._context.data.is_scanned else tr(LATER))
+        self._show_over(limit)
         self._choice.put(self._context.draft.recipe.data.over_long)
-        self._fill_checks(facts)
-        self._fill_template(facts)
+        self.checks.fill(facts)
+        self.show_work()
 
-    def _fill_checks(self, facts: dict[str, Any]) -> None:
-        clear(self._checks)
-        aside = dict(facts.get("set_aside", {}))
-        for reason, rows in aside.items():
-            self._check(reason_label(reason), int(rows), reason)
-        if facts.get("cut"):
-            self._check(say("cut at the end", "结尾被截断"), int(facts["cut"]), "cut")
-        for problem in facts.get("problems", []):
-            self._remark(problem, aside)
-        if facts.get("held_out"):
-            self._check_held_out(int(facts.get("in_training", 0)))
-        for reason in ("duplicate", "empty_answer"):
-            if reason not in aside:
-                self._fine(reason_label(reason))
+    def _show_over(self, limit: int) -> None:
+        over = int(self._facts.get("over", self._facts.get("cut", 0)))
+        self._over.setVisible(bool(over))
+        self.note.setVisible(not over)
+        rename(self._over, say("{n} over {limit}", "{n} 行超过 {limit}", n=count(over), limit=count(limit)))
+        known = self._context.data.is_scanned
+        self.note.setText(tr(say("none over {limit}", "均未超过 {limit}", limit=count(limit))) if known else "")
 
-    def _check_held_out(self, asked_in_training: int) -> None:
-        if asked_in_training:
-            self._check(IN_TRAINING, asked_in_training, "in_training", FLATTERS)
-        else:
-            self._fine(IN_TRAINING)
-
-    def _fine(self, words: Text) -> None:
-        """A check that found nothing."""
-        name = tr(words)
-        self._checks.addLayout(row(label(name[:1].upper() + name[1:], "muted"), None, label("✓ 0", "good")))
-
-    def _check(self, words: Text, rows: int, status: str, warning: Text = NOTHING) -> None:
-        """One line with how many rows it is about; pressing it shows them. A warning stands below it."""
-        name = tr(words)
-        link = button(name[:1].upper() + name[1:], partial(self._show_only, status), "link")
-        link.setToolTip(tr(say("Show these rows", "显示这些行")))
-        number = label(f"⚠ {count(rows)}" if warning else count(rows), "warn" if warning else "strong")
-        self._checks.addLayout(row(link, None, number))
-        if warning:
-            self._checks.addWidget(self._warning(warning))
-
-    def _warning(self, words: Text) -> QLabel:
-        made = label(words, "facts", wrap=True)
-        made.setToolTip(tr(MEASURE_FAIRLY))
-        return made
-
-    def _remark(self, problem: dict[str, Any], aside: dict[str, int]) -> None:
-        """What the checks say of the data as a whole; rows set aside are counted above."""
-        code = str(problem.get("code", "")).removeprefix("data.")
-        if code in aside or code == "cut":
-            return
-        text = label(as_text(problem.get("message", "")), "", wrap=True)
-        text.setToolTip(tr(as_text(problem.get("hint", ""))))
-        self._checks.addWidget(text)
-
-    def _fill_template(self, facts: dict[str, Any]) -> None:
-        template = facts.get("template")
-        if not template:
-            self._template.put([])
-            self._reason.setText("")
-            return
-        name = str(template["name"])
-        own = say("the model's own", "模型自带")
-        self._template.put([(say("Chat template", "对话模板"), own if name == "model" else name)])
-        self._reason.setText(tr(as_text(template.get("reason", ""))))
+    def show_work(self) -> None:
+        """How exact the lengths are, and how far the checks are."""
+        error = self._facts.get("error")
+        words: Text | str = NO_MODEL if self._facts.get("estimate") else ""
+        if error is not None:
+            share = percent(error)
+            words = say("Estimated: 95 of 100 rows within {n}.", "估算值：95% 的行误差在 {n} 以内。", n=share)
+        self._estimated.setText(tr(words))
+        self._estimated.setVisible(bool(words))
+        self._count.setVisible(error is not None and not self._context.data.counting.is_working)
+        self.checks.show_work()
 
 
-def _tokens(number: float) -> Text:
-    return say("{n} tokens", "{n} 词元", n=count(number))
+OVER_TIP = say("Show the rows that are longer than the limit", "显示超过上限的行")
+LATER = say("Known when every row is read.", "全部读取后可知。")
+
+
+def _in_a_line(lengths: dict[str, Any]) -> Text:
+    values = {name: count(lengths.get(name, 0)) for name in ("p50", "p95", "longest")}
+    return say(
+        "half ≤ {p50} · 95% ≤ {p95} · longest {longest}", "半数 ≤ {p50} · 95% ≤ {p95} · 最长 {longest}", **values
+    )

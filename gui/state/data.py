@@ -1,13 +1,45 @@
-"""What is known of the data that the draft names: the answer of the data session, and which row is looked at."""
+"""What is known of the data that the draft names: the answer of the data session, and what goes on about it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from PySide6.QtCore import QObject, Signal
 
-from gui.state.phase import Status
+from engine.protocol.text import NOTHING
+from gui.state.phase import Phase, Status
+
+ASK = "ask"
+"""The certainty of a file whose columns somebody must confirm."""
+
+
+@dataclass(slots=True)
+class Errand:
+    """A slow request about rows that are in view and can be used meanwhile.
+
+    Attributes:
+        status: how far it is; ready when it was done, empty when it was never asked for or was cancelled.
+        operation: that which does it, None while none does.
+    """
+
+    status: Status = field(default_factory=Status)
+    operation: Any = None
+
+    @property
+    def is_working(self) -> bool:
+        """Whether it goes on."""
+        return self.status.phase is Phase.WORKING
+
+    def drop(self) -> None:
+        """Nobody wants its answer any more."""
+        if self.operation is not None:
+            self.operation.cancel()
+            self.operation.drop()
+        self.operation = None
+        self.status.clear()
 
 
 class DataState(QObject):
@@ -18,10 +50,12 @@ class DataState(QObject):
         facts: the answer to "open_data"; empty until it is there.
         is_new: the files were imported just now, and the answer about them may choose the objective.
         version: counts each newly read data set, so that late answers about an older one are known as such.
+        decided: counts the changes of rows of the same data set: a row cannot be taken for what it was before.
         reading: the operation that reads, None while none does.
-        counting: how far the exact lengths are; ready when nobody counts.
-        counts: the operation that counts them.
+        counting, checking, finding: exact lengths, the texts' quality, and the search, each beside the others.
+        words: what was looked for last; "" shows all rows.
         is_stopped: the user ended the reading, and nothing was read since.
+        told: the notice about what was undone last.
 
     Signals:
         changed: any of it.
@@ -35,12 +69,40 @@ class DataState(QObject):
         self.facts: dict[str, Any] = {}
         self.is_new = False
         self.version = 0
+        self.decided = 0
         self.reading: Any = None
-        self.counting = Status()
-        self.counts: Any = None
+        self.finding, self.checking, self.counting = Errand(), Errand(), Errand()
+        self.words = ""
         self.is_stopped = False
+        self.told = NOTHING
         self._good: dict[str, Any] = {}
         self._good_draft: Path | None = None
+
+    @property
+    def errands(self) -> Iterator[Errand]:
+        """All slow requests, those that a person waits for first."""
+        yield from (self.finding, self.checking, self.counting)
+
+    @property
+    def under_way(self) -> Errand | None:
+        """The slow request that the page tells of, None where there is none."""
+        return next((errand for errand in self.errands if errand.is_working), None)
+
+    def drop_errands(self) -> None:
+        """Other data are read: nothing about the ones of before is wanted."""
+        for errand in self.errands:
+            errand.drop()
+        self.words = ""
+
+    @property
+    def is_scanned(self) -> bool:
+        """Whether every row is known; of large files the first ones are there before."""
+        return bool(self.facts) and bool(self.facts.get("scanned", True))
+
+    @property
+    def doubtful(self) -> list[dict[str, Any]]:
+        """Facts of the files whose columns must be confirmed before anything is learned from them."""
+        return [file for file in self.facts.get("files", []) if file.get("certainty") == ASK]
 
     def show_first(self, facts: dict[str, Any]) -> None:
         """The first rows of large files are there, while all of them are read."""
@@ -48,11 +110,15 @@ class DataState(QObject):
         self.version += 1
         self.changed.emit()
 
-    def count_again(self, facts: dict[str, Any]) -> None:
+    def know_more(self, facts: dict[str, Any]) -> None:
         """More is known of the same rows."""
-        self.facts, self.counts = facts, None
-        self.counting.ready()
+        self.facts = facts
         self.changed.emit()
+
+    def rows_changed(self, facts: dict[str, Any]) -> None:
+        """Some of the same rows are others now, or stand elsewhere."""
+        self.decided += 1
+        self.know_more(facts)
 
     def set_facts(self, facts: dict[str, Any]) -> None:
         """The data are read."""

@@ -23,6 +23,8 @@ from gui.theme.apply import colour, text_font
 from gui.widgets.chip import PLAIN, paint_chip
 
 PAGE = 100
+MOST_PAGES = 60
+"""Pages that are kept; the one that was looked at longest ago goes first."""
 ROW_HEIGHT = 28
 LEAST = 120
 """Pixels that a column of text should have."""
@@ -56,10 +58,10 @@ class Column:
 
 
 class PagedModel(QAbstractTableModel):
-    """Rows by number, fetched in pages of `PAGE`.
+    """Rows by number, fetched in pages of `PAGE`; at most `MOST_PAGES` of them are kept.
 
     Signals:
-        wanted(int): the page that begins at this row is needed; answer with `put`.
+        wanted(int): the page that begins at this row is needed; answer with `put`, or `forget` it.
     """
 
     wanted = Signal(int)
@@ -68,27 +70,71 @@ class PagedModel(QAbstractTableModel):
         super().__init__(parent)
         self.columns = columns
         self._count = 0
-        self._pages: dict[int, list[dict[str, Any]]] = {}
+        self._pages: dict[int, list[dict[str, Any]]] = {}  # the one that was looked at last stands last
         self._asked: set[int] = set()
+        self._stale: set[int] = set()
+        self._last = -1
+
+    @property
+    def kept(self) -> int:
+        """How many pages are here."""
+        return len(self._pages)
 
     def reset(self, count: int) -> None:
         """Another table with so many rows, none of them known yet."""
         self.beginResetModel()
-        self._count, self._pages, self._asked = count, {}, set()
+        self._count, self._pages, self._asked, self._stale, self._last = count, {}, set(), set(), -1
+        self.endResetModel()
+
+    def set_columns(self, columns: tuple[Column, ...]) -> None:
+        """Show other columns of the rows."""
+        self.beginResetModel()
+        self.columns = columns
         self.endResetModel()
 
     def put_all(self, rows: list[dict[str, Any]]) -> None:
-        """Another table whose rows are all known."""
+        """Another table whose rows are all known; they are all kept."""
         self.beginResetModel()
         self._count = len(rows)
         self._pages = {start: rows[start : start + PAGE] for start in range(0, len(rows), PAGE)}
-        self._asked = set(self._pages)
+        self._asked, self._stale, self._last = set(), set(), -1
         self.endResetModel()
+
+    def resize(self, count: int) -> None:
+        """There are more rows, or fewer, than was thought; those that are here stay."""
+        nowhere = QModelIndex()
+        if count > self._count:
+            self.beginInsertRows(nowhere, self._count, count - 1)
+            self._count = count
+            self.endInsertRows()
+        elif count < self._count:
+            self.beginRemoveRows(nowhere, count, self._count - 1)
+            self._count = count
+            self.endRemoveRows()
+
+    def renew(self) -> None:
+        """The rows may be others: each page is asked for again when it is looked at, and shown as it was until then."""
+        self._stale, self._asked = set(self._pages), set()
+        self._changed(0, self._count)
 
     def put(self, start: int, rows: list[dict[str, Any]]) -> None:
         """The page that begins at ``start`` has come."""
+        self._asked.discard(start)
+        self._stale.discard(start)
+        self._pages.pop(start, None)
         self._pages[start] = rows
-        last = min(self._count, start + PAGE) - 1
+        while len(self._pages) > MOST_PAGES:
+            oldest = next(iter(self._pages))
+            del self._pages[oldest]
+            self._stale.discard(oldest)
+        self._changed(start, start + PAGE)
+
+    def forget(self, start: int) -> None:
+        """The page was asked for and will not come; it is asked for again when it is looked at."""
+        self._asked.discard(start)
+
+    def _changed(self, start: int, end: int) -> None:
+        last = min(self._count, end) - 1
         if last >= start:
             self.dataChanged.emit(self.index(start, 0), self.index(last, len(self.columns) - 1))
 
@@ -96,11 +142,14 @@ class PagedModel(QAbstractTableModel):
         """A row, None while it is not here; it is then asked for."""
         start = number - number % PAGE
         page = self._pages.get(start)
+        if (page is None or start in self._stale) and start not in self._asked:
+            self._asked.add(start)
+            self.wanted.emit(start)
         if page is None:
-            if start not in self._asked:
-                self._asked.add(start)
-                self.wanted.emit(start)
             return None
+        if start != self._last:
+            self._last = start
+            self._pages[start] = self._pages.pop(start)
         return page[number - start] if number - start < len(page) else None
 
     def rowCount(self, parent: Index = QModelIndex()) -> int:  # noqa: B008  Qt's own default
@@ -217,6 +266,11 @@ class Table(QTableView):
     def _tell(self, current: Index, _previous: Index) -> None:
         if current.isValid():
             self.chosen.emit(current.row())
+
+    def set_columns(self, columns: tuple[Column, ...]) -> None:
+        """Show other columns."""
+        self.paged.set_columns(columns)
+        self.share_width()
 
     def fit_height(self, most: int = 0) -> None:
         """Be exactly as high as the rows need, at most ``most`` rows when given."""
