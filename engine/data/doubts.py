@@ -132,7 +132,7 @@ def _doubt_unused(best: Try, view: View, asks: list[Text], doubts: list[Text]) -
             asks.append(
                 say('"{name}" may mark answers as good or bad.', "“{name}”可能标记回答的好坏。", name=column.name)
             )
-        elif column.kind == "text" and not column.is_code and column.is_prose:
+        elif column.kind == "text" and (column.is_prose or 0 < column.filled < 0.9) and not column.is_code:
             words = say('"{name}" holds texts, unused.', "“{name}”含文本但未被使用。", name=column.name)
             misnamed = column.meaning == names.ASIDE and column.is_rich and not names.may_hold_text(column.name)
             (asks if misnamed and best.shape.name in TEXT_SHAPES else doubts).append(words)
