@@ -403,6 +403,8 @@ class _Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
     def call_binop(self, context: jinja2.runtime.Context, operator: str, left: Any, right: Any) -> Any:
         """``*``, ``**`` and ``%``, where the result is of a size that can be held."""
         if operator == "%":
+            if type(left) is int:
+                return left % right
             _check_percent(left)
         elif isinstance(left, int) and isinstance(right, int):
             bits = left.bit_length() * abs(right) if operator == "**" else left.bit_length() + right.bit_length()

@@ -262,10 +262,9 @@ class ChatTemplate:
             yield replace(fitted, turns=tuple(joined), notes=(*fitted.notes, *notes), plain=_is_plain(joined))
 
     def _fit(self, messages: tuple[Message, ...], tools: str, *, native: bool) -> Fitted:
-        if not tools and _is_plain(messages) and self._takes_plain:
-            system = [m.role for m in messages].count(SYSTEM)
-            if not system or (system == 1 and messages[0].role == SYSTEM and self._keeps_system):
-                return Fitted(messages, size=_size(messages))
+        as_it_is = None if tools else self._as_it_is(messages)
+        if as_it_is is not None:
+            return as_it_is
         turns: list[Message] = list(messages)
         notes: list[str] = []
         told = ""
@@ -294,6 +293,18 @@ class ChatTemplate:
         plain = not listed and _is_plain(turns)
         return Fitted(tuple(turns), listed, tuple(notes), plain, _size(turns) + len(tools))
 
+    def _as_it_is(self, messages: tuple[Message, ...]) -> Fitted | None:
+        """The conversation where nothing need be made to fit, as in most rows; else None."""
+        size = 0
+        for i, m in enumerate(messages):
+            role = m.role
+            if m.calls or m.reasoning or m.name or role == TOOL:
+                return None
+            if role == SYSTEM and (i or not self._keeps_system):
+                return None
+            size += len(m.content)
+        return None if self._insists_on_tools else Fitted(messages, size=size)
+
     def _fit_answers(self, turns: list[Message], native: bool, notes: list[str]) -> list[Message]:
         if not native and any(m.calls for m in turns):
             turns = [calls_as_text(m) if m.calls else m for m in turns]
@@ -321,10 +332,6 @@ class ChatTemplate:
         return turns
 
     # ---------------------------------------------------------------------------------------- what a template knows
-    @cached_property
-    def _takes_plain(self) -> bool:
-        return not self._insists_on_tools
-
     @cached_property
     def _insists_on_tools(self) -> bool:
         """Whether it takes a conversation without tools only with an empty list of them, not with none."""
