@@ -27,6 +27,7 @@ VERSION = 1
 """Raised when what is found in a file changes."""
 MOST_BYTES = 32 << 30
 """More than so much is not kept: what was used longest ago goes first."""
+LARGE = 32 << 20
 DONE = "done.json"
 
 
@@ -112,8 +113,15 @@ def made(place: Path, make: Callable[[Path], None]) -> bool:
             there.rename(place)
     finally:
         shutil.rmtree(there, ignore_errors=True)
-    _tidy(keep=place.parent)
+    if _is_time_to_tidy(place):
+        _tidy(keep=place.parent)
     return True
+
+
+def _is_time_to_tidy(place: Path) -> bool:
+    """Looking at all that is kept takes a while: done for what is large, and for every sixty-fourth of the rest."""
+    size = sum(file.stat().st_size for file in place.iterdir()) if place.is_dir() else 0
+    return size >= LARGE or hash(place.parent.name) % 64 == 0
 
 
 def _tidy(keep: Path) -> None:

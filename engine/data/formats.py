@@ -593,6 +593,8 @@ def parse_arrow(path: Path) -> Table:
         line = 1
         try:
             for batch in batches():
+                # Offsets that lead out of a damaged batch would end the process.
+                batch.validate(full=True)
                 for start in range(0, batch.num_rows, _BATCH):
                     for value in batch.slice(start, _BATCH).to_pylist():
                         yield Record(line, value)
