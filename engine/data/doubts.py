@@ -48,6 +48,8 @@ def doubts_about(best: Try, view: View) -> tuple[list[Text], list[Text]]:
     _doubt_sides(best, asks, doubts)
     _doubt_turns(best, asks, doubts)
     _doubt_texts(best, view, asks, doubts)
+    if best.shape.kind == "kto" and not best.columns.keys() & {"messages", "prompt"}:
+        asks.append(say("No column holds the questions.", "没有列包含提问。"))
     if len(view.sample) < FEWEST:
         doubts.append(say("There are too few rows to be sure.", "行数太少，无法确定。"))
     return asks, doubts
