@@ -143,9 +143,10 @@ def _doubt_unused(best: Try, view: View, asks: list[Text], doubts: list[Text]) -
 
 
 def _may_label(column: Column, best: Try) -> bool:
-    """Whether values come again and again beside a plain text, or good and bad beside an answer."""
+    """Whether words stand beside a plain text, or good and bad beside an answer."""
     if best.shape.kind == "text":
-        return column.distinct < len(column.texts) and max(map(len, column.texts)) <= 40
+        repeats = column.distinct < len(column.texts) and max(map(len, column.texts)) <= 40
+        return repeats or (column.kind == "text" and not column.is_code)
     return best.shape.kind == "conversation" and column.varies and not _is_fact(column)
 
 
