@@ -370,8 +370,8 @@ def _boundary_problems(encoder: RowEncoder, rows: Sequence[Row]) -> list[Problem
     """Whether prompts are cut into the same tokens alone, as when the model is asked, and before their answers."""
     for row in rows:
         try:
-            whole = encoder.template.render(row.messages)
-            prompt = encoder.template.render(row.prompt, generation_prompt=True)
+            whole = encoder.template.render(row.messages, tools=row.tools)
+            prompt = encoder.template.render(row.prompt, tools=row.tools, generation_prompt=True)
         except UserError:
             continue
         asked, trained = encoder.tokenizer.encode_batch([prompt.text, whole.text])

@@ -124,7 +124,7 @@ def _not_data(path: Path, suffix: str) -> UserError:
 # --------------------------------------------------------------------------------------------------------- plain text
 def _plain(text: TextFile) -> Table:
     """Paragraphs, where blank lines part them; else lines."""
-    in_paragraphs = re.search(r"\S[^\n]*\n[ \t\r]*\n\s*\S", text.head(1 << 20)) is not None
+    in_paragraphs = re.search(r"\n[ \t\r]*\n\s*\S", text.head(1 << 20)) is not None
 
     def read() -> Iterator[Record]:
         kept: list[str] = []

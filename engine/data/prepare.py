@@ -232,7 +232,7 @@ class RowEncoder:
         learned = [True] * len(ids) if everything else learned_tokens(rendered, encoding)
         whole, over_long = len(ids), self.data.over_long
         if whole <= self.limit:
-            yield Example(row, ids, learned, whole=whole) if any(learned) else self._cut_away(row, whole)
+            yield Example(row, ids, learned, whole=whole) if any(learned) else self._nothing_learned(row)
         elif over_long == "drop":
             yield self._too_long(row, whole)
         elif over_long == "split":
@@ -252,18 +252,17 @@ class RowEncoder:
         """
         context = min(_CONTEXT, self.limit // 8)
         whole = len(ids)
-        pieces = 0
-        for start in range(0, whole, self.limit - context):
-            begin = max(0, start - context) if start else 0
-            end = min(whole, start + self.limit - (context if start else 0))
-            new = learned[start:end] if start else learned[:end]
+        pieces = start = 0
+        while start < whole:
+            begin = max(0, start - context)
+            end = min(whole, begin + self.limit)
+            new = learned[start:end]
             if any(new):
                 pieces += 1
                 yield Example(row, ids[begin:end], [False] * (start - begin) + new, False, whole)
-            if end == whole:
-                break
+            start = end
         if not pieces:
-            yield self._cut_away(row, whole)
+            yield self._nothing_learned(row)
 
     def _preference(
         self, row: Row, rendered: tuple[Rendered, ...], encodings: tuple[Encoding, Encoding]
@@ -292,6 +291,10 @@ class RowEncoder:
             "It has {n} tokens; {limit} is the longest.", "有 {n} 个词元；最多 {limit}。", n=length, limit=self.limit
         )
         return SetAside(row.index, row.where, "too_long", text)
+
+    def _nothing_learned(self, row: Row) -> SetAside:
+        text = say("Nothing of it would be learned.", "其中没有任何需要学习的内容。")
+        return SetAside(row.index, row.where, "nothing_learned", text)
 
     def _cut_away(self, row: Row, length: int) -> SetAside:
         text = say(

@@ -737,7 +737,7 @@ def _check(name: str, found: dict[str, Any] | None) -> dict[str, Any]:
 
 
 _REASONS = {**REASONS, **{name: check.label for name, check in BY_NAME.items()}}
-_ENCODERS = ("too_long", "answer_cut_away", "template_refused")
+_ENCODERS = ("too_long", "answer_cut_away", "nothing_learned", "template_refused")
 """Reasons that only the model's tokenizer and template give."""
 _STILL_ROWS = frozenset({"duplicate", "in_held_out", "by_hand", "disliked", *BY_NAME})
 """Reasons of rows that can be read all the same."""

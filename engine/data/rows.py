@@ -132,6 +132,7 @@ REASONS: dict[str, Text] = {
     "in_held_out": say("also in the held-out file", "留出文件中已有"),
     "too_long": say("too long", "过长"),
     "answer_cut_away": say("answer lies beyond the longest length", "回答超出最大长度"),
+    "nothing_learned": say("nothing to learn", "没有可学内容"),
     "template_refused": say("refused by the chat template", "对话模板不接受"),
 }
 """Every reason for which a row is set aside: code → words for a table or a chip."""
@@ -158,6 +159,9 @@ HINTS: dict[str, Text] = {
     "in_held_out": say("Nothing to do: what is measured is not trained on.", "无需处理：用于评估的内容不参与训练。"),
     "too_long": say("Raise the longest length, or let long rows be cut.", "请增大最大长度，或允许截断。"),
     "answer_cut_away": say("Raise the longest length, or shorten the question.", "请增大最大长度，或缩短提问。"),
+    "nothing_learned": say(
+        "Mark an answer to be learned, or choose another template.", "请标出要学习的回答，或选择其他模板。"
+    ),
     "template_refused": say("Choose another chat template.", "请选择其他对话模板。"),
 }
 """What can be done about each reason."""

@@ -7,7 +7,8 @@ from functools import partial
 from typing import Any
 
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QHBoxLayout, QMenu, QToolButton, QVBoxLayout, QWidget
+from PySide6.QtGui import QFontMetrics
+from PySide6.QtWidgets import QHBoxLayout, QLabel, QMenu, QToolButton, QVBoxLayout, QWidget
 
 from engine.protocol.text import NOTHING, Text, as_text, say
 from engine.recipe.quality import ACTIONS
@@ -17,6 +18,7 @@ from gui.i18n.numbers import count, percent
 from gui.operations import rows as operations
 from gui.pages.words import STATUSES, capital, reason_label
 from gui.state.phase import Phase
+from gui.theme.apply import text_font
 from gui.widgets.basic import button, clear, column, holder, label, row, rule, tool
 from gui.widgets.facts import Facts
 from gui.widgets.mix import Mix
@@ -45,7 +47,12 @@ AGAIN = say("Check again", "重新检查")
 SHOWS = say("Show these rows", "显示这些行")
 ALWAYS = ("duplicate", "empty_answer")
 """Reasons that are told also where no row is set aside for them."""
-MOST_SHARES = 4
+FIRST = ("near_duplicate", "leak")
+MOST_SHARES, LEAST_SHARE = 4, 0.01
+LINE, INDENT = 22, 3
+"""Height of a check's line, and where a link's words begin."""
+ROOM, ROOM_BESIDE_ACTION = 200, 132
+"""Pixels for a check's name."""
 
 
 class Checks(QWidget):
@@ -63,7 +70,7 @@ class Checks(QWidget):
         self.button = button(CHECK, lambda: operations.check_texts(context), "small", shortcut="Ctrl+Shift+I")
         self._about = label("", "facts", wrap=True)
         self._lines = QVBoxLayout()
-        self._lines.setSpacing(5)
+        self._lines.setSpacing(4)
         self._template = Facts()
         self._reason = label("", "facts", wrap=True)
         head = row(label(say("Checks", "检查"), "card"), None, self._state, self.button)
@@ -104,11 +111,13 @@ class Checks(QWidget):
                 self._line(reason_label(reason, facts.get("reasons")), int(rows), reason)
         self._held_out()
         self._private(checks)
-        for name, found in checks.items():
-            if found["rows"] and name not in PRIVATE:
-                self._check(name, found)
+        for name in sorted(checks, key=lambda name: name not in FIRST):
+            if checks[name]["rows"] and name not in PRIVATE:
+                self._check(name, checks[name])
         for problem in facts.get("problems", []):
             self._remark(problem, aside)
+        if facts.get("held_out") and not facts.get("in_training"):
+            self._fine(STATUSES["in_training"])
         for reason in ALWAYS:
             if reason not in aside:
                 self._fine(reason_label(reason))
@@ -120,8 +129,6 @@ class Checks(QWidget):
         if asked:
             self._line(STATUSES["in_training"], asked, "in_training", warns=True)
             self._warning(FLATTERS, MEASURE_FAIRLY)
-        elif self._facts.get("held_out"):
-            self._fine(STATUSES["in_training"])
 
     def _private(self, checks: dict[str, Any]) -> None:
         """Personal data and keys: a warning, since the model learns them too."""
@@ -135,11 +142,13 @@ class Checks(QWidget):
         """A check that found rows, with what happens to them."""
         explain, hint = as_text(found.get("explain", "")), as_text(found.get("hint", ""))
         tip = "\n".join(filter(None, (tr(explain), tr(hint))))
-        line = self._line(as_text(found["label"]), int(found["rows"]), f"check:{name}", warns=warns, tip=tip)
+        words, rows = as_text(found["label"]), int(found["rows"])
+        line = self._line(words, rows, f"check:{name}", warns=warns, tip=tip, room=ROOM_BESIDE_ACTION)
         line.addWidget(self._action(name, str(found["action"]), as_text(found["label"])))
 
     def _action(self, name: str, action: str, words: Text) -> QToolButton:
         made = tool(tr(ACTIONS[action]) + " ▾")
+        made.setFixedHeight(LINE)
         made.clicked.connect(partial(self._show_actions, made, name, action))
         made.setToolTip(tr(say("What happens to these rows", "如何处理这些行")))
         made.setAccessibleName(f"{tr(words)}: {tr(ACTIONS[action])}")
@@ -154,10 +163,15 @@ class Checks(QWidget):
             item.setChecked(other == action)
         menu.popup(at.mapToGlobal(at.rect().bottomLeft()))
 
-    def _line(self, words: Text, rows: int, status: str, *, warns: bool = False, tip: str = "") -> QHBoxLayout:
+    def _line(
+        self, words: Text, rows: int, status: str, *, warns: bool = False, tip: str = "", room: int = 0
+    ) -> QHBoxLayout:
         """One line with how many rows it is about; pressing it shows them."""
-        link = button(capital(words), partial(self._show_only, status), "link")
-        link.setToolTip(tip or tr(SHOWS))
+        name = capital(words)
+        link = button(name, partial(self._show_only, status), "link")
+        shown = QFontMetrics(text_font()).elidedText(name, Qt.TextElideMode.ElideRight, room or ROOM)
+        link.setText(shown)
+        link.setToolTip(tip or tr(SHOWS) if shown == name else f"{name}\n{tip or tr(SHOWS)}")
         number = label(f"⚠ {count(rows)}" if warns else count(rows), "warn" if warns else "strong")
         made = row(link, None, number, spacing=4)
         self._lines.addLayout(made)
@@ -165,19 +179,21 @@ class Checks(QWidget):
 
     def _warning(self, words: Text, tip: Text = NOTHING) -> None:
         made = label(words, "facts", wrap=True)
+        made.setContentsMargins(INDENT, 0, 0, 2)
         made.setToolTip(tr(tip))
         self._lines.addWidget(made)
 
     def _fine(self, words: Text) -> None:
         """A check that found nothing."""
-        self._lines.addLayout(row(label(capital(words), "muted"), None, label("✓ 0", "good")))
+        self._lines.addLayout(row(_quiet(capital(words)), None, label("✓ 0", "good")))
 
     def _remark(self, problem: dict[str, Any], aside: dict[str, int]) -> None:
         """What the checks say of the data as a whole; rows set aside are counted above."""
         code = str(problem.get("code", "")).removeprefix("data.")
         if code in aside or code == "cut":
             return
-        text = label(as_text(problem.get("message", "")), "", wrap=True)
+        text = label(as_text(problem.get("message", "")), "facts", wrap=True)
+        text.setContentsMargins(INDENT, 0, 0, 2)
         text.setToolTip(tr(as_text(problem.get("hint", ""))))
         self._lines.addWidget(text)
 
@@ -186,12 +202,12 @@ class Checks(QWidget):
         nothing = [name for name, found in checks.items() if found["action"] != "off" and not found["rows"]]
         off = [name for name, found in checks.items() if found["action"] == "off"]
         if nothing:
-            made = label(say("{n} more checks", "另外 {n} 项检查", n=len(nothing)), "muted")
+            made = _quiet(say("{n} more checks", "另外 {n} 项检查", n=len(nothing)))
             made.setToolTip("\n".join(capital(as_text(checks[name]["label"])) for name in nothing))
             self._lines.addLayout(row(made, None, label("✓ 0", "good")))
         for name in off:
             words = as_text(checks[name]["label"])
-            line = row(label(capital(words), "muted"), None, self._action(name, "off", words), spacing=4)
+            line = row(_quiet(capital(words)), None, self._action(name, "off", words), spacing=4)
             self._lines.addLayout(line)
 
     # ----------------------------------------------------------------------------------------------- what it is made of
@@ -208,14 +224,16 @@ class Checks(QWidget):
         found = sorted(((number, name) for name, number in rows.items() if number), reverse=True)
         if not found:
             return
+        found = [found[0], *(item for item in found[1:] if item[0] >= LEAST_SHARE * total)]
         shares = [
             (f"{kind}:{name}", f"{tr(as_text(names.get(name, name)))} {percent(number / total)}")
             for number, name in found[:MOST_SHARES]
         ]
         mix = Mix(title, shares, self._show_only)
-        line = row(label(title, "muted"), mix, spacing=12)
+        name = _quiet(title)
+        name.setAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop)
+        line = row(name, mix, spacing=12)
         line.setStretch(1, 1)
-        line.setAlignment(Qt.AlignmentFlag.AlignTop)
         self._lines.addLayout(line)
 
     def _fill_template(self) -> None:
@@ -229,6 +247,13 @@ class Checks(QWidget):
         self._template.put([(say("Chat template", "对话模板"), say("the model's own", "模型自带") if is_own else name)])
         self._reason.setText("" if is_own else tr(as_text(template.get("reason", ""))))
         self._reason.setVisible(not is_own)
+
+
+def _quiet(words: Text | str) -> QLabel:
+    """Words of a line that opens nothing, where those of a link would stand."""
+    made = label(words, "muted")
+    made.setContentsMargins(INDENT, 0, 0, 0)
+    return made
 
 
 def _stands(quality: Any, status: Any) -> str:

@@ -50,20 +50,19 @@ class RowView(QWidget):
         self._length = ElidedLabel("", "facts")
         self._legend = label(LEGEND, "facts")
         self._notes = label("", "facts", wrap=True)
-        head = row(self.tabs.bar, None, self.undo, self.aside, spacing=6)
-        about = row(self._which, self._length, self._legend)
+        self._never = ElidedLabel(NEVER_CHANGED, "facts")
+        head = row(self.tabs.bar, None, self.save, self.undo, self.aside, spacing=6)
+        about = row(self._which, self._length, self._never, self._legend)
         about.setStretch(1, 1)
+        about.setStretch(2, 1)
         self.setLayout(column(head, about, self._notes, self.tabs, margins=(0, 6, 0, 0), spacing=6))
+        self._moved("seen")
         self.clear()
 
     def _cells_view(self) -> QWidget:
-        words = label(NEVER_CHANGED, "facts", wrap=True)
-        words.setToolTip(tr(SAVED_ON_LEAVING))
         self.save = button(say("Save", "保存"), self.cells.save, "small", shortcut="Ctrl+Return", tip=SAVED_ON_LEAVING)
-        line = row(words, self.save)
-        line.setStretch(0, 1)
         self._later = label(AFTER_READING, "muted", wrap=True)
-        return holder(column(line, self._later, self.cells, spacing=6))
+        return holder(column(self._later, self.cells, spacing=6))
 
     # --------------------------------------------------------------------------------------------------------- filling
     def clear(self) -> None:
@@ -126,6 +125,8 @@ class RowView(QWidget):
 
     def _moved(self, name: str) -> None:
         self._notes.setVisible(name == "seen" and bool(self._notes.text()))
+        self._length.setVisible(name == "seen")
+        self._never.setVisible(name == "cells")
         self._show_legend(bool(self._length.text()))
         if name == "cells" and self.cells.cells:
             self.cells.cells[0].editor.setFocus()
@@ -145,6 +146,8 @@ class RowView(QWidget):
 def _lengths(value: dict[str, Any]) -> Any:
     """How much of the row is learned, and where it is cut."""
     learned, length = count(value.get("learned_tokens", 0)), count(value.get("length", 0))
+    if value.get("rejected_pieces"):
+        return say("{n} tokens with the longer answer", "含较长回答共 {n} 个词元", n=length)
     about = say("about ", "约 ") if value.get("estimate") else ""
     if value.get("cut"):
         limit = count(value.get("limit", 0))

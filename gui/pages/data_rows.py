@@ -85,7 +85,7 @@ class RowsCard(Card):
         number = Column("#", lambda r: count(r.get("index", 0) + 1), width, muted=True, tip=_where)
         tokens = Column(say("Tokens", "词元"), _tokens, 62, right=True)
         tone = lambda r: STATUS[r.get("status", "ready")][1]  # noqa: E731  one of many small functions of a row
-        stands = Column(say("Stands", "状态"), self._stands, 112, tone=tone, tip=self._why)
+        stands = Column(say("Stands", "状态"), self._stands, 122, tone=tone, tip=self._why)
         return (number, *self._texts(kind), tokens, stands)
 
     @staticmethod

@@ -55,6 +55,8 @@ def aside_words(set_aside: Mapping[str, int], reasons: Mapping[str, Any] | None 
     total = sum(set_aside.values())
     if not total:
         return say("no row set aside", "没有搁置的行")
+    if set(set_aside) == {"by_hand"}:
+        return say("{n} rows set aside by you, nothing deleted", "由你搁置 {n} 行，未删除", n=count(total))
     if len(set_aside) == 1:
         why = reason_label(next(iter(set_aside)), reasons)
         return say("{n} set aside ({why}), nothing deleted", "搁置 {n} 行（{why}），未删除", n=count(total), why=why)

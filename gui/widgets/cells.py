@@ -18,7 +18,7 @@ from gui.widgets.scroll import scrolled
 MOST_SHOWN = 200_000
 """Characters of a cell that are shown; one that is longer cannot be changed here."""
 _MOST_LINES = 9
-_ROOM = 14
+_ROOM = 22
 _CHANGED = say("changed", "已修改")
 _NOT_SAVED = say("not saved", "未保存")
 _NO_TEXT = say("not a text", "非文本")
@@ -43,7 +43,7 @@ class Cell(QWidget):
         self._chip = Chip()
         name = label(self.column, "facts")
         name.setBuddy(self.editor)
-        self.setLayout(column(row(name, self._chip, None), self.editor, spacing=3))
+        self.setLayout(column(row(name, self._chip, None), self.editor, spacing=2))
         self.editor.textChanged.connect(self._typed)
         self.put(cell)
 

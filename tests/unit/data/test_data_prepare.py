@@ -108,6 +108,39 @@ def test_a_row_whose_answer_is_cut_away_is_set_aside(run: Callable[..., Prepared
     assert len(prepared.train) == 1
 
 
+def test_a_long_row_in_pieces_learns_every_token_once(run: Callable[..., Prepared], write: Write) -> None:
+    answer = " ".join(f"word{i}" for i in range(120))
+    path = write("a.jsonl", lines({"prompt": "Q?", "completion": answer}, {"prompt": "R?", "completion": "Short."}))
+    whole = run(path, max_length=4096, held_out=0.0).train[0]
+    pieces = [e for e in run(path, max_length=64, over_long="split", held_out=0.0).train if e.row.index == 0]
+    assert len(pieces) > 3
+    assert all(e.length <= 64 and len(e.learned) == e.length and e.whole == whole.whole for e in pieces)
+    wanted = [i for i, learned in zip(whole.input_ids, whole.learned, strict=True) if learned]
+    assert [i for e in pieces for i, learned in zip(e.input_ids, e.learned, strict=True) if learned] == wanted
+
+
+def test_a_row_can_lose_its_beginning(run: Callable[..., Prepared], write: Write) -> None:
+    path = write("a.jsonl", lines({"prompt": "word " * 100, "completion": "The end."}))
+    example = run(path, max_length=40, over_long="cut_start").train[0]
+    prepared = run(path, max_length=40, over_long="cut_start")
+    assert (example.cut, example.length) == (True, 40)
+    assert learned_text(prepared, example) == "The end.<|im_end|>"
+
+
+def test_nothing_to_learn_is_its_own_reason(run: Callable[..., Prepared], write: Write) -> None:
+    unlearned = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A", "weight": 0}]
+    prepared = run(write("a.jsonl", lines({"messages": TURNS}, {"messages": unlearned})))
+    assert [(item.reason, item.where) for item in prepared.set_aside] == [("nothing_learned", "a.jsonl:2")]
+
+
+def test_plain_text_is_learned_whole(run: Callable[..., Prepared], write: Write) -> None:
+    prepared = run(write("a.txt", "First paragraph of the text.\n\nSecond paragraph, a little longer.\n"), held_out=0.0)
+    assert [learned_text(prepared, e) for e in prepared.train] == [
+        "First paragraph of the text.<|im_end|>",
+        "Second paragraph, a little longer.<|im_end|>",
+    ]
+
+
 # ------------------------------------------------------------------------------------------------------- preferences
 def test_preferences_share_their_prompt_and_end(run: Callable[..., Prepared], write: Write) -> None:
     path = write("a.jsonl", lines({"prompt": "Say hi.", "chosen": "Hi, friend!", "rejected": "No."}))
