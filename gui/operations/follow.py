@@ -10,6 +10,7 @@ from gui.operations.models import inspect_chosen
 from gui.operations.operation import Operation
 from gui.operations.plan import compute
 from gui.operations.rows import can_be_judged, check_texts
+from gui.state.phase import Phase
 
 READ_DELAY_MS = 250
 IMPORT_DELAY_MS = 10
@@ -29,7 +30,9 @@ class Follower(QObject):
         self._read = self._timer("data are read again", READ_DELAY_MS, self._open_data)
         self._plan = self._timer("plan is computed", PLAN_DELAY_MS, self._compute)
         context.draft.changed.connect(self._draft_changed)
-        for signal in (context.data.changed, context.models.changed, context.machine.detected, context.project.opened):
+        self._planned: tuple[int, Phase] | None = None
+        context.data.changed.connect(self._data_changed)
+        for signal in (context.models.changed, context.machine.detected, context.project.opened):
             signal.connect(self._plan.start)
 
     def catch_up(self) -> None:
@@ -54,6 +57,13 @@ class Follower(QObject):
         if any(name.startswith("model.") for name in names):
             inspect_chosen(self._context)
         self._plan.start()
+
+    def _data_changed(self) -> None:
+        """Plan anew for other facts; progress, which is told often, changes nothing."""
+        now = (id(self._context.data.facts), self._context.data.status.phase)
+        if now != self._planned:
+            self._planned = now
+            self._plan.start()
 
     def _open_data(self) -> None:
         if self._reading is not None:

@@ -82,7 +82,7 @@ def data_facts(context: AppContext) -> DataFacts | None:
     from engine.machine.forecast import DataFacts, Lengths
 
     facts = context.data.facts
-    if context.data.status.phase is Phase.WRONG or not facts:
+    if context.data.status.phase is Phase.WRONG or not context.data.is_scanned:
         return None
     lengths = dict(facts["lengths"])
     known = Lengths(**{name: lengths[name] for name in ("mean", "p50", "p90", "p95", "p99", "longest")})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from gui.i18n.language import tr
 from gui.i18n.numbers import count
 from gui.operations import data as operations
 from gui.operations import rows as row_operations
+from gui.operations.operation import Operation
 from gui.pages.page import Page
 from gui.state.phase import Phase, Status
 from gui.widgets.banner import progress_words, show_progress
@@ -60,6 +62,13 @@ class DataPage(Page):
         self._shown: dict[str, Any] = {}
         context.data.changed.connect(self.refresh)
         context.project.opened.connect(self.refresh)
+        context.project.opened.connect(self._prepare)
+
+    def _prepare(self) -> None:
+        """Build what shows data while the user looks for some, so that their first rows come at once."""
+        if self.is_built or self.context.data.status.phase is not Phase.EMPTY:
+            return
+        Operation(self.context).in_background(_import_parts).ended.connect(self.build_ahead)
 
     # --------------------------------------------------------------------------------------------------- four states
     def refresh(self) -> None:
@@ -378,6 +387,12 @@ class DataPage(Page):
         self.banner.invite(inviting)
         if self.is_built:
             self._top.set_tone("drop" if inviting else "")
+
+
+def _import_parts() -> None:
+    """In the background: what the page's body is made of."""
+    for name in ("gui.pages.data_rows", "gui.pages.data_side", "gui.widgets.columns_panel"):
+        importlib.import_module(name)
 
 
 def _shortened(name: str) -> str:

@@ -68,11 +68,18 @@ class Page(QWidget):
         self._stack.setCurrentWidget(self.banner)
         return self.banner
 
-    def show_body(self) -> None:
-        """Bring the body to the front; it is built when it is first needed."""
+    def build_ahead(self) -> None:
+        """Build the body before it is needed, where there is time for it: with all that the style sheet says of it."""
         if self._body is None:
             self._body = self.build()
             self._stack.addWidget(self._body)
+            for widget in self._body.findChildren(QWidget):
+                widget.ensurePolished()
+
+    def show_body(self) -> None:
+        """Bring the body to the front; it is built when it is first needed."""
+        self.build_ahead()
+        assert self._body is not None
         self._stack.setCurrentWidget(self._body)
 
     def set_subtitle(self, text: Text | str) -> None:
