@@ -15,9 +15,9 @@ import pyarrow.parquet
 
 ROWS: list[dict[str, Any]] = [
     {
-        "instruction": f"Question {i}? 问题",
+        "instruction": f"How many apples lie in basket {i}? 篮子 {i} 里有几个苹果？",
         "input": "",
-        "output": f'Answer {i}: "yes",\nand 🙂 more {"word " * (i % 9)}',
+        "output": f'There are {i} "red" apples,\nand 🙂 some pears. {"And more. " * (i % 9)}',
     }
     for i in range(24)
 ]
