@@ -289,9 +289,10 @@ class DataView:
 
     def _guessed_share(self) -> float:
         """Without a model: the answers' share of the first rows."""
-        rows = list(itertools.islice(self._rows.rows(self._wanted[:_CHUNK]), _CHUNK))
+        first = self._used[:_CHUNK]
+        rows = list(self._rows.rows(first))
         answers = sum(estimated_tokens(row.answer) for row in rows)
-        return min(1.0, answers / max(1, int(self._lengths[self._wanted[:_CHUNK]].sum()))) if rows else 1.0
+        return min(1.0, answers / max(1, int(self._lengths[first].sum()))) if rows else 1.0
 
     # ------------------------------------------------------------------------------------------------- who is measured
     @property
@@ -413,7 +414,8 @@ class DataView:
         lengths = [] if self._encoder is None else length_problems(self._encoder, cut)
         if self._odd is None:
             odd = OddTexts(self._encoder)
-            for row in self._rows.rows(self._wanted[:_LOOKED_AT]):
+            readable = self._wanted[self._rows.codes[self._wanted] == 0]
+            for row in self._rows.rows(readable[:_LOOKED_AT]):
                 odd.look(row)
             self._odd = odd.problems()
         return [*self._rows.problems, *lengths, *self._odd]
