@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent
-from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QMenu, QProgressBar, QPushButton, QWidget
+from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QMenu, QProgressBar, QPushButton, QSizePolicy, QWidget
 
 from engine.protocol.text import Text, as_text, say
 from gui.context import AppContext
@@ -98,7 +98,7 @@ class DataPage(Page):
             return
         sample = button(say("Use the sample", "使用示例数据"), self._use_sample, shortcut="Ctrl+E")
         folder = button(say("Import a folder…", "导入文件夹…"), self._ask_for_folder, shortcut="Ctrl+Shift+D")
-        self.show_banner().empty(NOTHING_YET, WHAT_KIND, self._import_button("primary"), folder, sample)
+        self.show_banner().empty(NOTHING_YET, WHAT_KIND, self._import_button("primary"), sample, folder)
 
     def _import_button(self, role: str) -> QPushButton:
         return button(say("Import data…", "导入数据…"), self._ask_for_files, role, shortcut="Ctrl+O")
@@ -182,7 +182,9 @@ class DataPage(Page):
         self._files.setToolTip(tr(say("Leave one of the files out (Ctrl+Shift+L)", "去掉其中一个文件 (Ctrl+Shift+L)")))
         first = row(self._file, self._files, self._chips, None, self._counts)
         second = row(self._mapping, change, None, self._aside, spacing=10)
-        return Card("", "", first, second, spacing=7)
+        card = Card("", "", first, second, spacing=7)
+        card.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
+        return card
 
     def _fill(self) -> None:
         facts = self.context.data.facts

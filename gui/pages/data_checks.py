@@ -74,8 +74,10 @@ class Checks(QWidget):
         self._template = Facts()
         self._reason = label("", "facts", wrap=True)
         head = row(label(say("Checks", "检查"), "card"), None, self._state, self.button)
-        inner = column(self._lines, rule(), self._template, self._reason, None, margins=(0, 0, 8, 0))
-        self.setLayout(column(head, self._about, scrolled(holder(inner)), spacing=8))
+        inner = column(self._about, self._lines, rule(), self._template, self._reason, None, margins=(0, 0, 8, 0))
+        scroll = scrolled(holder(inner))
+        scroll.setMinimumHeight(60)
+        self.setLayout(column(head, scroll, spacing=8))
 
     # ----------------------------------------------------------------------------------------------------- four states
     def fill(self, facts: dict[str, Any]) -> None:
@@ -118,7 +120,7 @@ class Checks(QWidget):
             self._remark(problem, aside)
         if facts.get("held_out") and not facts.get("in_training"):
             self._fine(STATUSES["in_training"])
-        for reason in ALWAYS:
+        for reason in ALWAYS if self._context.data.is_scanned else ():
             if reason not in aside:
                 self._fine(reason_label(reason))
         self._quiet(checks)

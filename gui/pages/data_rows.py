@@ -33,6 +33,7 @@ STATUS: dict[str, tuple[Text, str]] = {
 FILTERS = ("", "ready", "held_out", "over", "set_aside")
 SEARCH = say("Search the rows", "搜索数据行")
 MARKED = {True: (say("good", "好"), GOOD), False: (say("avoid", "避免"), BAD)}
+CELLS_SHARE = 0.58
 AT_ONCE, NEWEST = 2, 4
 """Requests for pages under way, and those that wait: where one scrolls quickly, what was passed is not asked for."""
 
@@ -46,6 +47,7 @@ class RowsCard(Card):
         self._facts: dict[str, Any] = {}
         self._status, self._words = "", ""
         self._look = ("", 0)
+        self._sizes: list[int] = []
         self._files: list[Any] = []
         self._limit = self._decided = 0
         self._asked: Operation | None = None
@@ -56,7 +58,8 @@ class RowsCard(Card):
         self.table.paged.wanted.connect(self._fetch)
         self.table.chosen.connect(self._choose)
         self.row = RowView(context)
-        split = QSplitter(Qt.Orientation.Vertical)
+        self.row.tabs.moved.connect(self._make_room)
+        split = self._split = QSplitter(Qt.Orientation.Vertical)
         split.setChildrenCollapsible(False)
         split.addWidget(self.table)
         split.addWidget(self.row)
@@ -67,6 +70,16 @@ class RowsCard(Card):
         self.row.setMinimumHeight(130)
         self.body.addWidget(split, 1)
 
+    def _make_room(self, view: str) -> None:
+        """Cells need more room than tokens; the table gets it back afterwards."""
+        room = sum(self._split.sizes())
+        if view == "cells" and self._split.sizes()[1] < CELLS_SHARE * room:
+            self._sizes = self._split.sizes()
+            self._split.setSizes([int((1 - CELLS_SHARE) * room), int(CELLS_SHARE * room)])
+        elif view == "seen" and self._sizes:
+            self._split.setSizes(self._sizes)
+            self._sizes = []
+
     def _build_head(self) -> None:
         self.search = SearchField(SEARCH, "Ctrl+F")
         self.search.setProperty("role", "search")
@@ -75,6 +88,7 @@ class RowsCard(Card):
         self.filter = tool("", self._show_menu)
         self.filter.setToolTip(tr(say("Show only some rows (Ctrl+L)", "只显示部分行 (Ctrl+L)")))
         self.filter.setShortcut("Ctrl+L")
+        self.search.setMinimumWidth(130)
         self.head.insertWidget(1, self.search, 3)
         self.corner(self.filter)
 
@@ -100,7 +114,7 @@ class RowsCard(Card):
             yield Column(say("Worse answer", "较差的回答"), _said("rejected"), spare=True)
             return
         answers = say("Label", "标签") if kind == "classification" else say("Answer", "回答")
-        yield Column(answers, _said("answer"))
+        yield Column(answers, _said("answer"), 120 if kind == "classification" else 0)
         if kind == "kto":
             yield Column(say("Marked", "标记"), _marked, 70, tone=_mark_tone)
 
@@ -167,7 +181,9 @@ class RowsCard(Card):
 
     def _note(self) -> None:
         shown, total = self.table.paged.rowCount(), int(self._facts.get("total", 0))
-        if shown == total:
+        if not self._context.data.is_scanned:
+            self.note.setText(tr(say("the first {n} rows", "前 {n} 行", n=count(total))))
+        elif shown == total:
             self.note.setText(tr(say("{n} rows", "{n} 行", n=count(total))))
         else:
             self.note.setText(tr(say("{m} of {n} rows", "{n} 行中的 {m} 行", m=count(shown), n=count(total))))

@@ -39,7 +39,7 @@ class SideCard(Card):
         self._facts: dict[str, Any] = {}
         self.setFixedWidth(WIDTH)
         self.histogram = Histogram()
-        self.histogram.setMinimumHeight(90)
+        self.histogram.setMinimumHeight(64)
         self.histogram.setMaximumHeight(130)
         self._over = button("", lambda: show_only("over"), "link", shortcut="Ctrl+Shift+V", tip=OVER_TIP)
         self.corner(self._over)

@@ -35,6 +35,7 @@ class Step:
 
 
 NO_DATA = say("Waits for data: import some first.", "等待数据：请先导入。")
+DOUBTFUL = say("Waits for the columns: confirm them on the Data page.", "等待确认各列：请在“数据”页确认。")
 NO_MODEL = say("Waits for a model: choose one first.", "等待模型：请先选择。")
 NO_RUN = say("Waits for a run: start one on the Plan page.", "等待训练：请在“计划”页开始。")
 NOT_TRAINED = say("Waits for the run to end.", "等待训练结束。")
@@ -89,6 +90,8 @@ class Wizard(QObject):
             return Step(word=say("problem", "有问题"))
         if self._data.status.phase is Phase.EMPTY:
             return Step()
+        if self._data.doubtful:
+            return Step(word=say("confirm columns", "待确认各列"))
         rows = count(self._data.facts.get("train", 0))
         return Step(done=True, word=say("{n} rows", "{n} 行", n=rows))
 
@@ -103,6 +106,8 @@ class Wizard(QObject):
     def _plan_step(self) -> Step:
         if self._data.status.phase is not Phase.READY:
             return Step(waits=NO_DATA)
+        if self._data.doubtful:
+            return Step(waits=DOUBTFUL)
         if not self._models.chosen:
             return Step(waits=NO_MODEL)
         forecast = self._plan.forecast

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QProgressBar, QPushButton, QVBoxLayout, QWidget
 
-from engine.protocol.text import NOTHING, Text, say
+from engine.protocol.text import NOTHING, Text, as_text, say
 from gui.i18n.language import tr
 from gui.i18n.numbers import count, duration, size
 from gui.state.notices import details_of
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from engine.protocol.errors import Failure
     from engine.protocol.events import Progress
 
+UNITS = {"rows": say("rows", "行")}
 _WIDTH = 520
 _MARGIN = 26
 _SPACE = 8
@@ -128,8 +129,9 @@ def progress_words(progress: Progress | None) -> str:
     """A progress in words: "1.2 GiB of 4.0 GiB · 3 min left"."""
     if progress is None or progress.total <= 0:
         return ""
-    write = size if progress.unit == "B" else count
-    unit = "" if progress.unit in ("", "B") else f" {progress.unit}"
+    is_size = progress.unit in ("B", "bytes")
+    write = size if is_size else count
+    unit = "" if is_size or not progress.unit else f" {tr(UNITS.get(progress.unit, as_text(progress.unit)))}"
     done, total = write(progress.done), write(progress.total)
     words = tr(say("{done} of {total}{unit}", "{done} / {total}{unit}", done=done, total=total, unit=unit))
     if progress.seconds_left is not None:

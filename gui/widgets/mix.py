@@ -43,5 +43,6 @@ _KEYS = Qt.TextInteractionFlag.LinksAccessibleByKeyboard
 
 
 def _link(to: str, words: str, style: str) -> str:
-    unbroken = html.escape(words).replace(" ", "&nbsp;")
-    return f'<a href="{html.escape(to)}" style="{style}">{unbroken}</a>'
+    name, _, share = html.escape(words).rpartition(" ")
+    kept = f"{name}&nbsp;{share}" if name else share
+    return f'<a href="{html.escape(to)}" style="{style}">{kept}</a>'

@@ -73,9 +73,9 @@ def test_the_sample_is_one_press_away(qtbot: QtBot, window: MainWindow, opened: 
     read(qtbot, opened, Phase.READY)
     qtbot.waitUntil(lambda: "orders_en.jsonl" in texts(data))
     qtbot.waitUntil(lambda: "1,800 rows train · 200 held out" in texts(data))
-    qtbot.waitUntil(lambda: data._rows.tokens.toPlainText() != "", timeout=PATIENCE)
-    assert "<|im_start|>assistant" in data._rows.tokens.toPlainText()
-    assert "tokens learned" in data._rows._length.text()
+    qtbot.waitUntil(lambda: data._rows.row.tokens.toPlainText() != "", timeout=PATIENCE)
+    assert "<|im_start|>assistant" in data._rows.row.tokens.toPlainText()
+    assert "tokens learned" in data._rows.row._length.text()
     assert opened.wizard.step("data").word.en == "1,800 rows"
 
 
@@ -87,9 +87,9 @@ def test_rows_are_filtered_and_walked_by_keyboard(qtbot: QtBot, window: MainWind
     assert rows.table.paged.rowCount() == 200
     qtbot.waitUntil(lambda: rows.table.paged.row(0) is not None, timeout=PATIENCE)
     assert {rows.table.paged.row(i)["status"] for i in range(20)} == {"held_out"}
-    before = rows._which.text()
+    before = rows.row._which.text()
     qtbot.keyClick(rows.table, Qt.Key.Key_Down)
-    qtbot.waitUntil(lambda: rows._which.text() != before, timeout=PATIENCE)
+    qtbot.waitUntil(lambda: rows.row._which.text() != before, timeout=PATIENCE)
     rows.show_only("set_aside")
     assert rows.table.paged.rowCount() == 0
 
