@@ -20,6 +20,7 @@ from engine.data.rows import Row, SetAside
 from engine.data.splits import held_out_of
 from engine.data.template import choose_template
 from engine.data.tokenizer import TextTokenizer
+from engine.data.turns import NOTES
 from engine.protocol.codec import to_plain
 from engine.protocol.errors import Problem, UserError
 from engine.protocol.text import Text, say
@@ -214,6 +215,7 @@ def _with_model(
                 set_aside.append(item)
             continue
         whole.append(item.whole)
+        odd.notes.update(item.notes)
         total += item.length
         learned += item.learned_tokens
         cut += item.cut
@@ -263,10 +265,13 @@ class OddTexts:
 
     Attributes:
         encoder: with it special tokens in texts and the prompt's boundary are looked at, too.
+        notes: key of `engine.data.turns.NOTES` → rows in which the template drops or alters something so; counted by
+            who renders them.
     """
 
     def __init__(self, encoder: RowEncoder | None = None) -> None:
         self.encoder = encoder
+        self.notes: Counter[str] = Counter()
         self._filled = self._special = 0
         self._first_filled: Row | None = None
         self._first_special: tuple[str, str] = ("", "")
@@ -303,7 +308,18 @@ class OddTexts:
             found.append(_placeholders(self._filled, self._first_filled))
         if self._special:
             found.append(_specials(self._special, *self._first_special))
+        found += [_altered(note, count) for note, count in self.notes.most_common()]
         return found + (_boundary_problems(self.encoder, self._first) if self.encoder is not None else [])
+
+
+def _altered(note: str, count: int) -> Problem:
+    """What the template does to some rows."""
+    message = say("{what} ({n} rows)", "{what}（{n} 行）", what=NOTES[note], n=count)
+    hint = say(
+        "Look at such a row; choose another template where that is not wanted.",
+        "请查看这些行；若不希望如此，请选择其他模板。",
+    )
+    return Problem("data.template_alters", message, hint, "data.template")
 
 
 def _placeholders(count: int, first: Row) -> Problem:

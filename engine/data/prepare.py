@@ -47,6 +47,7 @@ class Example:
         learned: per token, whether the loss counts it; as long as ``input_ids``.
         cut: it was longer than the longest length and lost its end.
         whole: tokens that it had before.
+        notes: what the template dropped or altered, keys of `engine.data.turns.NOTES`.
         prompt_ids, chosen_ids, rejected_ids: for a preference; the answers end with their end-of-turn token.
     """
 
@@ -55,6 +56,7 @@ class Example:
     learned: list[bool]
     cut: bool = False
     whole: int = 0
+    notes: tuple[str, ...] = ()
     prompt_ids: list[int] = field(default_factory=list)
     chosen_ids: list[int] = field(default_factory=list)
     rejected_ids: list[int] = field(default_factory=list)
@@ -232,20 +234,26 @@ class RowEncoder:
         learned = [True] * len(ids) if everything else learned_tokens(rendered, encoding)
         whole, over_long = len(ids), self.data.over_long
         if whole <= self.limit:
-            yield Example(row, ids, learned, whole=whole) if any(learned) else self._nothing_learned(row)
+            yield (
+                Example(row, ids, learned, False, whole, rendered.notes) if any(learned) else self._nothing_learned(row)
+            )
         elif over_long == "drop":
             yield self._too_long(row, whole)
         elif over_long == "split":
-            yield from self._windows(row, ids, learned)
+            yield from self._windows(row, ids, learned, rendered.notes)
         else:
             # Without its beginning a row keeps its first token: models are lost where bos is missing.
             kept = slice(0, self.limit) if over_long == "cut" else slice(whole - self.limit, whole)
             ids, learned = ids[kept], learned[kept]
             if over_long == "cut_start":
                 ids[0], learned[0] = encoding.ids[0], False
-            yield Example(row, ids, learned, True, whole) if any(learned) else self._cut_away(row, whole)
+            yield (
+                Example(row, ids, learned, True, whole, rendered.notes) if any(learned) else self._cut_away(row, whole)
+            )
 
-    def _windows(self, row: Row, ids: list[int], learned: list[bool]) -> Iterator[Example | SetAside]:
+    def _windows(
+        self, row: Row, ids: list[int], learned: list[bool], notes: tuple[str, ...]
+    ) -> Iterator[Example | SetAside]:
         """A long row in pieces of the longest length; each begins with the last tokens of the one before, as context.
 
         Every learned token is learned in exactly one piece.
@@ -259,7 +267,7 @@ class RowEncoder:
             new = learned[start:end]
             if any(new):
                 pieces += 1
-                yield Example(row, ids[begin:end], [False] * (start - begin) + new, False, whole)
+                yield Example(row, ids[begin:end], [False] * (start - begin) + new, False, whole, notes)
             start = end
         if not pieces:
             yield self._nothing_learned(row)
@@ -284,7 +292,8 @@ class RowEncoder:
             if room <= 0 or chosen[:room] == rejected[:room]:
                 return self._cut_away(row, length)
             chosen, rejected = chosen[:room], rejected[:room]
-        return Example(row, [], [], length > self.limit, length, prompt, chosen, rejected)
+        notes = tuple(dict.fromkeys((*rendered[0].notes, *rendered[1].notes)))
+        return Example(row, [], [], length > self.limit, length, notes, prompt, chosen, rejected)
 
     def _too_long(self, row: Row, length: int) -> SetAside:
         text = say(
