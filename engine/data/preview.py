@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -471,12 +471,19 @@ class DataView:
         kind, _, name = status.partition(":")
         if name:
             return self._behind(kind, name)
-        if status == "ready":
-            return np.flatnonzero(used & ~self._is_held_out & ~self._is_cut)
-        if status in ("held_out", "over"):
-            return np.flatnonzero(self._is_held_out if status == "held_out" else self._is_over)
-        known = {"": np.ones_like(used), "set_aside": ~used, "cut": self._is_cut, "in_training": self._is_asked}
-        return np.flatnonzero(known[status] if status in known else self._codes == CODE.get(status, len(CODES)))
+        if not status:
+            return np.arange(len(used))
+        known: dict[str, Callable[[], NDArray[np.bool_]]] = {
+            "ready": lambda: used & ~self._is_held_out & ~self._is_cut,
+            "held_out": lambda: self._is_held_out,
+            "set_aside": lambda: ~used,
+            "cut": lambda: self._is_cut,
+            "over": lambda: self._is_over,
+            "in_training": lambda: self._is_asked,
+        }
+        if status in known:
+            return np.flatnonzero(known[status]())
+        return np.flatnonzero(self._codes == CODE.get(status, len(CODES)))
 
     def _behind(self, kind: str, name: str) -> NDArray[np.int64]:
         """Rows behind a figure of the quality report."""
@@ -531,9 +538,12 @@ class DataView:
     def _status(self, index: int) -> str:
         if self._codes[index]:
             return "set_aside"
-        if self._is_held_out[index]:
+        if self._held_out is None:
+            self._held_out = held_out_of(self._rows)
+        if self._held_out[index]:
             return "held_out"
-        return "cut" if self._is_cut[index] else "ready"
+        can_cut = self.data.over_long in ("cut", "cut_start")
+        return "cut" if can_cut and self._lengths[index] > self.limit else "ready"
 
     def row(self, index: int) -> dict[str, Any]:
         """One row as the model will see it.

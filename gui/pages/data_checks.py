@@ -157,13 +157,16 @@ class Checks(QWidget):
         return made
 
     def _show_actions(self, at: QToolButton, name: str, action: str) -> None:
+        self._actions(name, action).popup(at.mapToGlobal(at.rect().bottomLeft()))
+
+    def _actions(self, name: str, action: str) -> QMenu:
         menu = QMenu(self)
         menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         for other, words in ACTIONS.items():
             item = menu.addAction(tr(words), partial(operations.choose_action, self._context, name, other))
             item.setCheckable(True)
             item.setChecked(other == action)
-        menu.popup(at.mapToGlobal(at.rect().bottomLeft()))
+        return menu
 
     def _line(
         self, words: Text, rows: int, status: str, *, warns: bool = False, tip: str = "", room: int = 0

@@ -230,6 +230,9 @@ class RowsCard(Card):
             self._choose(self.table.currentIndex().row())
 
     def _show_menu(self) -> None:
+        self._menu().popup(self.filter.mapToGlobal(self.filter.rect().bottomLeft()))
+
+    def _menu(self) -> QMenu:
         menu = QMenu(self)
         menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         for status in FILTERS:
@@ -240,7 +243,7 @@ class RowsCard(Card):
         self._add_group(menu, say("Checks", "检查"), "check:", checks)
         self._add_group(menu, say("Languages", "语言"), "language:", dict(quality.get("languages", {})))
         self._add_group(menu, say("Tasks", "任务"), "task:", dict(quality.get("tasks", {})))
-        menu.popup(self.filter.mapToGlobal(self.filter.rect().bottomLeft()))
+        return menu
 
     def _add_group(self, menu: QMenu, title: Text, prefix: str, rows: dict[str, int]) -> None:
         rows = {name: number for name, number in rows.items() if number}

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from PySide6.QtGui import QKeySequence
-from PySide6.QtWidgets import QAbstractButton, QApplication, QLabel, QPushButton, QScrollArea, QWidget
+from PySide6.QtWidgets import QApplication, QPushButton, QScrollArea, QWidget
 from pytestqt.qtbot import QtBot
 
 from engine.project.run_folder import JobFolder
 from engine.protocol.errors import Failure, Problem
-from engine.protocol.events import Event, Finished, JobStarted, Progress, Stage
+from engine.protocol.events import Finished, JobStarted, Progress, Stage
 from engine.protocol.state import JobState
 from engine.protocol.text import say
-from gui.bridge.session import Ask
 from gui.context import AppContext
 from gui.i18n.language import speak, tr
 from gui.operations import data as data_operations
@@ -24,13 +22,13 @@ from gui.operations import jobs
 from gui.operations import models as model_operations
 from gui.pages.data import DataPage
 from gui.pages.model import CELL_MARGIN, HAS_PROBLEM, ModelPage, fit_words, verdict_width
-from gui.pages.page import Page
 from gui.pages.train import TrainPage
 from gui.state.job import STOPPING
 from gui.state.notices import INFO, Notices
 from gui.state.phase import Phase
 from gui.widgets.chip import chip_width
 from gui.widgets.notice_strip import NoticeStrip
+from tests.gui.sessions import Session, buttons, read, shown, texts
 
 LENGTHS = {"counts": [20], "edges": [0, 9], "p50": 5, "p95": 8, "longest": 9}
 FACTS: dict[str, Any] = {
@@ -54,43 +52,6 @@ FACTS: dict[str, Any] = {
 }
 STARTER = {"source": "starter", "name": "starter", "where": "starter", "parameters": 3e6, "context": 2048, "bytes": 7e6}
 BINARY = say("It is not text but binary data.", "这不是文本，而是二进制数据。")
-
-
-PageT = TypeVar("PageT", bound=Page)
-
-
-class Session:
-    """Stands in for a session's client: keeps what it was asked, and answers when the test says so."""
-
-    def __init__(self) -> None:
-        self.asked: list[Ask] = []
-        self.cancelled: list[Ask] = []
-
-    def ask(
-        self,
-        name: str,
-        arguments: dict[str, Any],
-        done: Callable[[dict[str, Any]], None],
-        failed: Callable[[Failure], None],
-        told: Callable[[Event], None],
-    ) -> Ask:
-        self.asked.append(Ask(name, arguments, done, failed, told))
-        return self.asked[-1]
-
-    def cancel(self, ask: Ask) -> None:
-        self.cancelled.append(ask)
-
-    def drop(self, ask: Ask) -> None:
-        ask.dropped = True
-
-    def last(self, name: str) -> Ask:
-        return [ask for ask in self.asked if ask.name == name][-1]
-
-    def ask_to_end(self) -> None:
-        """It has no thread."""
-
-    def close(self) -> None:
-        """It has no process."""
 
 
 @pytest.fixture
@@ -120,34 +81,6 @@ def model_page(qtbot: QtBot, context: AppContext, hub: Session) -> ModelPage:
     context.models.status.ready()
     model_operations.inspect_chosen(context)
     return shown(qtbot, ModelPage(context))
-
-
-def shown(qtbot: QtBot, page: PageT) -> PageT:
-    qtbot.addWidget(page)
-    page.resize(1050, 700)
-    page.show()
-    page.refresh()
-    return page
-
-
-def read(context: AppContext, data: Session, answer: dict[str, Any] | Failure) -> None:
-    """Have the draft's data read, and the session answer at once."""
-    data_operations.open_data(context)
-    ask = data.last("open_data")
-    if isinstance(answer, Failure):
-        ask.failed(answer)
-    else:
-        ask.done(answer)
-
-
-def texts(widget: QWidget) -> list[str]:
-    QApplication.processEvents()  # what was put into a layout just now is shown
-    return [label.text() for label in widget.findChildren(QLabel) if label.isVisible() and label.text()]
-
-
-def buttons(widget: QWidget) -> dict[str, QAbstractButton]:
-    QApplication.processEvents()
-    return {b.text(): b for b in widget.findChildren(QAbstractButton) if b.isVisible() and b.text()}
 
 
 # -------------------------------------------------------------------------------------------- a file that is not good
