@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,9 @@ from engine.recipe.recipe import DataSettings
 
 _CLIP = 400
 _FIRST_WORDS = 60
-_CHUNK = 1024
+_CHUNK = 2048
+_CLOSELY = 4096
+"""Of so many rows it is found how much is learned; of the others only the length."""
 _LOOKED_AT = 5000
 """Rows whose texts are searched for what is odd when data are opened."""
 SMALL = 16 << 20
@@ -235,7 +237,7 @@ class DataView:
         left = self._wanted[self._unmeasured(self._wanted)][:rows]
         total = len(self._wanted)
         for start in range(0, len(left), _CHUNK):
-            self._measure(left[start : start + _CHUNK])
+            self._measure(left[start : start + _CHUNK], closely=start < _CLOSELY)
             if progress is not None:
                 progress(total - self._left, total)
         return {"done": total - self._left, "total": total}
@@ -244,9 +246,13 @@ class DataView:
         unknown: NDArray[np.bool_] = (self._lengths[indices] == 0) & (self._codes[indices] == 0)
         return unknown
 
-    def _measure(self, indices: NDArray[np.int64]) -> None:
+    def _measure(self, indices: NDArray[np.int64], *, closely: bool = True) -> None:
+        """Find the lengths of rows; ``closely`` also how much of each is learned."""
         assert self._encoder is not None
-        for item in self._encoder.encode(self._rows.rows(indices)):
+        rows: Iterable[Row] = self._rows.rows(indices)
+        if not closely:
+            rows = list(self._count(rows))
+        for item in self._encoder.encode(rows):
             if isinstance(item, SetAside):
                 self._codes[item.index] = CODE[item.reason]
                 self._why[item.index] = item.text
@@ -254,6 +260,15 @@ class DataView:
                 self._lengths[item.row.index] = item.whole
                 self._learned[item.row.index] += item.learned_tokens
         self._left -= len(indices)
+
+    def _count(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """Count the tokens of rows of which nothing else need be known; gives the others."""
+        assert self._encoder is not None
+        for row, length in self._encoder.lengths(rows):
+            if length:
+                self._lengths[row.index] = length
+            else:
+                yield row
 
     def guess_lengths(self) -> None:
         """Measure a sample of the rows, and estimate the others from it."""
@@ -283,7 +298,7 @@ class DataView:
             return 1.0
         if self._encoder is None:
             return self._guessed_share()
-        known = self._lengths > 0
+        known = self._learned > 0
         kept = int(np.minimum(self._lengths[known], self.limit).sum())
         return min(1.0, int(self._learned[known].sum()) / kept) if kept else 1.0
 

@@ -106,6 +106,11 @@ class TextTokenizer:
         found: list[Encoding] = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
         return found
 
+    def count_batch(self, texts: Sequence[str]) -> list[int]:
+        """Numbers of tokens of many texts at once, on all cores; `encode_batch` takes longer: it finds places, too."""
+        found = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [len(encoding.ids) for encoding in found]
+
     def count(self, text: str) -> int:
         """Number of tokens of a text."""
         return len(self._tokenizer.encode(text, add_special_tokens=False).ids)

@@ -260,3 +260,17 @@ def test_rows_of_poor_quality_are_set_aside_when_asked(write: Write, starter_tex
     view.inspect()
     assert view.facts()["set_aside"] == {"refusal": 1}
     assert [row["where"] for row in view.page(0, 5, status="check:refusal")["rows"]] == ["rows.jsonl:121"]
+
+
+def test_counting_quickly_finds_what_encoding_finds(
+    shared_data: Path, starter_text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = shared_data / "datasets" / "llama-factory" / "alpaca_zh_demo.json"
+    data = DataSettings(files=(str(file),), max_length=256)
+    closely = DataView(data, starter_text)
+    closely.measure()
+    monkeypatch.setattr("engine.data.preview._CLOSELY", 0)
+    quickly = DataView(data, starter_text)
+    quickly.measure()
+    assert quickly.facts() == closely.facts()
+    assert np.array_equal(quickly.lengths, closely.lengths)
