@@ -3,8 +3,8 @@
     python tests/bench/bench_scan.py [--gb 0.1 1 4] [--folder TMP]
 
 The files are made of words of a fixed list, mean 650 bytes a row, one row in fifty a copy. Memory is that of the whole
-process tree, sampled from outside. Limits: first rows in 0.5 s; scan (parse, shape, character lengths, exact duplicates) at
-least 40 MB/s with at most 600 MB; exact token lengths at least 3 MB/s.
+process tree, sampled from outside. Limits: first rows in 0.5 s; scan (parse, shape, character lengths, exact
+duplicates) at least 40 MB/s with at most 600 MB; exact token lengths at least 3 MB/s.
 """
 
 from __future__ import annotations
