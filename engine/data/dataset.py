@@ -123,6 +123,12 @@ class DataSet:
         self._set_duplicates_aside()
         self.candidates = np.flatnonzero(self.codes[: self.measured_from] == 0)
 
+    def take(self, data: DataSettings) -> None:
+        """Go on with other settings that ask for the same rows of the same files."""
+        self.data = data
+        if self.is_scanned:
+            self._judge()
+
     def set_poor_aside(self, found: Mapping[str, NDArray[np.int64]]) -> None:
         """Set rows aside for their quality: check → numbers of rows. What a person took back stays."""
         kept = self._kept_by_hand()

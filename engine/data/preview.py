@@ -20,6 +20,7 @@ from tokenizers import Encoding
 
 from engine.data.check import OddTexts, length_problems, percentiles
 from engine.data.dataset import DataSet
+from engine.data.files import expand
 from engine.data.lengths import LengthEstimate
 from engine.data.prepare import RowEncoder, learned_tokens, longest, render_row
 from engine.data.quality.checks import BY_NAME
@@ -63,14 +64,23 @@ class DataView:
         model_folder: whose tokenizer and template are used; None estimates lengths from the number of characters and
             shows words for tokens.
         preference: as in `engine.data.prepare.prepare`; None takes what the files are.
+        rows: what `rows_for` gave.
 
     Raises:
         UserError: as `engine.data.dataset.DataSet` and `engine.data.template.choose_template` do.
     """
 
-    def __init__(self, data: DataSettings, model_folder: Path | None = None, *, preference: bool | None = None) -> None:
+    def __init__(
+        self,
+        data: DataSettings,
+        model_folder: Path | None = None,
+        *,
+        preference: bool | None = None,
+        rows: DataSet | None = None,
+    ) -> None:
         self.data = data
-        self._rows = DataSet(data, preference=preference)
+        self._rows = rows if rows is not None else DataSet(data, preference=preference)
+        self._stamp = _stamp(self._rows)
         self._encoder: RowEncoder | None = None
         if model_folder is not None:
             tokenizer = TextTokenizer.load(model_folder)
@@ -78,8 +88,23 @@ class DataView:
             self._encoder = RowEncoder(template, tokenizer, data, longest(data, tokenizer))
         self._found: NDArray[np.int64] | None = None
         self._report: Report | None = None
-        if self._rows.bytes <= SMALL:
+        if self._rows.is_scanned or self._rows.bytes <= SMALL:
             self.scan()
+
+    def rows_for(self, data: DataSettings, preference: bool | None) -> DataSet | None:
+        """The rows as they are known, where other settings ask for the same ones of the same files; else None."""
+        same = all(getattr(data, name) == getattr(self.data, name) for name in _ROWS_BY)
+        if not (same and self.is_scanned and preference == self._rows.preference):
+            return None
+        try:
+            files = expand(data.files).files
+        except UserError:
+            return None
+        own = [source.path for source in self._rows.sources][: len(files)]
+        if list(files) != own or _stamp(self._rows) != self._stamp:
+            return None
+        self._rows.take(data)
+        return self._rows
 
     # --------------------------------------------------------------------------------------------------- every row
     @property
@@ -89,7 +114,8 @@ class DataView:
 
     def scan(self, progress: Progress | None = None) -> None:
         """Look at every row; ``progress`` is called with (bytes done, bytes in all), what it raises ends it."""
-        self._rows.scan(progress)
+        if not self._rows.is_scanned:
+            self._rows.scan(progress)
         self._report = None
         self._begin()
 
@@ -702,6 +728,19 @@ class DataView:
                 self._measure_again(item)
                 item = SetAside(index, item.where, CODES[self._codes[index]], self._why[index])
             yield item
+
+
+_ROWS_BY = ("files", "shape", "mapping", "encoding", "per_file", "decisions", "held_out_file")
+"""Settings that decide which rows there are; the others only say what is done with them."""
+
+
+def _stamp(rows: DataSet) -> list[tuple[int, int]]:
+    """Sizes and times of the files: others where a file was changed."""
+    try:
+        found = [source.path.stat() for source in rows.sources]
+    except OSError:
+        return []
+    return [(facts.st_size, facts.st_mtime_ns) for facts in found]
 
 
 def _first(item: Row | SetAside) -> dict[str, Any]:

@@ -118,8 +118,10 @@ class DataService:
         ``preference`` None takes the rows for what they are; without a usable model lengths are estimated.
         """
         self.cancel_others(asked.number)
+        settings, before = DataSettings.model_validate(data), self._view
         self._view = None
-        view = DataView(DataSettings.model_validate(data), _folder_of(model), preference=preference)
+        rows = before.rows_for(settings, preference) if before is not None else None
+        view = DataView(settings, _folder_of(model), preference=preference, rows=rows)
         if view.is_scanned:
             self._know_lengths(view, asked)
         self._view = view
