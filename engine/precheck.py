@@ -13,6 +13,7 @@ from pathlib import Path
 from engine.data.decode import decode
 from engine.data.detect import candidates
 from engine.data.files import expand
+from engine.data.hub_data import is_hub_data
 from engine.data.templates import TEMPLATES
 from engine.model.inspect import inspect
 from engine.model.locate import locate
@@ -56,12 +57,14 @@ def _files(data: DataSettings) -> Iterator[Problem]:
         yield Problem("data.no_file", message, hint, "data.files")
     for name in data.files:
         yield from _data_file(name)
-    if data.held_out_file:
+    if data.held_out_file and not is_hub_data(data.held_out_file):
         yield from _file(data.held_out_file, "data.held_out_file")
 
 
 def _data_file(name: str) -> Iterator[Problem]:
-    """A file, or a folder with data files in it."""
+    """A file, a folder with data files in it, or an id of the hub, which is looked at when it is fetched."""
+    if is_hub_data(name):
+        return
     if not os.path.isdir(name):
         yield from _file(name, "data.files")
         return

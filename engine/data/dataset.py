@@ -19,6 +19,7 @@ from engine.data.decisions import Decision, Decisions, edited, record_key, set_a
 from engine.data.declare import BadRow
 from engine.data.files import expand
 from engine.data.formats import Record
+from engine.data.hub_data import fetched, is_hub_data
 from engine.data.quality.checks import BY_NAME
 from engine.data.read import Source, open_source
 from engine.data.rows import ASSISTANT, SYSTEM, USER, Message, Row, SetAside
@@ -59,12 +60,14 @@ class DataSet:
         if not data.files:
             raise _no_file()
         self.data = data
-        found = expand(data.files)
+        found = expand([path for name in data.files for path in (fetched(name) if is_hub_data(name) else [name])])
         self._problems = found.problems
         self.sources = [self._open(path) for path in found.files]
         self._own = len(self.sources)
         if data.held_out_file:
-            self.sources.append(self._open(Path(data.held_out_file)))
+            held_out = data.held_out_file
+            measured = fetched(held_out) if is_hub_data(held_out) else [Path(held_out)]
+            self.sources += [self._open(path) for path in measured]
         if preference is None:
             preference = all(source.shape.preference for source in self.sources)
         self.preference = preference

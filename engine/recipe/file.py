@@ -153,7 +153,7 @@ def _anchored(recipe: Recipe, folder: Path) -> Recipe:
     """The recipe with data files, a template's file and a model folder as absolute paths."""
 
     def anchor(name: str) -> str:
-        return str((folder / name).resolve()) if name else name
+        return str((folder / name).resolve()) if name and not name.startswith("hub:") else name
 
     source = recipe.model.source
     is_folder = source.startswith((".", "~")) or os.path.isdir(folder / source)

@@ -93,7 +93,10 @@ class DataSettings(Section):
     files: tuple[str, ...] = setting(
         (),
         label=say("Files", "文件"),
-        help=say("Data files, or folders of them.", "数据文件，或包含数据文件的文件夹。"),
+        help=say(
+            "Data files, folders of them, or data sets of the hub (hub:owner/name).",
+            "数据文件、包含数据文件的文件夹，或 hub 数据集（hub:作者/名称）。",
+        ),
     )
     shape: str = setting(
         "auto",
