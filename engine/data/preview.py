@@ -50,6 +50,7 @@ _CLOSELY = 4096
 """Of so many rows it is found how much is learned; of the others only the length."""
 _LOOKED_AT = 5000
 """Rows whose texts are searched for what is odd when data are opened."""
+_SPARSE = 8
 SMALL = 16 << 20
 """Files of so many bytes together are looked at whole when they are opened."""
 
@@ -275,7 +276,7 @@ class DataView:
     def _measure(self, indices: NDArray[np.int64], *, closely: bool = True) -> None:
         """Find the lengths of rows; ``closely`` also how much of each is learned."""
         assert self._encoder is not None
-        rows: Iterable[Row] = self._rows.rows(indices)
+        rows = self._rows_at(indices)
         if not closely:
             rows = list(self._count(rows))
         for item in self._encoder.encode(rows):
@@ -286,6 +287,12 @@ class DataView:
                 self._lengths[item.row.index] = item.whole
                 self._learned[item.row.index] += item.learned_tokens
         self._left -= len(indices)
+
+    def _rows_at(self, indices: NDArray[np.int64]) -> Iterable[Row]:
+        """Usable rows, rising: each by itself where they lie far apart, else read in one go."""
+        if len(indices) and len(indices) * _SPARSE < int(indices[-1] - indices[0]):
+            return (item for i in indices.tolist() if isinstance(item := self._rows.item(i), Row))
+        return self._rows.rows(indices)
 
     def _count(self, rows: Iterable[Row]) -> Iterator[Row]:
         """Count the tokens of rows of which nothing else need be known; gives the others."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -21,11 +22,17 @@ from engine.protocol.text import say
 from engine.recipe.quality import QualitySettings
 from engine.recipe.recipe import DataSettings
 
+QUICK = frozenset({"rows", "row"})
+"""Requests whose answers somebody looks at: they come one after the other, and never tell progress."""
 Emit = Callable[[Event], None]
 STARTER = "starter"
 MEASURED_AT_ONCE = 4000
 """Rows whose tokens are counted while the data are opened: about a second."""
 TELL_SECONDS = 0.1
+SWITCH_SECONDS = 0.0005
+"""A thread that is slow gives Python's lock up so soon to one whose answer somebody waits for."""
+GATE_SECONDS = 1.0
+"""What is slow rests so long at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +43,13 @@ class Asked:
         number: the request's.
         cancelled: set when nobody wants the answer any more.
         emit: tells the one who asked.
+        gate: closed while something is answered that somebody waits for: what is slow rests meanwhile.
     """
 
     number: int
     cancelled: threading.Event
     emit: Emit
+    gate: threading.Event
 
     def teller(self, unit: str) -> Callable[[int, int], None]:
         """A progress callback that tells ten times a second at most; it raises `Stopped` when it is cancelled."""
@@ -48,6 +57,7 @@ class Asked:
 
         def tell(done: int, total: int) -> None:
             nonlocal last
+            self.gate.wait(GATE_SECONDS)
             if self.cancelled.is_set():
                 raise Stopped
             now = time.monotonic()
@@ -70,6 +80,9 @@ class DataService:
     def __init__(self) -> None:
         self._cancels: dict[int, threading.Event] = {}
         self._view: DataView | None = None
+        sys.setswitchinterval(SWITCH_SECONDS)
+        self._gate = threading.Event()
+        self._gate.set()
 
     def cancel(self, request: int) -> None:
         """End a request at its next progress, 0 every one; called from another thread."""
@@ -102,10 +115,15 @@ class DataService:
         if request.name not in answers:
             message = say("There is no request “{name}”.", "没有名为“{name}”的请求。", name=request.name)
             raise UserError("session.unknown_request", message)
+        is_quick = request.name in QUICK
+        if is_quick:
+            self._gate.clear()
         try:
-            answer = answers[request.name](Asked(request.request, cancelled, emit), **request.arguments)
+            answer = answers[request.name](Asked(request.request, cancelled, emit, self._gate), **request.arguments)
         finally:
             self._cancels.pop(request.request, None)
+            if is_quick:
+                self._gate.set()
         plain: dict[str, Any] = to_plain(answer)
         return plain
 
