@@ -8,10 +8,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from engine.protocol.errors import UserError
 from engine.protocol.text import Text, say
-from engine.recipe.quality import Action, QualitySettings
+
+if TYPE_CHECKING:  # helpers that scan files start sooner without it
+    from engine.recipe.quality import Action, QualitySettings
 
 
 @dataclass(frozen=True, slots=True)
