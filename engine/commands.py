@@ -29,6 +29,10 @@ def run(given: list[str]) -> int:
         return COMMANDS[options.command](options, terminal)
     except UserError as error:
         return terminal.failure(Failure.of(error))
+    except BrokenPipeError:
+        # Who read has seen enough (``| head``). What is still held back must not be written at the end either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_MACHINE
     except Exception as error:  # noqa: BLE001  nobody is shown a traceback; it is in the log
         return terminal.failure(_unexpected(error))
 
@@ -171,8 +175,10 @@ def _plan(options: argparse.Namespace, terminal: Terminal) -> int:
     from engine.catalogue import CATALOGUE
     from engine.planning import plan_for, plan_lines
     from engine.recipe.file import from_plain, save
+    from engine.recipe.recipe import DataSettings
 
-    document = plan_for(options.model, tuple(options.data), gpu_memory_gib=options.gpu_memory)
+    reading = DataSettings(shape=options.shape, mapping=dict(options.map), encoding=options.encoding)
+    document = plan_for(options.model, tuple(options.data), gpu_memory_gib=options.gpu_memory, reading=reading)
     if options.out is not None:
         save(from_plain(document["recipe"], CATALOGUE), options.out.expanduser().resolve())
     terminal.result(_document(document), *plan_lines(document))

@@ -241,6 +241,7 @@ def _plan(made: argparse.ArgumentParser, language: str) -> None:
     made.add_argument("--model", required=True, help=model)
     data = say("data file; may stand several times", "数据文件；可写多次").in_language(language)
     made.add_argument("--data", type=Path, required=True, action="append", help=data)
+    _reading(made, language)
     hint = say("Leave it out to plan for this machine.", "省略则按本机规划。")
     memory = say("plan for a GPU with so many GiB; 0 for the CPU", "按有这么多 GiB 显存的 GPU 规划；0 表示 CPU")
     read = number("--gpu-memory", float, 0, hint=hint)

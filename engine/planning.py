@@ -26,6 +26,7 @@ def plan_for(
     files: tuple[Path, ...],
     *,
     gpu_memory_gib: float | None = None,
+    reading: DataSettings | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """The document of ``lorimer plan``.
@@ -34,13 +35,16 @@ def plan_for(
         model: "starter", a folder, or a hub id in the cache.
         files: data files.
         gpu_memory_gib: plan for a GPU with so many GiB; 0 for the CPU; None for this machine.
+        reading: shape, mapping and encoding of the files, where what is found is not right.
 
     Raises:
         UserError: model or data cannot be used.
     """
     info = inspect(locate(model))
     paths = tuple(str(path.expanduser().resolve()) for path in files)
-    view = DataView(DataSettings(files=paths, max_length=info.context), info.path)
+    data = (reading or DataSettings()).model_copy(update={"files": paths, "max_length": info.context})
+    view = DataView(data, info.path)
+    view.refuse_doubt()
     if not view.is_scanned:
         view.scan()
     view.measure(progress=progress)
@@ -58,6 +62,9 @@ def plan_for(
         ),
         gpu_memory_gib=gpu_memory_gib,
     )
+    if reading is not None:
+        said = {"shape": reading.shape, "mapping": dict(reading.mapping), "encoding": reading.encoding}
+        document["recipe"]["data"] |= {name: value for name, value in said.items() if value not in ("auto", {})}
     if facts["trainable"] < facts["total"]:
         reason = _set_aside(facts)
         # After what it needs: nothing else changes as much of what is learned.

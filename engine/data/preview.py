@@ -107,6 +107,10 @@ class DataView:
         self._rows.take(data)
         return self._rows
 
+    def refuse_doubt(self) -> None:
+        """Raise `UserError` where it is not clear what a file's columns mean, and nobody said it."""
+        self._rows.refuse_doubt()
+
     # --------------------------------------------------------------------------------------------------- every row
     @property
     def is_scanned(self) -> bool:

@@ -355,3 +355,59 @@ def test_chat_keeps_a_librarys_rename_to_itself(
 def test_a_terminal_writes_one_document(capsys: pytest.CaptureFixture[str]) -> None:
     Terminal(as_json=True, language="zh").result({"a": 1}, say("x", "甲"))
     assert json.loads(capsys.readouterr().out) == {"a": 1}
+
+
+# -------------------------------------------------------------------------------------------------------------- data
+@pytest.fixture
+def unclear(tmp_path: Path) -> Path:
+    path = tmp_path / "unclear.jsonl"
+    rows = [{"alpha": f"Some text number {i} about", "beta": f"Other text number {i} of"} for i in range(40)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize("command", [("data", "check"), ("plan", "--model", "starter", "--data")])
+def test_unclear_columns_are_asked_about(lorimer: Lorimer, unclear: Path, command: tuple[str, ...]) -> None:
+    answer = lorimer(*command, unclear, "--json")
+    assert (answer.code, answer.document["error"]["code"]) == (2, "data.ask")
+    assert "--map" in answer.document["error"]["hint"]
+    said = ("--map", "prompt=alpha", "--map", "completion=beta")
+    answer = lorimer(*command, unclear, *said, "--json")
+    assert answer.code == 0
+    found = answer.document.get("mapping") or answer.document["recipe"]["data"]["mapping"]
+    assert found == {"prompt": "alpha", "completion": "beta"}
+
+
+def test_a_mapping_is_written_with_an_equals_sign(lorimer: Lorimer, unclear: Path) -> None:
+    answer = lorimer("data", "check", unclear, "--map", "prompt")
+    assert answer.code == 2
+    assert "ROLE=COLUMN" in answer.err
+
+
+def test_quality_is_told_where_it_is_asked_for(lorimer: Lorimer, repository: Path) -> None:
+    sample = repository / "resources" / "samples" / "orders_zh.jsonl"
+    assert lorimer("data", "check", sample, "--json").document["quality"] is None
+    assert lorimer("data", "check", sample, "--quality", "--json").document["quality"]["languages"] == {"zh": 2000}
+
+
+def test_data_are_written_out_and_imported_again(lorimer: Lorimer, repository: Path, tmp_path: Path) -> None:
+    sample = repository / "resources" / "samples" / "orders_zh.jsonl"
+    recipe, out = tmp_path / "recipe.toml", tmp_path / "out"
+    assert lorimer("plan", "--model", "starter", "--data", sample, "--out", recipe, "--json").code == 0
+    document = lorimer("data", "prepare", recipe, "--out", out, "--json").document
+    assert document["train"] + document["held_out"] == 2000
+    assert json.loads((out / "report.json").read_text()) == document
+    again = lorimer("data", "check", out / "train.jsonl", "--json").document
+    assert (again["shape"], again["trainable"]) == ("messages", document["train"])
+
+
+def test_who_reads_may_stop_reading(repository: Path, unclear: Path) -> None:
+    command = [sys.executable, "-m", "engine.cli", "doctor", "--json"]
+    process = subprocess.Popen(command, cwd=repository, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    told = process.stderr.read().decode()
+    process.stderr.close()
+    assert process.wait(60) == 1
+    assert "Traceback" not in told
