@@ -125,6 +125,7 @@ class PagedModel(QAbstractTableModel):
         self._stale.discard(start)
         self._pages.pop(start, None)
         self._pages[start] = rows
+        self._last = -1
         while len(self._pages) > MOST_PAGES:
             oldest = next(iter(self._pages))
             del self._pages[oldest]
@@ -189,40 +190,46 @@ class PagedModel(QAbstractTableModel):
         return column.text(row)
 
 
+_LEFT = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
+_RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+
+
 def _alignment(column: Column) -> Qt.AlignmentFlag:
-    side = Qt.AlignmentFlag.AlignRight if column.right else Qt.AlignmentFlag.AlignLeft
-    return side | Qt.AlignmentFlag.AlignVCenter
+    return _RIGHT if column.right else _LEFT
 
 
 class CellPainter(QStyledItemDelegate):
     """Draws cells: one line of text, or a chip, with a thin line below the row."""
 
+    def __init__(self, parent: QObject) -> None:
+        super().__init__(parent)
+        self._font = text_font(12)
+
     def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: Index) -> None:
-        """Draw one cell."""
+        """Draw one cell. It happens a thousand times a second while one scrolls, so it asks for nothing twice."""
         area = QRectF(option.rect)
-        state = option.state
-        painter.save()
-        if state & QStyle.StateFlag.State_Selected:
+        if option.state & QStyle.StateFlag.State_Selected:
             painter.fillRect(area, colour("accent_soft"))
         painter.setPen(QPen(colour("line"), 1))
         painter.drawLine(area.bottomLeft(), area.bottomRight())
-        self._content(painter, area.adjusted(8, 0, -8, -1), index)
-        painter.restore()
-
-    def _content(self, painter: QPainter, area: QRectF, index: Index) -> None:
-        text = str(index.data() or "").replace("\n", " ")
-        tone = index.data(TONE)
-        if tone is not None:
-            if text:
-                paint_chip(painter, area, text, tone or PLAIN)
-            return
         model = index.model()
-        column = model.columns[index.column()] if isinstance(model, PagedModel) else None
-        painter.setFont(text_font(12))
-        painter.setPen(colour("muted" if column is not None and column.muted else "text"))
-        seen = text[: int(area.width() / NARROW) + 1]  # measuring what nobody sees takes most of the time
-        shown = painter.fontMetrics().elidedText(seen, Qt.TextElideMode.ElideRight, int(area.width()))
-        painter.drawText(area, index.data(Qt.ItemDataRole.TextAlignmentRole), shown)
+        assert isinstance(model, PagedModel)
+        column, row = model.columns[index.column()], model.row(index.row())
+        area.adjust(8, 0, -8, -1)
+        if row is None:
+            self._write(painter, area, column, "…")
+        elif column.tone is None:
+            self._write(painter, area, column, column.text(row))
+        elif words := column.text(row):
+            paint_chip(painter, area, words, column.tone(row) or PLAIN)
+
+    def _write(self, painter: QPainter, area: QRectF, column: Column, text: str) -> None:
+        painter.setFont(self._font)
+        painter.setPen(colour("muted" if column.muted else "text"))
+        width = int(area.width())
+        seen = text[: int(width / NARROW) + 1].replace("\n", " ")  # measuring what nobody sees takes most of the time
+        shown = painter.fontMetrics().elidedText(seen, Qt.TextElideMode.ElideRight, width)
+        painter.drawText(area, _RIGHT if column.right else _LEFT, shown)
 
     def sizeHint(self, option: QStyleOptionViewItem, index: Index) -> QSize:
         """Every row is as high as every other."""

@@ -19,11 +19,15 @@ from gui.widgets.banner import StatusBanner, progress_words
 from gui.widgets.bars import Part, StackedBar
 from gui.widgets.basic import ElidedLabel, button
 from gui.widgets.bubbles import Conversation
+from gui.widgets.cells import MOST_SHOWN, CellList
 from gui.widgets.choice_card import ChoiceList
 from gui.widgets.facts import Facts
 from gui.widgets.histogram import Histogram
+from gui.widgets.mix import Mix
 from gui.widgets.notice_strip import NoticeStrip
-from gui.widgets.table import PAGE, Column, Table
+from gui.widgets.search_field import SearchField
+from gui.widgets.table import MOST_PAGES, PAGE, Column, Table
+from gui.widgets.tabs import Tabs
 from gui.widgets.tokens import MOST, TokenView, runs
 
 
@@ -57,6 +61,95 @@ def test_a_table_fetches_only_the_pages_in_view(qtbot: QtBot) -> None:
     table.scrollTo(table.paged.index(5000, 0))
     qtbot.waitUntil(lambda: 5000 in wanted)
     assert len(wanted) <= 3
+
+
+def test_a_table_keeps_few_pages_and_asks_again_for_the_others(qtbot: QtBot) -> None:
+    table, wanted = made_table(qtbot), []
+    paged = table.paged
+    paged.wanted.connect(wanted.append)
+    paged.reset(3_000_000)
+    for start in range(0, (MOST_PAGES + 20) * PAGE, PAGE):
+        paged.put(start, numbered(PAGE))
+        paged.row(0)  # what is looked at stays
+    assert paged.kept == MOST_PAGES
+    assert paged.row(0) is not None
+    wanted.clear()
+    assert paged.row(PAGE) is None
+    assert wanted == [PAGE]
+    paged.forget(PAGE)
+    paged.row(PAGE)
+    assert wanted == [PAGE, PAGE]
+
+
+def test_rows_are_shown_as_they_were_until_they_come_anew(qtbot: QtBot) -> None:
+    table = made_table(qtbot)
+    table.paged.put_all(numbered(5))
+    table.selectRow(3)
+    wanted: list[int] = []
+    table.paged.wanted.connect(wanted.append)
+    table.paged.renew()
+    assert table.paged.index(3, 1).data() == "row 3"
+    assert wanted == [0]
+    table.paged.resize(4)
+    table.paged.put(0, [{**row, "text": "new"} for row in numbered(4)])
+    assert table.paged.index(3, 1).data() == "new"
+    assert (table.paged.rowCount(), table.currentIndex().row()) == (4, 3)
+    table.paged.resize(9)
+    assert table.paged.rowCount() == 9
+
+
+def test_a_search_asks_when_enter_is_pressed_and_escape_clears(qtbot: QtBot) -> None:
+    field, asked, cleared = SearchField(say("Search", "搜索"), "Ctrl+F"), [], []
+    qtbot.addWidget(field)
+    field.show()
+    field.asked.connect(asked.append)
+    field.cleared.connect(lambda: cleared.append(1))
+    qtbot.keyClicks(field, "tea")
+    assert not asked
+    qtbot.keyClick(field, Qt.Key.Key_Return)
+    qtbot.keyClick(field, Qt.Key.Key_Escape)
+    assert (asked, cleared, field.text()) == (["tea"], [1], "")
+    assert field.toolTip() == "Search (Ctrl+F)"
+
+
+def test_cells_that_are_no_text_or_very_long_cannot_be_changed(qtbot: QtBot) -> None:
+    saved: list[tuple[int, str, str]] = []
+    cells = CellList(lambda *change: saved.append(change))
+    qtbot.addWidget(cells)
+    long = {"column": "long", "value": "x" * (MOST_SHOWN + 1), "is_text": True}
+    short = {"column": "a", "value": "A", "is_text": True}
+    cells.put(7, [short, {"column": "n", "value": "3", "is_text": False}, long])
+    assert [cell.editor.isReadOnly() for cell in cells.cells] == [False, True, True]
+    assert cells.cells[0].editor.accessibleName() == "a"
+    cells.cells[0].editor.setPlainText("B")
+    assert cells.is_dirty
+    cells.save()
+    cells.save()
+    assert saved == [(7, "a", "B")]
+    assert not cells.is_dirty
+
+
+def test_tabs_bring_their_views_forward(qtbot: QtBot) -> None:
+    tabs, moved = Tabs(), []
+    qtbot.addWidget(tabs)
+    one, two = QLabel("1"), QLabel("2")
+    tabs.add("one", say("One", "一"), one, shortcut="Ctrl+T")
+    tabs.add("two", say("Two", "二"), two, shortcut="F2")
+    tabs.moved.connect(moved.append)
+    assert (tabs.current, tabs.buttons["one"].isChecked()) == ("one", True)
+    tabs.buttons["two"].click()
+    assert (tabs.current, tabs.buttons["one"].isChecked(), moved) == ("two", False, ["two"])
+
+
+def test_shares_are_links_that_break_between_words(qtbot: QtBot) -> None:
+    opened: list[str] = []
+    shares = [("language:en", "English <b> 88%"), ("language:zh", "Chinese 12%")]
+    mix = Mix(say("Languages", "语言"), shares, opened.append)
+    qtbot.addWidget(mix)
+    assert "English &lt;b&gt;&nbsp;88%" in mix.text()
+    assert mix.accessibleDescription() == "English <b> 88%, Chinese 12%"
+    mix.linkActivated.emit("language:zh")
+    assert opened == ["language:zh"]
 
 
 def test_a_table_leaves_spare_columns_out_where_it_is_narrow(qtbot: QtBot) -> None:
@@ -144,6 +237,8 @@ def test_the_banner_shows_progress_and_cancels(qtbot: QtBot) -> None:
     banner.buttons[0].click()
     assert cancelled == [1]
     assert progress_words(Progress(done=1, total=0)) == ""
+    assert progress_words(Progress(done=2**20, total=2**30, unit="bytes")) == "1.0 MiB of 1.0 GiB"
+    assert progress_words(Progress(done=5, total=20, unit="rows")) == "5 of 20 rows"
 
 
 # -------------------------------------------------------------------------------------------------------------- small
