@@ -95,7 +95,7 @@ EVALUATIONS = 10
 FEWEST_STEPS_BETWEEN = 5
 # Tokens computed per real token: rows of like length together hardly differ, shuffled ones do; a row alone has no
 # padding.
-PADDING = {"grouped": 1.05, "shuffled": 1.5, "alone": 1.0}
+PADDING = {"grouped": 1.05, "shuffled": 1.5, "packed": 1.0, "alone": 1.0}
 # What the trainer itself costs per micro-batch: loading rows, hooks, counting. Assumed.
 MICRO_BATCH_SECONDS = 0.01
 

@@ -12,6 +12,8 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from engine.objectives.dpo import DpoSettings
 from engine.objectives.trainer import Hooks, Parts, arguments, full_precision, one_device
+from engine.protocol.errors import UserError
+from engine.protocol.text import say
 
 if TYPE_CHECKING:
     from engine.data.prepare import Example
@@ -24,6 +26,13 @@ def build_trainer(parts: Parts) -> Hooks:
     """A trainer that prefers the chosen answer; the reference is the base model, by switching the adapter off."""
     settings = parts.recipe.objective
     assert isinstance(settings, DpoSettings)
+    if parts.recipe.train.short_rows == "packed":
+        raise UserError(
+            "train.packing_pairs",
+            say("Rows of preferences cannot be packed.", "偏好数据不能拼接。"),
+            say("Choose rows grouped by length instead.", "请改用按长度分组。"),
+            where="train.short_rows",
+        )
     rows = [encode(example) for example in parts.train]
     held_out = sorted((encode(example) for example in parts.held_out), key=length)
     restore = full_precision(parts.model)

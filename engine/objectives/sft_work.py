@@ -12,6 +12,8 @@ from trl import SFTConfig, SFTTrainer
 
 from engine.objectives.head import IGNORED, Scored, add_learned_head
 from engine.objectives.trainer import Hooks, Parts, arguments, full_precision, one_device
+from engine.protocol.errors import UserError
+from engine.protocol.text import say
 
 if TYPE_CHECKING:
     from engine.data.prepare import Example
@@ -22,13 +24,16 @@ def build_trainer(parts: Parts) -> Hooks:
     rows = [encode(example) for example in parts.train]
     held_out = [encode(example) for example in sorted(parts.held_out, key=lambda example: len(example.input_ids))]
     restore = full_precision(parts.model)
+    packed = parts.recipe.train.short_rows == "packed"
+    if packed:
+        prove_isolation(parts.model)
     trainer = Supervised(
         model=parts.model,
         args=one_device(SFTConfig(**arguments(parts), max_length=None, dataset_kwargs={"skip_prepare_dataset": True})),
         # TRL looks at one row to learn what it is given, and insists on this class; `attach` brings the rows.
         train_dataset=datasets.Dataset.from_list([{name: value.tolist() for name, value in rows[0].items()}]),
         processing_class=parts.tokenizer,
-        data_collator=Pad(parts.tokenizer.pad_token_id),
+        data_collator=Join() if packed else Pad(parts.tokenizer.pad_token_id),
         callbacks=parts.callbacks,
     )
     restore()
@@ -62,6 +67,54 @@ class Pad:
             "labels": pad([row["labels"] for row in rows], batch_first=True, padding_value=IGNORED),
             "attention_mask": pad([torch.ones_like(row) for row in ids], batch_first=True),
         }
+
+
+class Join:
+    """Rows of one batch put behind one another, without padding.
+
+    Positions begin anew with each row and no mask is given: transformers then lets each token attend to its own row
+    alone (``masking_utils.find_packed_sequence_indices``); `prove_isolation` looks whether the model does.
+    """
+
+    def __call__(self, rows: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        """(1, tokens of all rows) each: input_ids, labels, position_ids."""
+        labels = [row["labels"].clone() for row in rows]
+        for label in labels:
+            label[0] = IGNORED  # what ends a row must not learn to predict how the next begins
+        ids = [row["input_ids"] for row in rows]
+        return {
+            "input_ids": torch.cat(ids)[None],
+            "labels": torch.cat(labels)[None],
+            "position_ids": torch.cat([torch.arange(len(row)) for row in ids])[None],
+        }
+
+
+def prove_isolation(model: Any) -> None:
+    """Show that in packed rows no token attends to another row: a row's scores stay when the row before it changes.
+
+    Raises:
+        UserError: the model's architecture does not keep packed rows apart.
+    """
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    device, size = base.device, base.get_input_embeddings().num_embeddings
+    first, other, row = (torch.arange(n, n + length) % size for n, length in ((3, 7), (11, 7), (29, 5)))
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        packs = [Join()([{"input_ids": ids, "labels": ids} for ids in (before, row)]) for before in (first, other)]
+        scores = []
+        for pack in packs:
+            inputs = {name: value.to(device) for name, value in pack.items() if name != "labels"}
+            scores.append(base(**inputs, use_cache=False).logits[0, len(first) :].float())
+    model.train(was_training)
+    one, two = scores
+    if not torch.allclose(one, two, rtol=0, atol=1e-3 * float(one.abs().max())):
+        raise UserError(
+            "train.packing_leaks",
+            say("With this model packed rows see one another.", "该模型无法隔离拼接在一起的行。"),
+            say("Choose rows grouped by length instead.", "请改用按长度分组。"),
+            where="train.short_rows",
+        )
 
 
 class Supervised(Hooks, SFTTrainer):

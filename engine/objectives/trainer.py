@@ -201,7 +201,8 @@ class Hooks(Trainer):
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """One batch, counted on the device: reading the count here would make a GPU wait."""
-        self.tokens += inputs["attention_mask"].sum()
+        # Packed rows come without a mask: there is no padding.
+        self.tokens += inputs["attention_mask"].sum() if "attention_mask" in inputs else inputs["input_ids"].numel()
         return super().training_step(model, inputs, num_items_in_batch)
 
 

@@ -402,12 +402,20 @@ class TrainSettings(Section):
         help=say("Needs much less memory and about 30% more time.", "显存大减，时间约增 30%。"),
         source="axolotl documentation",
     )
-    short_rows: Literal["grouped", "shuffled"] = setting(
+    short_rows: Literal["grouped", "shuffled", "packed"] = setting(
         "grouped",
         label=say("Short rows", "短行"),
-        term="length grouping",
-        help=say("Rows of like length together: less padding, faster.", "长度相近的行放在一起：填充少，更快。"),
-        choices={"grouped": say("grouped by length", "按长度分组"), "shuffled": say("in random order", "随机顺序")},
+        term="length grouping, packing",
+        help=say(
+            "Rows of like length together: less padding, faster. Packed rows stand behind one another without padding; "
+            "none attends to another. For supervised fine-tuning only.",
+            "长度相近的行放在一起：填充少，更快。拼接则无需填充，行与行之间互不可见；仅用于监督微调。",
+        ),
+        choices={
+            "grouped": say("grouped by length", "按长度分组"),
+            "shuffled": say("in random order", "随机顺序"),
+            "packed": say("packed, without padding", "拼接，无填充"),
+        },
         basic=True,
     )
     evaluate_every: int = setting(

@@ -23,6 +23,7 @@ from engine.methods.registry import METHODS
 from engine.model.load import load_base, load_tokenizer
 from engine.objectives import dpo_work, sft_work
 from engine.objectives.trainer import EpochSampler, Hooks, Parts, one_device
+from engine.protocol.errors import UserError
 from engine.recipe.file import from_plain
 from engine.recipe.recipe import Recipe
 
@@ -166,6 +167,53 @@ def test_batches_are_padded_to_their_own_longest_row() -> None:
     assert batch["input_ids"].tolist() == [[5, 6, 7], [8, 2, 2]]
     assert batch["labels"].tolist() == [[5, 6, 7], [8, -100, -100]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+
+
+# ----------------------------------------------------------------------------------------------------------- packing
+def test_packed_rows_stand_behind_one_another() -> None:
+    rows = [sft_work.encode(example([5, 6, 7], [True] * 3)), sft_work.encode(example([8, 9], [True, True]))]
+    batch = sft_work.Join()(rows)
+    assert batch["input_ids"].tolist() == [[5, 6, 7, 8, 9]]
+    assert batch["labels"].tolist() == [[-100, 6, 7, -100, 9]]
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 0, 1]]
+    assert rows[1]["labels"].tolist() == [8, 9]
+
+
+def test_packed_rows_score_as_they_do_alone(tiny: Path) -> None:
+    model = load_base(tiny, quantised=False, precision="fp32").eval()
+    texts = [torch.randint(3, 100, (length,)) for length in (9, 4, 13)]
+    batch = sft_work.Join()([{"input_ids": ids, "labels": ids} for ids in texts])
+    with torch.no_grad():
+        packed = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False).logits[0]
+        alone = torch.cat([model(input_ids=ids[None], use_cache=False).logits[0] for ids in texts])
+    assert torch.allclose(packed, alone, atol=1e-5)
+    sft_work.prove_isolation(model)
+
+
+def test_a_model_that_does_not_keep_rows_apart_is_refused(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import masking_utils
+
+    model = load_base(tiny, quantised=False, precision="fp32")
+    monkeypatch.setattr(masking_utils, "find_packed_sequence_indices", lambda positions: None)
+    with pytest.raises(UserError) as caught:
+        sft_work.prove_isolation(model)
+    assert caught.value.problem.code == "train.packing_leaks"
+
+
+def test_packing_learns_what_padding_learns(tiny: Path, rows: Path, tmp_path: Path) -> None:
+    losses = []
+    for short in ("shuffled", "packed"):
+        wanted = recipe(tiny, rows, "lora", short_rows=short)
+        # Dropout falls elsewhere in tensors of another shape.
+        still = wanted.model_copy(update={"method": wanted.method.model_copy(update={"dropout": 0.0})})
+        losses.append(ten_losses(still, tmp_path / short))
+    assert losses[1] == pytest.approx(losses[0], abs=1e-4)
+
+
+def test_preferences_are_not_packed(tiny: Path, preferences: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        make(recipe(tiny, preferences, "lora", "dpo", short_rows="packed"), tmp_path)
+    assert caught.value.problem.code == "train.packing_pairs"
 
 
 def mean_loss(model: Any, examples: tuple[Example, ...]) -> float:
