@@ -28,6 +28,7 @@ from engine.data.quality.checks import BY_NAME
 from engine.data.registry import SHAPES
 from engine.data.rows import ASSISTANT, REASONS, Message, Row
 from engine.data.store import LONGEST_BYTES, Lines, line_starts
+from engine.host.platform import give_way
 from engine.protocol.errors import UserError
 from engine.protocol.text import say
 
@@ -401,7 +402,8 @@ def _helper_gone() -> UserError:
 
 
 def _serve(pipe: Connection) -> None:
-    """A helper's life: work until the pipe closes."""
+    """A helper's life: work until the pipe closes, after those that somebody waits for."""
+    give_way()
     while True:
         try:
             work, arguments = pipe.recv()

@@ -86,6 +86,22 @@ def start(
     )
 
 
+def give_way() -> None:
+    """Let other programs go first: for a helper that keeps a core busy while somebody works in the window."""
+    import psutil
+
+    process = psutil.Process()
+    if current() == WINDOWS:
+        process.nice(_BELOW_NORMAL)
+    else:  # Linux, macOS
+        process.nice(min(_LOWEST, process.nice() + _STEP))
+
+
+_STEP, _LOWEST = 10, 19
+_BELOW_NORMAL = 0x4000
+"""BELOW_NORMAL_PRIORITY_CLASS, as Windows knows it; psutil has the name on Windows only."""
+
+
 def end_group(pid: int, *, force: bool) -> None:
     """End the process and all its children: politely, or at once with ``force``. Absent processes are no error."""
     if current() == WINDOWS:

@@ -149,3 +149,18 @@ def test_display(monkeypatch: pytest.MonkeyPatch) -> None:
     assert platform.system_libraries_hint() == ""
     _on(monkeypatch, "linux")
     assert "libegl1" in platform.system_libraries_hint()
+
+
+@pytest.mark.parametrize(("name", "before", "expected"), [("linux", 0, 10), ("mac", 15, 19), ("windows", 32, 16384)])
+def test_helpers_give_way(monkeypatch: pytest.MonkeyPatch, name: str, before: int, expected: int) -> None:
+    chosen: list[int] = []
+
+    class Faked:
+        def nice(self, value: int | None = None) -> int:
+            chosen.extend([] if value is None else [value])
+            return before
+
+    _on(monkeypatch, name)
+    monkeypatch.setattr(psutil, "Process", Faked)
+    platform.give_way()
+    assert chosen == [expected]
