@@ -48,6 +48,8 @@ SHOWS = say("Show these rows", "显示这些行")
 ALWAYS = ("duplicate", "empty_answer")
 """Reasons that are told also where no row is set aside for them."""
 FIRST = ("near_duplicate", "leak")
+TOLD = ("set_aside", "in_training", "held_out", "problems", "quality", "template", "reasons")
+"""Facts that are told here: lines are made anew for others only."""
 MOST_SHARES, LEAST_SHARE = 4, 0.01
 LINE, INDENT = 22, 3
 """Height of a check's line, and where a link's words begin."""
@@ -66,6 +68,7 @@ class Checks(QWidget):
         super().__init__()
         self._context, self._show_only = context, show_only
         self._facts: dict[str, Any] = {}
+        self._told: list[Any] = []
         self._state = label("", "facts")
         self.button = button(CHECK, lambda: operations.check_texts(context), "small", shortcut="Ctrl+Shift+I")
         self._about = label("", "facts", wrap=True)
@@ -82,9 +85,12 @@ class Checks(QWidget):
     # ----------------------------------------------------------------------------------------------------- four states
     def fill(self, facts: dict[str, Any]) -> None:
         """Other facts are there."""
-        self._facts = facts
-        self._fill_lines()
-        self._fill_template()
+        told = [facts.get(name) for name in TOLD] + [self._context.data.is_scanned]
+        is_other = told != self._told
+        self._facts, self._told = facts, told
+        if is_other:
+            self._fill_lines()
+            self._fill_template()
         self.show_work()
 
     def show_work(self) -> None:

@@ -69,18 +69,19 @@ class Page(QWidget):
         return self.banner
 
     def build_ahead(self) -> None:
-        """Build the body before it is needed, where there is time for it: with all that the style sheet says of it."""
+        """Build the body before it is needed, where there is time for it, and draw it once, which the style sheet and
+        letters that were never drawn make slow the first time."""
         if self._body is None:
-            self._body = self.build()
-            self._stack.addWidget(self._body)
-            for widget in self._body.findChildren(QWidget):
-                widget.ensurePolished()
+            self._make_body().grab()
+
+    def _make_body(self) -> QWidget:
+        self._body = self.build()
+        self._stack.addWidget(self._body)
+        return self._body
 
     def show_body(self) -> None:
         """Bring the body to the front; it is built when it is first needed."""
-        self.build_ahead()
-        assert self._body is not None
-        self._stack.setCurrentWidget(self._body)
+        self._stack.setCurrentWidget(self._body or self._make_body())
 
     def set_subtitle(self, text: Text | str) -> None:
         """Put other words below the title."""
