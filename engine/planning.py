@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.catalogue import CATALOGUE
+from engine.data.lengths import summary
 from engine.data.preview import DataView
 from engine.data.rows import REASONS
 from engine.machine.advise import ModelFacts
@@ -15,7 +16,7 @@ from engine.machine.memory import PARTS
 from engine.machine.plan import plan
 from engine.model.inspect import inspect
 from engine.model.locate import locate
-from engine.protocol.codec import to_plain
+from engine.protocol.codec import build, to_plain
 from engine.protocol.text import Text, as_text, say
 from engine.recipe.file import from_plain
 from engine.recipe.recipe import DataSettings
@@ -55,7 +56,7 @@ def plan_for(
         ModelFacts(source, info.parameters, info.has_template),
         DataFacts(
             rows=facts["trainable"],
-            lengths=Lengths.of(view.lengths.tolist()),
+            lengths=build(Lengths, summary(view.lengths)),
             preference=facts["preference"],
             learned=view.learned_share,
             files=paths,

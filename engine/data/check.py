@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.data.dataset import DataSet
 from engine.data.prepare import RowEncoder, learned_tokens, longest, nothing_to_train
@@ -229,14 +230,14 @@ def _with_model(
     return len(whole), length_problems(encoder, cut)
 
 
-def percentiles(lengths: Sequence[int]) -> dict[str, int]:
+def percentiles(lengths: array[int] | NDArray[np.int32]) -> dict[str, int]:
     """Median, 95th percentile and greatest of lengths; zeros for none."""
-    ordered = sorted(lengths) or [0]
+    ordered = np.sort(np.asarray(lengths)) if len(lengths) else np.zeros(1, np.int32)
 
     def at(share: float) -> int:
-        return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+        return int(ordered[min(len(ordered) - 1, int(share * len(ordered)))])
 
-    return {"median": at(0.5), "p95": at(0.95), "longest": ordered[-1]}
+    return {"median": at(0.5), "p95": at(0.95), "longest": int(ordered[-1])}
 
 
 # ---------------------------------------------------------------------------------------------------------- problems

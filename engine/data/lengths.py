@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -58,3 +59,20 @@ class LengthEstimate:
 def _facts(rows: DataSet, indices: NDArray[np.int64]) -> NDArray[np.float64]:
     columns = [rows.column(name)[indices].astype(np.float64) for name in ("characters", "tokens")]
     return np.stack([*columns, np.ones(len(indices))], axis=1)
+
+
+def summary(lengths: NDArray[np.int32]) -> dict[str, float]:
+    """Mean, percentiles by nearest rank (``p50``, ``p90``, ``p95``, ``p99``) and the ``longest``; of none, all are 1.
+
+    Args:
+        lengths: tokens of each row, shape (rows,).
+    """
+    if not len(lengths):
+        return {"mean": 1.0, "p50": 1, "p90": 1, "p95": 1, "p99": 1, "longest": 1}
+    ordered = np.sort(lengths)
+
+    def rank(share: float) -> int:
+        return int(ordered[max(0, math.ceil(share * len(ordered)) - 1)])
+
+    ranks = {f"p{round(100 * share)}": rank(share) for share in (0.5, 0.9, 0.95, 0.99)}
+    return {"mean": float(ordered.mean()), **ranks, "longest": int(ordered[-1])}

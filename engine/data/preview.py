@@ -712,11 +712,11 @@ class DataView:
         """
         lengths = self.lengths
         width = max(1, math.ceil(int(lengths.max(initial=1)) / bins))
-        counts = Counter(np.minimum(bins - 1, (lengths - 1) // width).tolist())
+        counts = np.bincount(np.minimum(bins - 1, (lengths - 1) // width), minlength=bins)
         return {
             "edges": [i * width for i in range(bins + 1)],
-            "counts": [counts[i] for i in range(bins)],
-            **percentiles(lengths.tolist()),
+            "counts": counts.tolist(),
+            **percentiles(lengths),
             "limit": self.limit,
             "rows": len(lengths),
             "measured": self.measured,

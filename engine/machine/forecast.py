@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engine.machine.detect import Machine
@@ -35,19 +34,6 @@ class Lengths:
     p95: int
     p99: int
     longest: int
-
-    @classmethod
-    def of(cls, lengths: Sequence[int]) -> Lengths:
-        """The facts of all rows' lengths; of none, all are 1. Percentiles by nearest rank."""
-        if not lengths:
-            return cls(1.0, 1, 1, 1, 1, 1)
-        ordered = sorted(lengths)
-
-        def rank(share: float) -> int:
-            return ordered[max(0, -int(-share * len(ordered) // 1) - 1)]
-
-        mean = sum(ordered) / len(ordered)
-        return cls(mean, rank(0.5), rank(0.9), rank(0.95), rank(0.99), ordered[-1])
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.data.lengths import summary
 from engine.data.preview import DataView
-from engine.machine.forecast import Lengths
 from engine.model import hub
 from engine.model.inspect import ModelInfo, inspect
 from engine.model.locate import is_hub_id, locate
@@ -241,7 +241,7 @@ def _facts(view: DataView) -> dict[str, Any]:
         "rows": facts["total"],
         "train": facts["trainable"] - facts["held_out"],
         "learned": view.learned_share,
-        "lengths": {**view.histogram(), **asdict(Lengths.of(view.lengths.tolist()))},
+        "lengths": {**view.histogram(), **summary(view.lengths)},
         "shapes": view.shapes(),
         "quality": view.quality,
         "decisions": view.decisions,

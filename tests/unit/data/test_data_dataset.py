@@ -274,3 +274,12 @@ def test_counting_quickly_finds_what_encoding_finds(
     quickly.measure()
     assert quickly.facts() == closely.facts()
     assert np.array_equal(quickly.lengths, closely.lengths)
+
+
+def test_a_summary_of_lengths() -> None:
+    from engine.data.lengths import summary
+
+    found = summary(np.arange(1, 101, dtype=np.int32)[::-1])
+    assert found == {"mean": 50.5, "p50": 50, "p90": 90, "p95": 95, "p99": 99, "longest": 100}
+    assert set(summary(np.array([7], np.int32)).values()) == {7}
+    assert set(summary(np.zeros(0, np.int32)).values()) == {1}

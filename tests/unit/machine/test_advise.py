@@ -361,12 +361,5 @@ def test_recommend_for_one_method_stays_with_it(seven_b: ModelDims, rows: DataFa
     assert not needs.fits
 
 
-def test_percentiles_by_nearest_rank() -> None:
-    facts = Lengths.of(list(range(1, 101)))
-    assert (facts.mean, facts.p50, facts.p90, facts.p95, facts.p99, facts.longest) == (50.5, 50, 90, 95, 99, 100)
-    assert Lengths.of([7]) == Lengths(7.0, 7, 7, 7, 7, 7)
-    assert Lengths.of([]).longest == 1
-
-
 def _no_gpu(ram: float = 32.0) -> Machine:
     return Machine((), "Example CPU", 8, ram, ram * 0.9, None, "/", 100.0, "Linux", "3.11")
