@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from PySide6.QtCore import QTimer
+
 from engine.protocol.errors import Failure
 from engine.protocol.text import say
 from gui.context import AppContext
@@ -29,6 +31,7 @@ HOW_READ = (
     "data.per_file",
 )
 """What decides whether data can be read, and is gone back to when they cannot."""
+SCAN_DELAY_MS = 200
 CHECKED_AT_ONCE = 200_000
 """The texts of so many rows are checked without being asked: about a minute."""
 
@@ -193,7 +196,7 @@ def open_data(context: AppContext) -> Operation | None:
             _read(context, facts)
         else:
             context.data.show_first(facts)
-            _scan(context)
+            _scan_soon(context)
 
     return _reading(context, operation).on_success(done)
 
@@ -220,6 +223,22 @@ def _reading(context: AppContext, operation: Operation) -> Operation:
 
     context.data.reading = operation
     return operation.on_progress(told).on_failure(failed)
+
+
+def _scan_soon(context: AppContext) -> None:
+    """Scan when the first rows are drawn: it takes all cores, and they should not wait for it."""
+    version = context.data.version
+    timer = QTimer(context)
+    timer.setObjectName("scan begins")
+    timer.setSingleShot(True)
+
+    def begin() -> None:
+        timer.deleteLater()
+        if context.data.version == version:
+            _scan(context)
+
+    timer.timeout.connect(begin)
+    timer.start(SCAN_DELAY_MS)
 
 
 def _scan(context: AppContext) -> None:

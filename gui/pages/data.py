@@ -392,8 +392,10 @@ class DataPage(Page):
 
 
 def _import_parts() -> None:
-    """In the background: what the page's body is made of."""
-    for name in ("gui.pages.data_rows", "gui.pages.data_side", "gui.widgets.columns_panel"):
+    """In the background: what the page's body is made of, and what plans as soon as there are data."""
+    parts = ("gui.pages.data_rows", "gui.pages.data_side", "gui.widgets.columns_panel")
+    plans = ("engine.machine.advise", "engine.machine.plan", "engine.machine.forecast", "engine.machine.versions")
+    for name in (*parts, *plans):
         importlib.import_module(name)
 
 

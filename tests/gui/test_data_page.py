@@ -383,10 +383,13 @@ def test_rows_over_the_limit_are_opened(context: AppContext, data: Session, page
 
 
 # --------------------------------------------------------------------------------------------------------- large files
-def test_the_first_rows_are_there_while_all_are_read(context: AppContext, data: Session, page: DataPage) -> None:
+def test_the_first_rows_are_there_while_all_are_read(
+    qtbot: QtBot, context: AppContext, data: Session, page: DataPage
+) -> None:
     data_operations.import_files(context, [Path("/d/large.jsonl")])
     read(context, data, facts(file("large.jsonl"), scanned=False, quality=None, total=200))
     assert page.is_ready
+    qtbot.waitUntil(lambda: bool(data.all("scan")))
     scan = data.last("scan")
     assert scan.told is not None
     scan.told(Progress(done=2**30, total=2**31, unit="bytes", seconds_left=30))
@@ -397,6 +400,16 @@ def test_the_first_rows_are_there_while_all_are_read(context: AppContext, data: 
     scan.done(facts(file("large.jsonl")))
     assert page._rows.search.isEnabled()
     assert "Cancel" not in buttons(page)
+
+
+def test_reading_can_be_ended_before_all_rows_are_looked_at(
+    qtbot: QtBot, context: AppContext, data: Session, page: DataPage
+) -> None:
+    read(context, data, facts(scanned=False, quality=None))
+    buttons(page)["Cancel"].click()
+    assert context.data.is_stopped
+    qtbot.wait(data_operations.SCAN_DELAY_MS + 50)
+    assert not data.all("scan")
 
 
 # --------------------------------------------------------------------------------------------------------------- doubt
