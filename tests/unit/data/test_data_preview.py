@@ -196,3 +196,58 @@ def test_held_out_rows_that_are_asked_in_training_are_counted_and_found(write: W
     view = DataView(settings(write("own.jsonl", "".join(json.dumps(record) + "\n" for record in own))))
     view.measure()
     assert (view.facts()["held_out"], view.facts()["in_training"]) == (4, 0)
+
+
+def test_other_settings_for_the_same_rows_keep_what_is_known(path: Path, starter_text: Path) -> None:
+    data = settings(path)
+    view = DataView(data, starter_text, preference=False)
+    longer = data.model_copy(update={"max_length": 64, "over_long": "drop"})
+    rows = view.rows_for(longer, False)
+    assert rows is not None
+    again = DataView(longer, starter_text, preference=False, rows=rows)
+    anew = DataView(longer, starter_text, preference=False)
+    assert again.page(0, 10) == anew.page(0, 10)
+    assert view.rows_for(longer, True) is None
+    assert view.rows_for(data.model_copy(update={"encoding": "utf-8"}), False) is None
+    path.write_text(path.read_text(encoding="utf-8") + "\n{}\n", encoding="utf-8")
+    assert view.rows_for(longer, False) is None
+
+
+def test_other_actions_are_taken_without_looking_again(path: Path, starter_text: Path) -> None:
+    view = DataView(settings(path), starter_text, preference=False)
+    view.inspect()
+    before = view.facts()["set_aside"]
+    found = view.quality
+    assert found is not None
+    assert found["checks"]["short_question"]["rows"] == 0
+    assert view.page(0, 9, status="check:short_answer")["total"] == found["checks"]["short_answer"]["rows"]
+    quality = view.data.quality
+    assert view.judge(quality.model_copy(update={"actions": {"short_answer": "set_aside", "email": "off"}}))
+    assert view.facts()["set_aside"].get("short_answer", 0) == found["checks"]["short_answer"]["rows"]
+    assert view.quality is not None
+    assert view.quality["checks"]["email"]["rows"] is None
+    assert view.judge(quality)
+    assert view.facts()["set_aside"] == before
+    assert not view.judge(quality.model_copy(update={"min_answer": 99}))
+
+
+def test_rows_over_the_limit_are_told_whatever_becomes_of_them(path: Path, starter_text: Path) -> None:
+    for over_long in ("cut", "drop"):
+        view = DataView(settings(path, over_long=over_long), starter_text, preference=False)
+        view.measure()
+        assert view.facts()["over"] == view.page(0, 9, status="over")["total"] >= 1
+
+
+def test_a_tool_call_is_written_out(write: Write) -> None:
+    call = {"name": "weather", "arguments": json.dumps({"city": "Bern", "days": 2})}
+    turns = [{"role": "user", "content": "Weather?"}, {"role": "assistant", "tool_calls": [{"function": call}]}]
+    view = DataView(settings(write("t.jsonl", json.dumps({"messages": turns}) + "\n")), preference=False)
+    assert view.page(0, 1)["rows"][0]["answer"] == '→ weather(city="Bern", days=2)'
+
+
+def test_plain_text_and_marks_stand_in_the_table(write: Write) -> None:
+    view = DataView(settings(write("a.txt", "First line\nsecond line\n\nMore\n"), shape="text"), preference=False)
+    first = view.page(0, 1)["rows"][0]
+    assert first["question"] == "First line"
+    assert first["answer"].startswith("First line")
+    assert first["liked"] is None
