@@ -182,7 +182,7 @@ class DataService:
         """
         view = self._opened()
         if quality is None or not view.judge(QualitySettings.model_validate(quality)):
-            view.inspect(asked.teller("rows"))
+            view.inspect(asked.teller("share"))
         return _facts(view)
 
     def _decide(

@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from engine.protocol.text import NOTHING, Text, as_text, say
 from gui.i18n.language import tr
-from gui.i18n.numbers import count, duration, size
+from gui.i18n.numbers import count, duration, percent, size
 from gui.state.notices import details_of
 from gui.widgets.basic import button, clear, column, copy, label, row
 from gui.widgets.card import Card
@@ -134,6 +134,8 @@ def progress_words(progress: Progress | None) -> str:
     unit = "" if is_size or not progress.unit else f" {tr(UNITS.get(progress.unit, as_text(progress.unit)))}"
     done, total = write(progress.done), write(progress.total)
     words = tr(say("{done} of {total}{unit}", "{done} / {total}{unit}", done=done, total=total, unit=unit))
+    if progress.unit == "share":
+        words = percent(progress.done / progress.total)
     if progress.seconds_left is not None:
         words += " · " + tr(say("{time} left", "剩余 {time}", time=duration(progress.seconds_left)))
     return words

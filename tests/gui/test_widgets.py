@@ -239,6 +239,7 @@ def test_the_banner_shows_progress_and_cancels(qtbot: QtBot) -> None:
     assert progress_words(Progress(done=1, total=0)) == ""
     assert progress_words(Progress(done=2**20, total=2**30, unit="bytes")) == "1.0 MiB of 1.0 GiB"
     assert progress_words(Progress(done=5, total=20, unit="rows")) == "5 of 20 rows"
+    assert progress_words(Progress(done=5, total=20, unit="share")) == "25%"
 
 
 # -------------------------------------------------------------------------------------------------------------- small
