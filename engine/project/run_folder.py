@@ -82,6 +82,11 @@ class RunFolder(JobFolder):
         return self.path / "held_out.jsonl"
 
     @property
+    def decisions(self) -> Path:
+        """What a person had decided about single rows when the run began; absent where nothing was."""
+        return self.path / "decisions.jsonl"
+
+    @property
     def set_aside(self) -> Path:
         """Rows not trained on, one JSON line each: where, reason, text."""
         return self.path / "set_aside.jsonl"

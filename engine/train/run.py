@@ -80,7 +80,7 @@ def train(run: RunFolder, channel: Channel, *, resume: bool = False) -> dict[str
         folder = inspect(locate(recipe.model.source, revision=recipe.model.revision)).path
         prepared = prepare(recipe.data, preference=objective.preference, model_folder=folder, progress=_teller(channel))
         plan = schedule(recipe.train, rows=len(prepared.train), held_out=len(prepared.held_out))
-        recipe = _decided(recipe, prepared, plan, on)
+        recipe = _decided(_with_own_decisions(recipe, run), prepared, plan, on)
         _keep(run, recipe, prepared, folder)
         _tell_data(prepared, remembered, channel)
 
@@ -205,6 +205,18 @@ def _quantisation(recipe: Recipe) -> dict[str, Any]:
     if not METHODS[settings.name].quantised:
         return {}
     return {"quant_type": getattr(settings, "quant_type"), "double": getattr(settings, "double_quantisation")}  # noqa: B009
+
+
+def _with_own_decisions(recipe: Recipe, run: RunFolder) -> Recipe:
+    """The recipe with the decisions of this moment, kept beside the run: those of the project go on changing."""
+    source = Path(recipe.data.decisions) if recipe.data.decisions else None
+    if source is None or source == run.decisions:
+        return recipe
+    kept = ""
+    if source.is_file():
+        write_text(run.decisions, source.read_text(encoding="utf-8"))
+        kept = str(run.decisions)
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"decisions": kept})})
 
 
 def _keep(run: RunFolder, recipe: Recipe, prepared: Prepared, folder: Path) -> None:

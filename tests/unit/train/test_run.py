@@ -165,6 +165,26 @@ def test_held_out_rows_are_kept_as_rows(new_run: Callable[..., RunFolder]) -> No
     assert all(row.answer and row.question for row in kept)
 
 
+def test_decisions_about_rows_are_those_of_the_runs_beginning(
+    new_run: Callable[..., RunFolder], rows: Path, tmp_path: Path
+) -> None:
+    from engine.data.dataset import DataSet
+
+    run = new_run(method="ia3", max_steps=1)
+    recipe = load(run.recipe, CATALOGUE)
+    decisions = tmp_path / "decisions.jsonl"
+    data = recipe.data.model_copy(update={"decisions": str(decisions)})
+    save(recipe.model_copy(update={"data": data}), run.recipe)
+    known = DataSet(data).scan()
+    known.decide(3, aside=True)
+    train(run, Teller())
+    known.undo()
+    kept = load(run.recipe_as_run, CATALOGUE).data
+    assert kept.decisions == str(run.decisions)
+    assert DataSet(kept).scan().reasons() == {"by_hand": 1}
+    assert "by_hand" in run.set_aside.read_text()
+
+
 def test_dpo_runs_whole(new_run: Callable[..., RunFolder], preferences: Path) -> None:
     run, told = new_run(), Teller()
     recipe = load(run.recipe, CATALOGUE)
