@@ -44,7 +44,7 @@ def fetched(name: str) -> list[Path]:
 
 _HOW = say(
     "Write hub:owner/name, with ?config=…&split=… where it has several.",
-    "写法为 hub:作者/名称；有多个时加 ?config=…&split=…。",
+    "写法为 hub:owner/name；有多个配置或划分时，在后面加上 “?config=…&split=…”。",
 )
 
 

@@ -95,7 +95,7 @@ class DataSettings(Section):
         label=say("Files", "文件"),
         help=say(
             "Data files, folders of them, or data sets of the hub (hub:owner/name).",
-            "数据文件、包含数据文件的文件夹，或 hub 数据集（hub:作者/名称）。",
+            "数据文件、包含数据文件的文件夹，或 hub 数据集（写作 hub:owner/name）。",
         ),
     )
     shape: str = setting(
