@@ -124,6 +124,8 @@ def test_interrupted_by_the_keyboard_it_saves_and_can_go_on(tmp_path: Path, star
         .replace("max_steps = 12", "max_steps = 20000")
         .replace("evaluate_every = 6", "evaluate_every = 20000")
     )
+    # Tests started in the background of a shell ignore Ctrl+C, and what they start would too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, "-m", "engine.cli", "run", str(path), "--project", str(tmp_path / "p"), "--json"],
         cwd=ROOT,
