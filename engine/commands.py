@@ -9,13 +9,16 @@ import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.jobs import AGAIN, english, failure_of, interruption, resume_with, run_job
 from engine.options import language_of, parser
 from engine.protocol.errors import EXIT_MACHINE, Failure, UserError
 from engine.protocol.text import Text, as_text, say
 from engine.terminal import Terminal
+
+if TYPE_CHECKING:
+    from engine.recipe.recipe import DataSettings
 
 Command = Callable[[argparse.Namespace, Terminal], int]
 
@@ -93,15 +96,19 @@ def _document(report: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
+def _reading(options: argparse.Namespace) -> DataSettings:
+    """How the options say that files are read."""
+    from engine.recipe.recipe import DataSettings
+
+    return DataSettings(shape=options.shape, mapping=dict(options.map), encoding=options.encoding)
+
+
 def _data_check(options: argparse.Namespace, terminal: Terminal) -> int:
     from engine.data.check import CheckFailed, check
     from engine.model.inspect import inspect
     from engine.model.locate import locate
-    from engine.recipe.recipe import DataSettings
 
-    settings = DataSettings(
-        max_length=options.max_length, shape=options.shape, mapping=dict(options.map), encoding=options.encoding
-    )
+    settings = _reading(options).model_copy(update={"max_length": options.max_length})
     failure, folder = None, None
     try:
         folder = inspect(locate(options.model)).path if options.model else None
@@ -175,10 +182,9 @@ def _plan(options: argparse.Namespace, terminal: Terminal) -> int:
     from engine.catalogue import CATALOGUE
     from engine.planning import plan_for, plan_lines
     from engine.recipe.file import from_plain, save
-    from engine.recipe.recipe import DataSettings
 
-    reading = DataSettings(shape=options.shape, mapping=dict(options.map), encoding=options.encoding)
-    document = plan_for(options.model, tuple(options.data), gpu_memory_gib=options.gpu_memory, reading=reading)
+    files, memory = tuple(options.data), options.gpu_memory
+    document = plan_for(options.model, files, gpu_memory_gib=memory, reading=_reading(options))
     if options.out is not None:
         save(from_plain(document["recipe"], CATALOGUE), options.out.expanduser().resolve())
     terminal.result(_document(document), *plan_lines(document))

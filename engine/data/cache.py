@@ -96,15 +96,15 @@ def facts(folder: Path, job: Job, progress: Progress | None = None, numbers: Pat
     return open_facts(place, json.loads((place / DONE).read_text("utf-8")), numbers)
 
 
-def made(place: Path, make: Callable[[Path], None]) -> bool:
-    """Have ``make`` fill a folder that becomes ``place`` when it is done; False when it was there already.
+def made(place: Path, make: Callable[[Path], None]) -> None:
+    """Have ``make`` fill a folder that becomes ``place`` when it is done, unless it is there already.
 
     ``place`` is complete when it holds `DONE`, which ``make`` writes.
     """
     if (place / DONE).is_file():
         with contextlib.suppress(OSError):
             os.utime(place.parent)
-        return False
+        return
     place.parent.mkdir(parents=True, exist_ok=True)
     there = Path(tempfile.mkdtemp(prefix=f"{place.name}-", dir=place.parent))
     try:
@@ -115,7 +115,6 @@ def made(place: Path, make: Callable[[Path], None]) -> bool:
         shutil.rmtree(there, ignore_errors=True)
     if _is_time_to_tidy(place):
         _tidy(keep=place.parent)
-    return True
 
 
 def _is_time_to_tidy(place: Path) -> bool:

@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 
 from engine.data.dataset import DataSet
 from engine.data.prepare import RowEncoder, learned_tokens, longest, nothing_to_train
-from engine.data.quality.inspect import inspect
+from engine.data.quality.inspect import set_poor_aside
 from engine.data.reasons import reason_hint
 from engine.data.rows import Row, SetAside
-from engine.data.splits import held_out_of
 from engine.data.template import choose_template
 from engine.data.tokenizer import TextTokenizer
 from engine.data.turns import NOTES
@@ -154,17 +153,12 @@ def _fill(
     rows.refuse_doubt()
     rows.scan()
     if quality:
-        found = inspect(rows, rows.usable, np.flatnonzero(held_out_of(rows)), None)
-        rows.set_poor_aside(found.set_aside())
-        report["quality"] = found.to_plain()
+        report["quality"] = set_poor_aside(rows).to_plain()
     report |= {
-        "shape": source.shape.name,
         "format": source.format,
         "encoding": source.encoding,
-        "mapping": source.mapping,
         "rows": rows.count,
         "confidence": source.confidence,
-        "certainty": source.guess.certainty,
         "columns": list(source.columns),
         "preference": source.shape.preference,
         "bytes": rows.bytes,

@@ -15,15 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.data import hub_data
 from engine.data.decisions import Decision, Decisions, edited, record_key, set_aside_by_hand
 from engine.data.declare import BadRow
-from engine.data.files import expand
 from engine.data.formats import Record
-from engine.data.hub_data import fetched, is_hub_data
 from engine.data.quality.checks import BY_NAME
 from engine.data.read import Source, open_source
 from engine.data.rows import ASSISTANT, SYSTEM, USER, Message, Row, SetAside
-from engine.data.scan import CODE, CODES, Progress, convert, keys
+from engine.data.scan import CODE, CODES, Progress, convert, keys, reasons
 from engine.protocol.errors import Problem, UserError
 from engine.protocol.text import Text, say
 from engine.recipe.recipe import DataSettings
@@ -60,13 +59,13 @@ class DataSet:
         if not data.files:
             raise _no_file()
         self.data = data
-        found = expand([path for name in data.files for path in (fetched(name) if is_hub_data(name) else [name])])
+        found = hub_data.found(data.files)
         self._problems = found.problems
         self.sources = [self._open(path) for path in found.files]
         self._own = len(self.sources)
         if data.held_out_file:
-            held_out = data.held_out_file
-            measured = fetched(held_out) if is_hub_data(held_out) else [Path(held_out)]
+            name = data.held_out_file
+            measured = hub_data.fetched(name) if hub_data.is_hub_data(name) else [Path(name)]
             self.sources += [self._open(path) for path in measured]
         if preference is None:
             preference = all(source.shape.preference for source in self.sources)
@@ -201,15 +200,16 @@ class DataSet:
     def _apply_decisions(self) -> None:
         for number, (source, decided) in enumerate(zip(self.sources, self._decided, strict=True)):
             for row, items in decided.items():
-                if row >= source.count or record_key(source.record(row).value) != items[0].was:
+                record = source.record(row) if row < source.count else None
+                if record is None or record_key(record.value) != items[0].was:
                     self.decisions.problems.append(_not_applied(source, row))
-                    continue
-                self._decide(int(self._starts[number]) + row, source, source.record(row), items)
+                else:
+                    self._decide(int(self._starts[number]) + row, source, record, items)
 
     def _decide(self, index: int, source: Source, record: Record, items: Sequence[Decision]) -> None:
         self.codes[index] = CODE["by_hand"] if set_aside_by_hand(items) else 0
         try:
-            found = convert(replace(record, value=edited(record.value, items)), source.shape, source.mapping)
+            found = convert(edited(record, items), source.shape, source.mapping)
         except BadRow as bad:
             self.codes[index] = CODE[bad.reason]
             return
@@ -265,15 +265,11 @@ class DataSet:
     def record(self, index: int) -> Record:
         """One record as it is read: with cells that a person changed."""
         number, row = self.place(index)
-        record = self.sources[number].record(row)
-        items = self._decided[number].get(row, ())
-        return replace(record, value=edited(record.value, items)) if items else record
+        return edited(self.sources[number].record(row), self._decided[number].get(row, ()))
 
     def records(self, indices: NDArray[np.int64]) -> Iterator[Record]:
         """Records of some rows (rising), with cells that a person changed."""
-        for index, _, record in self._some(indices):
-            items = self.decided(index)
-            yield replace(record, value=edited(record.value, items)) if items else record
+        return (edited(record, self.decided(index)) for index, _, record in self._some(indices))
 
     def items(self, start: int = 0, stop: int | None = None) -> Iterator[Row | SetAside]:
         """Rows in order, set-aside ones too, from ``start`` up to ``stop``."""
@@ -316,7 +312,7 @@ class DataSet:
         if code in _TOLD:
             twin = int(self.twins[index])
             return SetAside(index, where, code, say(*_TOLD[code], where=self.where(twin) if twin >= 0 else ""))
-        shaped = source.shaped(index, replace(record, value=edited(record.value, items)) if items else record)
+        shaped = source.shaped(index, edited(record, items))
         if isinstance(shaped, SetAside):
             return shaped
         if code in BY_NAME:
@@ -380,8 +376,7 @@ class DataSet:
 
     def reasons(self) -> dict[str, int]:
         """Reason → rows set aside for it, the most frequent first."""
-        counts = Counter(dict(enumerate(np.bincount(self.codes, minlength=len(CODES)).tolist())))
-        return {CODES[code]: count for code, count in counts.most_common() if code and count}
+        return reasons(self.codes)
 
     @property
     def problems(self) -> tuple[Problem, ...]:

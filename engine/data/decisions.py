@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from engine.data.formats import Record
 from engine.data.scan import fingerprint
 from engine.project.atomic import disk_error, write_text
 from engine.protocol.errors import Problem, UserError
@@ -86,10 +87,10 @@ class Decisions:
         return found
 
 
-def edited(record: Mapping[str, Any], items: Iterable[Decision]) -> Mapping[str, Any]:
+def edited(record: Record, items: Iterable[Decision]) -> Record:
     """The record with its changed cells."""
     changed = {item.column: item.value for item in items if item.column}
-    return {**record, **changed} if changed else record
+    return replace(record, value={**record.value, **changed}) if changed else record
 
 
 def set_aside_by_hand(items: Iterable[Decision]) -> bool | None:

@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.data.endings import ENDINGS, PACKED
 from engine.project.atomic import disk_error
 from engine.protocol.errors import Problem, UserError
 from engine.protocol.text import say
 
-ENDINGS = (".json", ".jsonl", ".ndjson", ".jsonlines", ".csv", ".tsv", ".parquet", ".arrow", ".txt", ".md")
-PACKED = {".gz": "gzip", ".gzip": "gzip", ".zst": "zstd", ".zstd": "zstd"}
-"""Endings of compressed files, after the ending of what is in them."""
 _MARKS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 # Files that describe a data set or its folder, and are none.
 _NOT_ROWS = (

@@ -4,34 +4,39 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import parse_qs
 
 from engine.data import cache
+from engine.data.files import Found, expand
 from engine.host.platform import cache_folder
 from engine.project.atomic import disk_error
 from engine.protocol.errors import EXIT_MACHINE, UserError
 from engine.protocol.text import Text, say
-
-PREFIX = "hub:"
-"""How a name in ``data.files`` says that it is an id: ``hub:owner/name``, ``hub:owner/name?config=main&split=test``."""
+from engine.recipe.recipe import HUB_DATA
 
 
 def is_hub_data(name: str) -> bool:
     """Whether a name of ``data.files`` is an id of the hub."""
-    return name.startswith(PREFIX)
+    return name.startswith(HUB_DATA)
+
+
+def found(names: Sequence[str]) -> Found:
+    """The files behind names of ``data.files``: files, folders and ids of the hub. Raises as `expand` and `fetched`."""
+    return expand([path for name in names for path in (fetched(name) if is_hub_data(name) else [name])])
 
 
 def fetched(name: str) -> list[Path]:
     """The Arrow files of a data set of the hub; fetched when they are not in the cache, without network when they are.
 
     Args:
-        name: as `PREFIX` says; the split is "train" where it names none.
+        name: ``hub:owner/name`` or ``hub:owner/name?config=main&split=test``; the split is "train" where it names none.
 
     Raises:
         UserError: there is no such data set, configuration or split, or it cannot be reached (exit code 1).
     """
-    source, _, query = name.removeprefix(PREFIX).partition("?")
+    source, _, query = name.removeprefix(HUB_DATA).partition("?")
     wished = {key: values[-1] for key, values in parse_qs(query).items()}
     unknown = set(wished) - {"config", "split", "revision"}
     if unknown or not source:

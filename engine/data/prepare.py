@@ -20,7 +20,7 @@ from tokenizers import Encoding
 from engine.data.dataset import DataSet
 from engine.data.mixing import factors, mixed
 from engine.data.quality.checks import sets_aside
-from engine.data.quality.inspect import inspect
+from engine.data.quality.inspect import set_poor_aside
 from engine.data.read import Source
 from engine.data.reasons import reason_hint
 from engine.data.rows import ASSISTANT, Message, Row, SetAside
@@ -115,11 +115,11 @@ def prepare(
     Raises:
         UserError: a file cannot be read, the tokenizer or template cannot be used, or no row can be trained on.
     """
-    rows = gather(data, preference=preference)
+    rows = DataSet(data, preference=preference)
     rows.refuse_doubt()
+    rows.scan()
     if sets_aside(data.quality):
-        found = inspect(rows, rows.usable, np.flatnonzero(held_out_of(rows)), None)
-        rows.set_poor_aside(found.set_aside())
+        set_poor_aside(rows)
     tokenizer = TextTokenizer.load(model_folder)
     template = choose_template(model_folder, data.template, tokenizer=tokenizer)
     limit = longest(data, tokenizer)

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding
 
+from engine.data import hub_data
 from engine.data.check import OddTexts, length_problems, percentiles
 from engine.data.dataset import DataSet
-from engine.data.files import expand
 from engine.data.lengths import LengthEstimate
 from engine.data.prepare import RowEncoder, learned_tokens, longest, render_row
 from engine.data.quality.checks import BY_NAME
@@ -29,10 +29,11 @@ from engine.data.quality.language import LANGUAGES
 from engine.data.quality.report import Report
 from engine.data.quality.style import STYLES
 from engine.data.quality.tasks import TASKS
+from engine.data.read import SMALL
 from engine.data.reasons import reason_hint
 from engine.data.registry import SHAPES
 from engine.data.rows import ASSISTANT, REASONS, Row, SetAside, message_to_plain, set_aside_to_plain
-from engine.data.scan import CODE, CODES, TURN_TOKENS, Progress, estimated_tokens, row_texts
+from engine.data.scan import CODE, CODES, TURN_TOKENS, Progress, estimated_tokens, reasons, row_texts
 from engine.data.splits import held_out_of
 from engine.data.template import ChatTemplate, Rendered, choose_template
 from engine.data.templates import TEMPLATES
@@ -51,8 +52,6 @@ _CLOSELY = 4096
 _LOOKED_AT = 5000
 """Rows whose texts are searched for what is odd when data are opened."""
 _SPARSE = 8
-SMALL = 16 << 20
-"""Files of so many bytes together are looked at whole when they are opened."""
 
 
 class DataView:
@@ -98,7 +97,7 @@ class DataView:
         if not (same and self.is_scanned and preference == self._rows.preference):
             return None
         try:
-            files = expand(data.files).files
+            files = hub_data.found(data.files).files
         except UserError:
             return None
         own = [source.path for source in self._rows.sources][: len(files)]
@@ -368,9 +367,14 @@ class DataView:
         return asked
 
     @property
+    def _cuts(self) -> bool:
+        """Whether rows that are too long lose an end."""
+        return self.data.over_long in ("cut", "cut_start")
+
+    @property
     def _is_cut(self) -> NDArray[np.bool_]:
         """Rows that lose an end, shape (rows,)."""
-        if self.data.over_long not in ("cut", "cut_start"):
+        if not self._cuts:
             return np.zeros(self._rows.count, bool)
         return np.asarray((self._lengths > self.limit) & (self._codes == 0))
 
@@ -415,16 +419,15 @@ class DataView:
         }
 
     def _counts(self) -> dict[str, Any]:
-        counts = Counter(dict(enumerate(np.bincount(self._codes, minlength=len(CODES)).tolist())))
-        cut = self.lengths > self.limit if self._estimate else self._lengths > self.limit
+        over = int(self._is_over.sum())
         return {
             "total": self._rows.count,
-            "trainable": counts[0],
+            "trainable": len(self._used),
             "held_out": int(self._is_held_out.sum()),
             "in_training": int(self._is_asked.sum()),
-            "cut": int(cut.sum()) if self.data.over_long in ("cut", "cut_start") else 0,
-            "over": int(self._is_over.sum()),
-            "set_aside": {CODES[code]: count for code, count in counts.most_common() if code and count},
+            "cut": over if self._cuts else 0,
+            "over": over,
+            "set_aside": reasons(self._codes),
         }
 
     def _first_counts(self) -> dict[str, Any]:
@@ -594,8 +597,7 @@ class DataView:
             self._held_out = held_out_of(self._rows)
         if self._held_out[index]:
             return "held_out"
-        can_cut = self.data.over_long in ("cut", "cut_start")
-        return "cut" if can_cut and self._lengths[index] > self.limit else "ready"
+        return "cut" if self._cuts and self._lengths[index] > self.limit else "ready"
 
     def row(self, index: int) -> dict[str, Any]:
         """One row as the model will see it.
@@ -621,16 +623,15 @@ class DataView:
             found = self._line(index)
             item = self._rows.seen(index)
         if not isinstance(item, Row):
-            none: dict[str, Any] = {"messages": [], "chosen": None, "rejected": None, "notes": []}
-            return found | none | self._cells(index) | self._shown(None, [], None)
+            none: dict[str, Any] = {"messages": [], "chosen": None, "rejected": None}
+            return found | none | self._cells(index) | self._shown(None, ())
         return (
             found
             | {"question": _asked(item), "answer": _answered(item)}
             | {"messages": [message_to_plain(m) for m in item.messages]}
             | {"chosen": item.chosen, "rejected": item.rejected}
             | self._cells(index)
-            | self._shown(item, *self._rendered(item))
-            | {"notes": self._notes(item)}
+            | self._shown(item, self._rendered(item))
         )
 
     def _cells(self, index: int) -> dict[str, Any]:
@@ -655,43 +656,32 @@ class DataView:
         can_take_back = CODES[self._codes[index]] in _TAKEN_BACK
         return {"cells": cells, "decided": bool(decided), "can_take_back": can_take_back}
 
-    def _shown(
-        self, row: Row | None, pieces: list[dict[str, Any]], rejected: list[dict[str, Any]] | None
-    ) -> dict[str, Any]:
-        sides = [side for side in (pieces, rejected) if side is not None]
+    def _shown(self, row: Row | None, texts: Sequence[Rendered]) -> dict[str, Any]:
+        """A row's texts piece by piece: one, two of a preference, none of a row that cannot be rendered."""
+        sides = [self._pieces(text) for text in texts] or [[]]
+        notes = dict.fromkeys(code for text in texts for code in text.notes) if self._encoder is not None else ()
         if self.estimate:
             length, learned = (_estimated(row), estimated_tokens(row.answer)) if row is not None else (0, 0)
         else:
             length = max(sum(len(p["ids"]) for p in side) for side in sides)
             learned = sum(len(p["ids"]) for side in sides for p in side if p["learned"] and not p["cut"])
         return {
-            "pieces": pieces,
-            "rejected_pieces": rejected,
+            "pieces": sides[0],
+            "rejected_pieces": sides[1] if len(sides) > 1 else None,
             "length": length,
             "learned_tokens": learned,
             "limit": self.limit,
             "cut": length > self.limit,
             "estimate": self.estimate,
+            "notes": [_plain(NOTES[code]) for code in notes],
         }
 
-    def _rendered(self, row: Row) -> tuple[list[dict[str, Any]], list[dict[str, Any]] | None]:
-        template = _WORDS if self._encoder is None else self._encoder.template
+    def _rendered(self, row: Row) -> tuple[Rendered, ...]:
+        """The row's texts, none where the template refuses it."""
         try:
-            texts = render_row(template, row)
+            return render_row(_WORDS if self._encoder is None else self._encoder.template, row)
         except UserError:
-            return [], None
-        pieces = [self._pieces(text) for text in texts]
-        return pieces[0], (pieces[1] if len(pieces) > 1 else None)
-
-    def _notes(self, row: Row) -> list[dict[str, str]]:
-        """What the template dropped or altered in a row."""
-        if self._encoder is None:
-            return []
-        try:
-            texts = render_row(self._encoder.template, row)
-        except UserError:
-            return []
-        return [_plain(NOTES[code]) for code in dict.fromkeys(code for text in texts for code in text.notes)]
+            return ()
 
     def _pieces(self, rendered: Rendered) -> list[dict[str, Any]]:
         whole = self.data.learn_from == "everything"

@@ -14,7 +14,8 @@ from engine.data import cache
 from engine.data.declare import BadRow, Shape
 from engine.data.decode import TextFile, empty_file, open_text
 from engine.data.detect import Guess, detect
-from engine.data.files import PACKED, expand, plain_suffix
+from engine.data.endings import PACKED
+from engine.data.files import expand, plain_suffix
 from engine.data.formats import Record, Table, parse, parse_arrow, parse_parquet
 from engine.data.rows import HINTS, Row, SetAside
 from engine.data.scan import CODE, Facts, Job, Progress, convert
@@ -53,6 +54,7 @@ class Source:
     _table: Table | None = field(default=None, repr=False)
     _lines: Lines | None = field(default=None, repr=False)
     _problems: tuple[Problem, ...] = ()
+    _facts: Facts | None = field(default=None, repr=False)
 
     # ------------------------------------------------------------------------------------------------- what it is
     @property
@@ -73,7 +75,7 @@ class Source:
     @property
     def is_scanned(self) -> bool:
         """Whether every row was looked at."""
-        return "facts" in self.__dict__
+        return self._facts is not None
 
     @property
     def _is_at_hand(self) -> bool:
@@ -89,7 +91,7 @@ class Source:
     def problems(self) -> tuple[Problem, ...]:
         """What is wrong with the file as a whole, as far as it was read."""
         if self._is_at_hand:
-            self.facts  # noqa: B018  reading finds what is wrong
+            self.scan()
         return self._problems + tuple(self._table.problems if self._table is not None else ())
 
     @property
@@ -103,7 +105,7 @@ class Source:
         return fingerprint(self.path)
 
     # ------------------------------------------------------------------------------------------------------- rows
-    @cached_property
+    @property
     def facts(self) -> Facts:
         """What is known of each row; every row is looked at when it is first asked for."""
         return self.scan()
@@ -122,6 +124,8 @@ class Source:
         Raises:
             UserError: the file cannot be read to its end, or holds no row that can be read.
         """
+        if self._facts is not None:
+            return self._facts
         folder = cache.folder(self.path, self.encoding, self.format)
         numbers = None
         if self._lines is None or self._lines.is_spool:
@@ -135,7 +139,7 @@ class Source:
             facts.columns = tuple(c for c in facts.columns if not c.startswith("column_") or c in known)
         if self.encoding == "utf-8" and not self._lines.is_spool:
             self._problems = (*self._problems, *_broken_characters(self, facts))
-        self.__dict__["facts"] = facts
+        self._facts = facts
         return facts
 
     def rows(self, start: int = 0, stop: int | None = None) -> Iterator[Row | SetAside]:
@@ -176,7 +180,6 @@ def open_source(
     encoding: str = "auto",
     shape: str = "auto",
     mapping: Mapping[str, str] | None = None,
-    as_conversation: bool = False,
 ) -> Source:
     """Open a data file: format, encoding, shape and columns are found from its beginning, or taken as given.
 
@@ -187,7 +190,6 @@ def open_source(
         encoding: a Python codec name, or "auto".
         shape: a key of `engine.data.registry.SHAPES`, or "auto".
         mapping: role → column, where the detected one is not right.
-        as_conversation: as in `Source`.
 
     Raises:
         UserError: it is missing, empty, binary, wrongly encoded, or of no known shape (exit code 2); it may not be
@@ -210,7 +212,7 @@ def open_source(
         lines = Lines(path, text.skip)
     problems = text.problems if text is not None else ()
     found = text.encoding if text is not None else "binary"
-    return Source(path, table.format, found, guess, head, size, as_conversation, table, lines, problems)
+    return Source(path, table.format, found, guess, head, size, _table=table, _lines=lines, _problems=problems)
 
 
 def _table(path: Path, encoding: str) -> tuple[Table, TextFile | None]:

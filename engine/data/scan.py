@@ -11,6 +11,7 @@ import itertools
 import json
 import multiprocessing
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, KeysView, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -36,6 +37,14 @@ Progress = Callable[[int, int], None]
 CODES = ("", *REASONS, *BY_NAME)
 """Why a row is set aside, by number: a reason or a check of its quality; 0 for a row that can be used."""
 CODE = {reason: number for number, reason in enumerate(CODES)}
+
+
+def reasons(codes: NDArray[np.uint8]) -> dict[str, int]:
+    """Reason → rows set aside for it, the most frequent first, of an array of `CODES`."""
+    counts = Counter(dict(enumerate(np.bincount(codes, minlength=len(CODES)).tolist())))
+    return {CODES[code]: count for code, count in counts.most_common() if code and count}
+
+
 BLOCK = 4 << 20
 _ALONE = 24 << 20
 """Files up to so many bytes are read in this process: starting others takes longer."""
@@ -79,13 +88,11 @@ class Block:
         arrays: as `COLUMNS`; lines counted from the piece's first, 0.
         newlines: line ends in the piece.
         columns: names of all columns.
-        broken: bytes that are no character.
     """
 
     arrays: dict[str, NDArray[Any]]
     newlines: int = 0
     columns: tuple[str, ...] = ()
-    broken: int = 0
 
 
 # ------------------------------------------------------------------------------------------------------- one row
@@ -192,7 +199,7 @@ def scan_block(job: Job, begin: int, end: int, first_line: int = 0) -> Block:
     codes, characters, tokens, keys, prompts = zip(*found, strict=True) if found else ((), (), (), (), ())
     given = (offsets, numbers, codes, characters, tokens, keys, prompts)
     arrays = {name: np.array(values, dtype=kind) for (name, kind), values in zip(COLUMNS.items(), given, strict=True)}
-    return Block(arrays, len(pieces) - 1, tuple(columns), 0)
+    return Block(arrays, len(pieces) - 1, tuple(columns))
 
 
 _DECODER: Any = json.JSONDecoder()

@@ -114,7 +114,7 @@ class Index:
             raise disk_error(error, self._lines.path) from error
 
 
-def write_spool(table: Table, size: int, target: Path, numbers: Path, progress: Progress | None = None) -> set[str]:
+def write_spool(table: Table, size: int, target: Path, numbers: Path, progress: Progress | None = None) -> None:
     """Write a table's records as JSON Lines.
 
     Args:
@@ -124,18 +124,13 @@ def write_spool(table: Table, size: int, target: Path, numbers: Path, progress: 
         numbers: a file of their lines in the user's file, uint32 each.
         progress: called with (bytes done, about, ``size``); what it raises ends the writing.
 
-    Returns:
-        all column names.
-
     Raises:
         UserError: the disk does not take it.
     """
-    columns: dict[str, None] = {}
     lines: list[int] = []
     try:
         with target.open("wb", buffering=1 << 20) as file, numbers.open("wb") as places:
             for count, record in enumerate(table.read()):
-                columns.update(dict.fromkeys(record.value))
                 file.write(_spooled(record))
                 lines.append(record.line)
                 if count % _TELL == _TELL - 1:
@@ -146,8 +141,6 @@ def write_spool(table: Table, size: int, target: Path, numbers: Path, progress: 
             places.write(np.asarray(lines, dtype=np.uint32).tobytes())
     except OSError as error:
         raise disk_error(error, target) from error
-    unnamed = {name for name in columns if name.startswith("column_")} if table.format == "csv" else set()
-    return set(columns) - (unnamed - table.unnamed)
 
 
 def _spooled(record: Record) -> bytes:

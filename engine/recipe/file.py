@@ -20,7 +20,7 @@ from engine.project.atomic import disk_error, write_text
 from engine.protocol.errors import Problem, UserError
 from engine.protocol.text import NOTHING, Text, say
 from engine.recipe.fields import Section, setting_of
-from engine.recipe.recipe import MethodSettings, ObjectiveSettings, Recipe
+from engine.recipe.recipe import HUB_DATA, MethodSettings, ObjectiveSettings, Recipe
 
 TEMPLATE_FILES = (".jinja", ".jinja2", ".j2")
 """How the name of a file with a chat template ends."""
@@ -153,7 +153,7 @@ def _anchored(recipe: Recipe, folder: Path) -> Recipe:
     """The recipe with data files, a template's file and a model folder as absolute paths."""
 
     def anchor(name: str) -> str:
-        return str((folder / name).resolve()) if name and not name.startswith("hub:") else name
+        return str((folder / name).resolve()) if name and not name.startswith(HUB_DATA) else name
 
     source = recipe.model.source
     is_folder = source.startswith((".", "~")) or os.path.isdir(folder / source)

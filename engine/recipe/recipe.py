@@ -14,6 +14,8 @@ from engine.recipe.quality import QualitySettings
 
 RECIPE_VERSION = 1
 COMMON = "common practice"
+HUB_DATA = "hub:"
+"""How a name in ``data.files`` says that it is a data set's id on the hub."""
 QLORA_PAPER = "Dettmers et al. 2023 (QLoRA)"
 ALPACA = "Stanford Alpaca"
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from PySide6.QtCore import QTimer
 
+from engine.data import endings
 from engine.protocol.errors import Failure
 from engine.protocol.text import say
 from gui.context import AppContext
@@ -18,8 +19,7 @@ from gui.operations.rows import check_texts, count_tokens
 from gui.state.notices import INFO
 
 SAMPLES = Path(__file__).resolve().parents[2] / "resources" / "samples"
-PLAIN_ENDINGS = (".json", ".jsonl", ".ndjson", ".jsonlines", ".csv", ".tsv", ".parquet", ".arrow", ".txt", ".md")
-ENDINGS = (*PLAIN_ENDINGS, ".gz", ".gzip", ".zst", ".zstd")
+ENDINGS = (*endings.ENDINGS, *endings.PACKED)
 AUTO = "auto"
 HOW_READ = (
     "data.files",

@@ -16,6 +16,7 @@ from engine.data.quality.groups import Groups
 from engine.data.quality.report import Report, Tally, compared_text
 from engine.data.rows import Row
 from engine.data.scan import Helpers, cores
+from engine.data.splits import held_out_of
 from engine.recipe.recipe import DataSettings
 
 Progress = Callable[[int, int], None]
@@ -48,6 +49,13 @@ def inspect(rows: DataSet, usable: NDArray[np.int64], held_out: NDArray[np.int64
     if progress is not None:
         progress(total, total)
     return Report(tally, near=near, leaks=found)
+
+
+def set_poor_aside(rows: DataSet) -> Report:
+    """Look at all usable rows of a data set, and set aside those that its recipe wants to be. Raises as `inspect`."""
+    report = inspect(rows, rows.usable, np.flatnonzero(held_out_of(rows)), None)
+    rows.set_poor_aside(report.set_aside())
+    return report
 
 
 def _tallies(rows: DataSet, usable: NDArray[np.int64]) -> Iterator[Tally]:

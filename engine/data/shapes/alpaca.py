@@ -7,6 +7,7 @@ from typing import Any
 
 from engine.data.declare import Conversation, Role, Shape
 from engine.data.rows import ASSISTANT, USER, Message
+from engine.data.shapes.messages import TOOLS_ROLE
 from engine.data.shapes.turns import (
     as_string,
     as_turns,
@@ -62,7 +63,7 @@ ALPACA = Shape(
         Role("output", say("Answer", "回答"), True, ("output", "输出")),
         Role("system", say("System prompt", "系统提示"), False, ("system", "system_prompt", "系统提示", "系统")),
         Role("history", say("Earlier turns", "历史对话"), False, ("history", "历史对话", "历史")),
-        Role("tools", say("Tools", "工具"), False, ("tools", "functions", "工具")),
+        TOOLS_ROLE,
     ),
     kind="conversation",
     convert=convert,
