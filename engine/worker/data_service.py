@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.data import hub_data
 from engine.data.lengths import summary
 from engine.data.preview import DataView
 from engine.model import hub
@@ -75,7 +76,7 @@ class DataService:
     One data set is open at a time; a request that reads rows speaks of that one. Those in `slow` go on beside others.
     """
 
-    slow = frozenset({"scan", "measure", "find", "inspect"})
+    slow = frozenset({"scan", "measure", "find", "inspect", "hub_data_get"})
 
     def __init__(self) -> None:
         self._cancels: dict[int, threading.Event] = {}
@@ -111,6 +112,10 @@ class DataService:
             "inspect_model": self._inspect_model,
             "hub_info": self._hub_info,
             "hub_download": self._hub_download,
+            "hub_data_here": self._hub_data_here,
+            "hub_data_info": self._hub_data_info,
+            "hub_data_rows": self._hub_data_rows,
+            "hub_data_get": self._hub_data_get,
         }
         if request.name not in answers:
             message = say("There is no request “{name}”.", "没有名为“{name}”的请求。", name=request.name)
@@ -228,6 +233,24 @@ class DataService:
     def _hub_download(self, asked: Asked, *, id: str) -> dict[str, Any]:
         folder = hub.download(id, progress=asked.teller("B"), cancelled=asked.cancelled.is_set)
         return {"folder": str(folder)}
+
+    # ----------------------------------------------------------------------------------------------- data of the hub
+    def _hub_data_here(self, asked: Asked) -> dict[str, Any]:
+        """Data sets of the hub that were fetched before, last used first."""
+        return {"data": hub_data.here()}
+
+    def _hub_data_info(self, asked: Asked, *, id: str, config: str = "") -> dict[str, Any]:
+        return asdict(hub_data.about(id, config))
+
+    def _hub_data_rows(self, asked: Asked, *, name: str) -> dict[str, Any]:
+        return hub_data.peek(name)
+
+    def _hub_data_get(self, asked: Asked, *, names: list[str]) -> dict[str, Any]:
+        """Fetch data sets that are not on this machine; progress is told in rows."""
+        wanted = [name for name in dict.fromkeys(names) if not hub_data.is_here(name)]
+        for name in wanted:
+            hub_data.fetched(name, asked.teller("rows"))
+        return {"fetched": wanted}
 
 
 def _facts(view: DataView) -> dict[str, Any]:
