@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from engine.data.choice import needs_scores
 from engine.data.decode import decode
 from engine.data.detect import candidates
 from engine.data.files import expand
@@ -18,6 +19,7 @@ from engine.data.templates import TEMPLATES
 from engine.model.inspect import inspect
 from engine.model.locate import locate
 from engine.project.atomic import disk_error
+from engine.project.project import open_run
 from engine.protocol.errors import Problem, UserError
 from engine.protocol.text import say
 from engine.recipe.file import TEMPLATE_FILES, closest, invalid
@@ -33,7 +35,8 @@ def check_recipe(recipe: Recipe, *, where: str) -> None:
     Raises:
         UserError: ``recipe.invalid``, whose ``problems`` name files, a model or names that there are not.
     """
-    problems = [*_model(recipe.model), *_files(recipe.data), *_names(recipe.data), *_template(recipe.data.template)]
+    data = recipe.data
+    problems = [*_model(recipe.model), *_files(data), *_names(data), *_template(data.template), *_scorer(data)]
     if problems:
         raise invalid(problems, where=where)
 
@@ -92,6 +95,16 @@ def _names(data: DataSettings) -> Iterator[Problem]:
         decode(b"", Path(), data.encoding)
     except UserError as error:
         yield error.problem
+
+
+def _scorer(data: DataSettings) -> Iterator[Problem]:
+    """A run that is to say which rows are easy, but has no model to say it."""
+    if not (data.scored_by and needs_scores(data)):
+        return
+    try:
+        open_run(Path(data.scored_by)).trained_on()
+    except UserError as error:
+        yield replace(error.problem, where="data.scored_by")
 
 
 def _template(name: str) -> Iterator[Problem]:

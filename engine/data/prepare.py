@@ -88,7 +88,7 @@ class Prepared:
         limit: longest length in tokens that was applied.
     """
 
-    train: tuple[Example, ...]
+    train: Sequence[Example]
     held_out: tuple[Example, ...]
     set_aside: tuple[SetAside, ...]
     template: ChatTemplate

@@ -130,6 +130,7 @@ REASONS: dict[str, Text] = {
     "by_hand": say("set aside by you", "由你搁置"),
     "duplicate": say("duplicate", "重复"),
     "in_held_out": say("also in the held-out file", "留出文件中已有"),
+    "not_chosen": say("not chosen by the model", "未被模型选中"),
     "too_long": say("too long", "过长"),
     "answer_cut_away": say("answer lies beyond the longest length", "回答超出最大长度"),
     "nothing_learned": say("nothing to learn", "没有可学内容"),
@@ -157,6 +158,7 @@ HINTS: dict[str, Text] = {
     "by_hand": say("Take it back where it should train after all.", "若仍想训练，可将其取回。"),
     "duplicate": say("Nothing is lost: the first one is used.", "没有损失：保留了第一条。"),
     "in_held_out": say("Nothing to do: what is measured is not trained on.", "无需处理：用于评估的内容不参与训练。"),
+    "not_chosen": say("Raise the share to train on, or train on all rows.", "请增大参与训练的比例，或使用全部行。"),
     "too_long": say("Raise the longest length, or let long rows be cut.", "请增大最大长度，或允许截断。"),
     "answer_cut_away": say("Raise the longest length, or shorten the question.", "请增大最大长度，或缩短提问。"),
     "nothing_learned": say(

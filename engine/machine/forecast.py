@@ -139,6 +139,7 @@ def forecast(recipe: Recipe, dims: ModelDims, data: DataFacts, where: Room) -> F
     """What ``recipe`` needs in ``where``. Well under a millisecond; no file is read."""
     cut = min(recipe.data.max_length, dims.context)
     trained_rows, held_out = split_rows(data.rows, recipe.data.held_out)
+    trained_rows = recipe.data.chosen(trained_rows)
     method = METHODS[recipe.method.name]
     trained = method.trained_parameters(dims.linear_shapes(), recipe.method)
     return Forecast(

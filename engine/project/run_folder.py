@@ -92,6 +92,11 @@ class RunFolder(JobFolder):
         return self.path / "set_aside.jsonl"
 
     @property
+    def scores(self) -> Path:
+        """What a model made of the training rows, where it chose or ordered them: a resumed run does the same."""
+        return self.path / "scores.npy"
+
+    @property
     def evaluation(self) -> Path:
         """The last evaluation of base against tuned."""
         return self.path / "evaluation.json"

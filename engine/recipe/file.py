@@ -150,7 +150,7 @@ def changed(recipe: Recipe, values: Mapping[str, Any], catalogue: Catalogue) -> 
 
 
 def _anchored(recipe: Recipe, folder: Path) -> Recipe:
-    """The recipe with data files, a template's file and a model folder as absolute paths."""
+    """The recipe with data files, a template's file, a run that scores and a model folder as absolute paths."""
 
     def anchor(name: str) -> str:
         return str((folder / name).resolve()) if name and not name.startswith(HUB_DATA) else name
@@ -165,6 +165,7 @@ def _anchored(recipe: Recipe, folder: Path) -> Recipe:
             "files": tuple(anchor(name) for name in recipe.data.files),
             "held_out_file": anchor(recipe.data.held_out_file),
             "decisions": anchor(recipe.data.decisions),
+            "scored_by": anchor(recipe.data.scored_by),
             "per_file": {anchor(name): own for name, own in recipe.data.per_file.items()},
         }
     )

@@ -255,19 +255,58 @@ class DataSettings(Section):
             "分组、时间或标签列；“由列指定”时为含 test、validation 或 held_out 的列。",
         ),
     )
-    order: Literal["shuffled", "shortest", "file"] = setting(
+    order: Literal["shuffled", "shortest", "easiest", "file"] = setting(
         "shuffled",
         label=say("Order of the rows", "行的顺序"),
         term="curriculum",
         help=say(
-            "Easy rows first (the shortest) can help small models; in random order is the rule.",
-            "先学简单的行（最短的）有时对小模型有益；通常用随机顺序。",
+            "Easy rows first can help small models; in random order is the rule. Easiest are those that a model finds "
+            "likeliest: it reads all rows before the training.",
+            "先学简单的行有时对小模型有益；通常用随机顺序。“由易到难”指模型认为最可能的行在前：训练前模型会先读一遍所有行。",
         ),
         choices={
             "shuffled": say("at random", "随机"),
             "shortest": say("shortest first", "由短到长"),
+            "easiest": say("easiest first", "由易到难"),
             "file": say("as in the files", "按文件顺序"),
         },
+        source="Bengio et al. 2009 (Curriculum learning)",
+    )
+    choice: Literal["all", "uncertain", "hardest", "easiest"] = setting(
+        "all",
+        label=say("Rows to train on", "参与训练的行"),
+        term="active learning",
+        help=say(
+            "All; or the share that a model is least certain of, or that is hardest or easiest for it. It reads all "
+            "rows before the training; the others are set aside.",
+            "全部；或只用模型最不确定、最难或最容易的一部分。训练前模型会先读一遍所有行；其余的行会被搁置。",
+        ),
+        choices={
+            "all": say("all", "全部"),
+            "uncertain": say("the most uncertain", "最不确定的"),
+            "hardest": say("the hardest", "最难的"),
+            "easiest": say("the easiest", "最容易的"),
+        },
+        source="Settles 2009 (Active learning literature survey)",
+    )
+    choice_share: float = setting(
+        0.5,
+        label=say("Share to train on", "参与训练的比例"),
+        help=say(
+            "Of the rows that are not held out, where not all are trained on.",
+            "不使用全部行时，从未留出的行中取多少。",
+        ),
+        gt=0,
+        le=1,
+    )
+    scored_by: str = setting(
+        "",
+        label=say("Scored by", "评分模型"),
+        term="scoring model",
+        help=say(
+            "A run's folder whose tuned model says which rows are easy or uncertain; empty for the base model.",
+            "用哪次训练（其文件夹）的微调模型来判断难易与不确定性；留空则用基础模型。",
+        ),
     )
     seed: int = setting(
         42,
@@ -282,6 +321,10 @@ class DataSettings(Section):
         label=say("Quality", "质量"),
         help=say("What is looked for in the texts: see below.", "文本检查的内容：见下文。"),
     )
+
+    def chosen(self, rows: int) -> int:
+        """How many of so many rows are trained on: at least one, rounded to the nearest."""
+        return rows if self.choice == "all" else max(1, round(rows * self.choice_share))
 
 
 class TrainSettings(Section):

@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -261,7 +261,7 @@ def _planned(recipe: Recipe, prepared: Prepared, plan: Schedule, model: Any, fol
     )
 
 
-def _predicted(recipe: Recipe, rows: tuple[Example, ...], folder: Path, on: str) -> float | None:
+def _predicted(recipe: Recipe, rows: Sequence[Example], folder: Path, on: str) -> float | None:
     """GiB that the memory model expects; None for an architecture that it does not know."""
     try:
         dims = ModelDims.from_config(read_json(folder / "config.json"))
