@@ -11,9 +11,19 @@ from functools import cached_property
 from typing import Any
 
 from engine.data import names
-from engine.data.rows import ASSISTANT, SYSTEM, USER
+from engine.data.declare import BadRow
+from engine.data.rows import ASSISTANT, SYSTEM, USER, Message
 from engine.data.shapes.kto import mark
-from engine.data.shapes.turns import SPEAKERS, as_turns, inner, is_exchange, parsed
+from engine.data.shapes.turns import (
+    SPEAKERS,
+    as_turns,
+    inner,
+    is_exchange,
+    is_pair,
+    pairs_in_turn,
+    parsed,
+    texts_in_turn,
+)
 
 _NUMBER = re.compile(r"[-+]?\d+([.,]\d+)?(e[-+]?\d+)?%?", re.IGNORECASE)
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
@@ -84,7 +94,7 @@ def _kind(value: Any) -> str:
 def _list_kind(value: Sequence[Any]) -> str:
     if all(isinstance(item, str) for item in value):
         return "strings"
-    if all(isinstance(item, list | tuple) and len(item) == 2 for item in value):
+    if all(map(is_pair, value)):
         return "pairs"
     first = value[0]
     if isinstance(first, Mapping) and (
@@ -222,9 +232,35 @@ class Column:
         return sum(starts) / max(1, len(starts))
 
     @cached_property
+    def spoken_lists(self) -> tuple[Sequence[Message], ...]:
+        """Its lists of texts or of pairs, as turns of which the user says the first and each second one."""
+        if self.kind not in ("strings", "pairs"):
+            return ()
+        return tuple(listed for value in self.present if (listed := _spoken(parsed(value), self.name)))
+
+    @cached_property
+    def is_spoken(self) -> bool:
+        """Whether its lists of texts or of pairs may be conversations: of two turns and more, in nearly every cell."""
+        several = sum(len(listed) > 1 for listed in self.spoken_lists)
+        return bool(several) and several >= 0.8 * len(self.present)
+
+    @cached_property
+    def says_sentences(self) -> bool:
+        """Whether the texts of `spoken_lists` are long enough for sentences, as tags are not."""
+        texts = [message.content for listed in self.spoken_lists for message in listed]
+        return Column(self.name, tuple(texts[:1000])).is_prose if texts else False
+
+    @cached_property
     def alternates(self) -> float:
         """Share of its lists of turns in which someone asks first and speakers take turns."""
         return sum(map(_alternates, self.turn_lists)) / max(1, len(self.turn_lists))
+
+
+def _spoken(value: Any, name: str) -> tuple[Message, ...]:
+    try:
+        return texts_in_turn(value) or pairs_in_turn(value, name) or ()
+    except BadRow:
+        return ()
 
 
 def speaker(item: Any) -> str:

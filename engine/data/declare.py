@@ -12,19 +12,21 @@ from engine.protocol.text import Text
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """What a column can mean in a shape.
+    """What a column can mean in a shape, or a word inside the column's lists.
 
     Attributes:
         name: key of the recipe's ``data.mapping``.
         label: what people read.
         required: rows cannot be used without it.
         columns: names under which it is usually found, in lower case, the usual one first.
+        holds: what the mapping names for it: a ``column``, a ``key`` of the turns in a list, a ``word`` for a speaker.
     """
 
     name: str
     label: Text
     required: bool
     columns: tuple[str, ...]
+    holds: Literal["column", "key", "word"] = "column"
 
 
 @dataclass(frozen=True, slots=True)

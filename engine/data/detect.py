@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from engine.data import names
 from engine.data.columns import Column, columns_of, sampled
 from engine.data.declare import BadRow, Shape
+from engine.data.dialect import DIALECT, dialect_of, in_usual_words, objects_of, propose
 from engine.data.doubts import doubts_about
 from engine.data.foreign import refuse_foreign
 from engine.data.laying import CONTENT, NAMED, PLACE, TOLD, USUAL, Try, View, lay
@@ -40,6 +42,7 @@ class Guess:
             ``ask``: the best guess, never to be trained on without the user's word.
         why: one sentence: what it was told by, or what is doubtful.
         others: names of other shapes that would fit, the likeliest first.
+        offers: role that names no column → all keys or words that it may be.
     """
 
     shape: Shape
@@ -48,6 +51,7 @@ class Guess:
     certainty: Certainty = "sure"
     why: Text = NOTHING
     others: tuple[str, ...] = ()
+    offers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def detect(
@@ -66,7 +70,8 @@ def detect(
         where: the file's name, for messages.
         shape: a key of `SHAPES`, or "auto".
         mapping: role → column, where the user corrects the detected one; "" for a role that no column has. A field of
-            a nested object is named by its path ("data.prompt").
+            a nested object is named by its path ("data.prompt"). Of turns in words of their own, role → key or word
+            (`engine.data.dialect.DIALECT_ROLES`).
 
     Raises:
         UserError: nothing fits, the file holds no training data, or the user's shape or mapping names what is not
@@ -76,8 +81,8 @@ def detect(
     wished = {role: column for role, column in (mapping or {}).items() if column != ""}
     fitting = candidates(shape, wished)
     sample = sampled(records, _SAMPLE)
-    view = View(sample, columns_of(sample, columns), wished, left_out)
-    _check_columns(wished, columns, view.columns)
+    view = _viewed(sample, columns_of(sample, columns), wished, left_out)
+    _check_columns(view.wished, columns, view.columns)
     explicit = shape != "auto" or bool(wished)
     if not explicit:
         refuse_foreign(sample, columns, where)
@@ -85,7 +90,47 @@ def detect(
     tries.sort(key=lambda found: -found.score)
     if not tries or (tries[0].fit < 0.3 and not explicit):
         raise _nothing_fits(columns, fitting, where) if not tries else _rows_are_bad(tries[0], sample, where)
-    return _judged(tries, view, explicit_shape=shape != "auto")
+    return replace(_judged(tries, view, explicit_shape=shape != "auto"), offers=view.offers)
+
+
+def _viewed(
+    sample: Sequence[Mapping[str, Any]],
+    columns: Sequence[Column],
+    wished: Mapping[str, str],
+    left_out: frozenset[str],
+) -> View:
+    """What there is to look at, with turns in words of their own translated: as the user says, else as proposed."""
+    own = {role: column for role, column in wished.items() if role not in DIALECT}
+    said = {role: (word, TOLD) for role, word in wished.items() if role in DIALECT}
+    for place, column in enumerate(columns):
+        if own.get("messages", column.name) != column.name or not _may_be_turns(column, wished):
+            continue
+        proposal = propose(column.values)
+        if proposal is None and not said:
+            continue
+        words = dict(said)
+        if proposal is not None:
+            is_told = proposal.knows_speakers or {"user_is", "assistant_is"} <= said.keys()
+            level = CONTENT if is_told else PLACE
+            words = {r: (word, level) for r, word in proposal.mapping.items() if r not in left_out} | said
+        dialect = dialect_of({role: word for role, (word, _) in words.items()})
+        if dialect is not None:
+            values = tuple(value and in_usual_words(value, dialect) for value in column.values)
+            shown = [*columns[:place], Column(column.name, values), *columns[place + 1 :]]
+            own |= {"messages": column.name} if said else {}
+            return View(sample, shown, own, left_out, words, proposal.offers if proposal is not None else {})
+    return View(sample, columns, own, left_out, said)
+
+
+def _may_be_turns(column: Column, wished: Mapping[str, str]) -> bool:
+    """Whether a column holds lists of objects in which somebody may speak in a way that is to be looked at."""
+    if column.meaning in (names.TOOLS, names.CHOSEN, names.REJECTED) or not column.present:
+        return False
+    is_written = all(isinstance(value, str) and value.lstrip()[:1] == "[" for value in column.present)
+    if not (column.kind in ("list", "turns", "tools") or is_written):
+        return False
+    who = wished.get("who")
+    return who is None or any(who in item for item in objects_of(column.values))
 
 
 def nested_columns(records: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> tuple[str, ...]:
@@ -151,7 +196,7 @@ def _judged(tries: Sequence[Try], view: View, *, explicit_shape: bool) -> Guess:
     best = tries[0]
     others = tuple(t.shape.name for t in tries[1:] if t.fit >= 0.5 and _differs(t, best))
     asks, doubts = doubts_about(best, view)
-    if explicit_shape or view.wished:
+    if explicit_shape or view.wished or TOLD in [level for _, level in view.words.values()]:
         # The user's word on the shape settles what only the shape left open.
         certain = all(level == TOLD for level in best.core.values())
         asks, doubts = ([], []) if certain else (asks, doubts)
@@ -184,7 +229,7 @@ def _may_be(other: Try) -> Text:
 
 
 def _told_by(best: Try, view: View) -> Text:
-    if view.wished and all(level == TOLD for level in best.core.values()):
+    if all(level == TOLD for level in best.core.values()):
         return say("The columns are the ones that you chose.", "各列由您指定。")
     return say(
         "Told by the names of its columns ({columns}); their contents agree.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from engine.data import names
 from engine.data.columns import Column
+from engine.data.dialect import DIALECT
 from engine.data.laying import (
     CONTENT,
     FEWEST,
@@ -16,7 +17,9 @@ from engine.data.laying import (
     View,
     difference,
     is_explained,
+    taking_turns,
 )
+from engine.data.rows import ASSISTANT
 from engine.protocol.text import NOTHING, Text, say
 
 # Columns of these names are as often notes about a text as what is to be answered.
@@ -65,7 +68,8 @@ def _doubt_names(best: Try, asks: list[Text], doubts: list[Text]) -> None:
         r for r in ("instruction", "prompt", "input", "context", "output", "completion") if r in best.levels
     ]
     guessed = [r for r in sides if best.levels[r] == CONTENT and best.columns[r].kind != "turns"]
-    guessed += [r for r, level in best.levels.items() if level == PLACE]
+    guessed += [r for r, level in best.levels.items() if level == PLACE and r not in DIALECT]
+    invented = [r for r in DIALECT if best.levels.get(r) == PLACE]
     pair = [r for r in ("chosen", "rejected") if best.levels.get(r) == CONTENT]
     if guessed:
         asks.append(
@@ -73,6 +77,15 @@ def _doubt_names(best: Try, asks: list[Text], doubts: list[Text]) -> None:
                 "No name says what {columns} holds; it was guessed from order and wording.",
                 "列名无法说明 {columns} 的含义，只是按顺序和措辞猜测。",
                 columns=", ".join(f'"{best.columns[r].name}"' for r in guessed),
+            )
+        )
+    if invented:
+        asks.append(
+            say(
+                'The turns of "{name}" use words of their own; guessed: {words}.',
+                "“{name}”中各轮用的是自定义的词；推测为：{words}。",
+                name=best.columns["messages"].name,
+                words=", ".join(f'{r}="{best.columns[r].name}"' for r in invented),
             )
         )
     if len(pair) == 2:
@@ -136,10 +149,38 @@ def _doubt_unused(best: Try, view: View, asks: list[Text], doubts: list[Text]) -
             )
         elif column.kind == "text" and (column.is_prose or 0 < column.filled < 0.9) and not column.is_code:
             words = say('"{name}" holds texts, unused.', "“{name}”含文本但未被使用。", name=column.name)
-            misnamed = column.meaning == names.ASIDE and column.is_rich and not names.may_hold_text(column.name)
-            (asks if misnamed and best.shape.name in TEXT_SHAPES else doubts).append(words)
+            (asks if _may_be_missed(column, best) else doubts).append(words)
         elif _may_label(column, best):
-            doubts.append(say('"{name}" may be a label.', "“{name}”可能是标签。", name=column.name))
+            words = say('"{name}" may be a label.', "“{name}”可能是标签。", name=column.name)
+            (asks if _may_be_the_label(column, best) else doubts).append(words)
+
+
+def _may_be_missed(column: Column, best: Try) -> bool:
+    """Whether texts that nobody uses may well belong to what is learned, whatever their column is called."""
+    holds_text = column.meaning is None or names.may_hold_text(column.name)
+    # One sentence for all rows reads like a system prompt; notes and sources are as often the same in all.
+    if (
+        column.distinct == 1
+        and column.is_prose
+        and "system" not in best.columns
+        and not names.may_hold_text(column.name)
+    ):
+        return True
+    if best.shape.name not in TEXT_SHAPES or not column.is_rich:
+        return False
+    if column.meaning in (names.ASIDE, names.LABEL, names.LIKED) and not holds_text:
+        return True
+    # What only some rows have is what an input is like.
+    pairs = best.shape.name in ("alpaca", "prompt_completion") and not best.columns.keys() & {"input", "context"}
+    return pairs and column.is_prose and 0.05 < column.filled < 0.9
+
+
+def _may_be_the_label(column: Column, best: Try) -> bool:
+    """Whether few values stand where many belong (an id, a name), beside a text that goes by no name of its own."""
+    if best.shape.kind != "text" or not column.is_few or column.distinct < 2:
+        return False
+    is_misnamed = not names.may_be_few(column.name)
+    return is_misnamed and (best.levels["text"] <= CONTENT or column.meaning not in (None, names.ASIDE))
 
 
 def _may_label(column: Column, best: Try) -> bool:
@@ -185,7 +226,8 @@ def _doubt_sides(best: Try, asks: list[Text], doubts: list[Text]) -> None:
         )
     if question.kind == "turns" or answer.kind == "turns":
         if question.kind == "turns" and question.ends_open < 0.9:
-            doubts.append(say("Some prompts end with an answer.", "部分提问以回答结尾。"))
+            is_whole = question.ends_open < 0.5 and answer.kind != "turns" and best.shape.kind == "conversation"
+            (asks if is_whole else doubts).append(say("Some prompts end with an answer.", "部分提问以回答结尾。"))
         if answer.kind == "turns" and answer.ends_open > 0.1:
             doubts.append(say("Some answers do not end with an answer.", "部分回答一侧不以回答结尾。"))
         if question.kind == answer.kind == "turns":
@@ -253,6 +295,8 @@ def _doubt_filled(best: Try, question: Column, answer: Column, asks: list[Text],
 
 def _doubt_turns(best: Try, asks: list[Text], doubts: list[Text]) -> None:
     turns = best.columns.get("messages")
+    if turns is not None and turns.is_spoken:
+        _doubt_spoken(turns, best.levels["messages"], asks, doubts)
     if turns is None or not turns.turn_lists:
         return
     if turns.alternates < 0.5:
@@ -260,6 +304,22 @@ def _doubt_turns(best: Try, asks: list[Text], doubts: list[Text]) -> None:
     elif turns.alternates < 0.9:
         doubts.append(say("Not all turns alternate.", "部分对话的轮次没有交替。"))
     if turns.ends_open > 0.5 and "completion" not in best.columns:
+        asks.append(say("Most conversations end with a question.", "多数对话以提问结尾。"))
+
+
+def _doubt_spoken(turns: Column, level: int, asks: list[Text], doubts: list[Text]) -> None:
+    """Lists of texts or of pairs say nothing of who speaks: wording must, or for pairs the column's name."""
+    low, high = taking_turns(turns)
+    told = low > 0 or (turns.kind == "pairs" and level >= NAMED and high > 0)
+    (doubts if told else asks).append(
+        say(
+            "Nothing says who speaks in \"{name}\"; its texts are taken for the user's and the assistant's in turn.",
+            "“{name}”没有说明由谁说话；各段文本依次视为用户与助手所说。",
+            name=turns.name,
+        )
+    )
+    odd = sum(listed[-1].role != ASSISTANT for listed in turns.spoken_lists)
+    if odd > 0.5 * len(turns.spoken_lists):
         asks.append(say("Most conversations end with a question.", "多数对话以提问结尾。"))
 
 
@@ -283,7 +343,9 @@ def _doubt_texts(best: Try, view: View, asks: list[Text], doubts: list[Text]) ->
     if best.shape.kind == "text" and text.mean_length < 40:
         doubts.append(say('"{name}" holds short texts only.', "“{name}”只有短文本。", name=text.name))
     if best.shape.name == "classification":
-        label = best.columns["label"]
+        label, system = best.columns["label"], best.columns.get("system")
+        if system is not None and system.distinct > 0.5 * len(system.texts) > 0.5 * FEWEST:
+            asks.append(say('"{name}" differs from row to row.', "“{name}”逐行不同。", name=system.name))
         if names.plain(label.name.rpartition(".")[2]) in _WEAK_LABELS and best.levels["label"] != TOLD:
             asks.append(
                 say(

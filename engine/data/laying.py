@@ -10,6 +10,7 @@ from typing import Any
 from engine.data import names
 from engine.data.columns import Column, asking
 from engine.data.declare import BadRow, Role, Shape
+from engine.data.rows import ASSISTANT, USER
 from engine.data.shapes.turns import as_turns
 
 FEWEST = 5
@@ -41,6 +42,7 @@ _MEANINGS: dict[tuple[str, str], tuple[str, ...]] = {
     ("*", "system"): (names.SYSTEM,),
     ("*", "tools"): (names.TOOLS,),
     ("*", "history"): (names.HISTORY,),
+    ("messages", "messages"): (names.TURNS, names.HISTORY),
     ("preference", "prompt"): (names.QUESTION, names.INPUT, names.TURNS),
     ("kto", "label"): (names.LIKED, names.LABEL),
     ("prompt_completion", "prompt"): (names.QUESTION, names.INPUT, names.TURNS, names.TEXT),
@@ -48,7 +50,7 @@ _MEANINGS: dict[tuple[str, str], tuple[str, ...]] = {
     ("classification", "text"): (names.TEXT, names.QUESTION),
 }
 """(shape or any, role) → what the name of its column may mean."""
-_OPEN_KINDS = ("text", "turns", "strings")
+_OPEN_KINDS = ("text", "turns", "strings", "pairs")
 TEXT_SHAPES = ("alpaca", "prompt_completion", "classification", "text")
 
 
@@ -71,7 +73,8 @@ class Try:
     @property
     def core(self) -> dict[str, int]:
         """Levels of what is learned and of what it answers to."""
-        roles = {role.name for role in self.shape.roles if role.required} | {"messages", "prompt", "completion"}
+        roles = {role.name for role in self.shape.roles if role.required or role.holds != "column"}
+        roles |= {"messages", "prompt", "completion"}
         return {name: level for name, level in self.levels.items() if name in roles}
 
 
@@ -83,6 +86,10 @@ class View:
     columns: Sequence[Column]
     wished: Mapping[str, str]
     left_out: frozenset[str]
+    words: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    """Role that names no column (`engine.data.dialect`) → (key or word, how it was told)."""
+    offers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Such a role → all that it may be."""
 
 
 def lay(shape: Shape, view: View) -> Try | None:
@@ -92,7 +99,12 @@ def lay(shape: Shape, view: View) -> Try | None:
     for wish, name in view.wished.items():
         found.columns[wish] = by_name.get(name) or Column(name, ())
         found.levels[wish] = TOLD
-    roles = [role for role in shape.roles if role.name not in view.wished and role.name not in view.left_out]
+    for role in shape.roles:
+        if role.name in view.words:
+            word, found.levels[role.name] = view.words[role.name]
+            found.columns[role.name] = Column(word, ())
+    open_roles = (role for role in shape.roles if role.holds == "column" and role.name not in view.left_out)
+    roles = [role for role in open_roles if role.name not in view.wished]
     for level in (USUAL, NAMED):
         for role in roles:
             if role.name not in found.columns and _is_open(role, found):
@@ -147,6 +159,8 @@ def _by_name(role: Role, level: int, found: Try, view: View) -> None:
     else:
         meant = _MEANINGS.get((found.shape.name, role.name)) or _MEANINGS["*", role.name]
         fitting = [column for column in free if column.meaning in meant or names.plain(column.name) in role.columns]
+        # What was said before is the whole of it only where it holds something.
+        fitting = [c for c in fitting if role.name != "messages" or c.meaning != names.HISTORY or c.present]
         fitting.sort(key=lambda column: meant.index(column.meaning) if column.meaning in meant else len(meant))
     chosen = next((column for column in fitting if _suits(role, column, found)), None)
     if chosen is not None:
@@ -155,7 +169,7 @@ def _by_name(role: Role, level: int, found: Try, view: View) -> None:
 
 # Role → kinds of value that it can hold.
 _HOLDS: dict[str, tuple[str, ...]] = {
-    "messages": ("turns",),
+    "messages": ("turns", "strings", "pairs"),
     "tools": ("tools", "strings", "list", "object"),
     "history": ("pairs", "turns", "list"),
     "chosen": ("text", "turns", "number"),
@@ -176,6 +190,8 @@ def _suits(role: Role, column: Column, found: Try) -> bool:
         return False
     match role.name:
         case "messages":
+            if column.kind != "turns":
+                return found.shape.name == "messages" and column.is_spoken
             return column.flavour == {"sharegpt": "from", "messages": "role"}.get(found.shape.name, column.flavour)
         case "label":
             return column.is_mark if found.shape.kind == "kto" else _is_label(column)
@@ -210,10 +226,8 @@ def _by_contents(roles: Sequence[Role], found: Try, view: View) -> None:
     if found.shape.kind == "preference":
         _pair_by_contents(missing, free, found, put)
     if "messages" in missing and not found.columns.keys() & {"prompt", "completion"}:
-        flavour = {"sharegpt": "from", "messages": "role"}.get(found.shape.name)
-        turns = [c for c in free if c.share("turns") >= 0.9 and flavour in (None, c.flavour) and not c.is_single]
-        if turns:
-            put("messages", turns[0])
+        for column in _told_turns(found.shape, free)[:1]:
+            put("messages", column)
     if "tools" in missing and "messages" in found.columns:
         listed = next((c for c in free if c.share("tools") >= 0.9), None)
         if listed is not None:
@@ -228,6 +242,13 @@ def _by_contents(roles: Sequence[Role], found: Try, view: View) -> None:
             put("label", few[0])
     if found.shape.name in TEXT_SHAPES:
         _texts_by_contents(missing, [c for c in free if _is_side(c)], found, put)
+
+
+def _told_turns(shape: Shape, free: Sequence[Column]) -> list[Column]:
+    """Columns that hold whole conversations in the shape's dialect."""
+    flavour = {"sharegpt": "from", "messages": "role"}.get(shape.name)
+    turns = [c for c in free if c.share("turns") >= 0.9 and flavour in (None, c.flavour) and not c.is_single]
+    return turns + [c for c in free if shape.name == "messages" and c.is_spoken and c.says_sentences]
 
 
 def _pair_by_contents(missing: list[str], free: list[Column], found: Try, put: Any) -> None:
@@ -315,10 +336,8 @@ def _by_place(roles: Sequence[Role], found: Try, view: View) -> None:
 
     shape = found.shape
     if shape.name in ("messages", "sharegpt") or (shape.kind == "kto" and "completion" not in found.columns):
-        flavour = {"sharegpt": "from", "messages": "role"}.get(shape.name)
         named = (names.CHOSEN, names.REJECTED)
-        turns = [c for c in free if c.share("turns") >= 0.9 and c.meaning not in named and not c.is_single]
-        put("messages", [c for c in turns if flavour in (None, c.flavour)])
+        put("messages", [c for c in _told_turns(shape, free) if c.meaning not in named])
         put("tools", [c for c in free if c.share("tools") >= 0.9 and c.kind == "tools"])
     if shape.kind == "kto" and _is_whole(found):
         put("label", [c for c in free if c.varies and c.meaning != names.ASIDE])
@@ -380,7 +399,8 @@ def _matters(column: Column, found: Try, view: View) -> bool:
     """Whether a column that is not used holds what may have to be learned."""
     if not column.present or (column.meaning == names.ASIDE and column.kind != "turns"):
         return False
-    if column.meaning in (names.LABEL, names.LIKED) and found.shape.kind in ("conversation", "text"):
+    is_mark = column.meaning in (names.LABEL, names.LIKED) and column.kind != "turns"
+    if is_mark and found.shape.kind in ("conversation", "text"):
         return found.shape.name != "classification" and (
             column.is_mark or column.is_prose or found.shape.name == "text"
         )
@@ -436,6 +456,15 @@ def difference(one: Column, other: Column) -> tuple[float, float]:
     spread = max(0.5, (sum((x - mean) ** 2 for x in each) / len(each)) ** 0.5)
     error = 2.5 * spread / len(each) ** 0.5
     return mean - error, mean + error
+
+
+def taking_turns(column: Column) -> tuple[float, float]:
+    """`difference` of what the user says to the answers, in lists of texts or pairs that name no speakers."""
+    asked, answered = (
+        tuple(next((m.content for m in listed if m.role == role), None) for listed in column.spoken_lists)
+        for role in (USER, ASSISTANT)
+    )
+    return difference(Column("", asked), Column("", answered))
 
 
 def _last(value: Any) -> str:

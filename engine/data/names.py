@@ -80,6 +80,11 @@ _NOTES = frozenset(
     "title section chapter note notes comments remark keyword keywords tag tags topic source author meta metadata "
     "rationale explanation url link path annotator 标题 备注 来源 作者 主题".split()
 )
+_KINDS = frozenset(
+    "source dataset origin subset split fold lang language locale license topic domain type task tag tags keyword "
+    "keywords level difficulty model engine generator annotator worker section category categories version kind "
+    "来源 语言 类型 主题 难度 分类".split()
+)
 _ASIDE_STARTS = frozenset("num n has count original orig score rating is old raw len".split())
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[\u4e00-\u9fff])(?=[A-Za-z])|(?<=[A-Za-z])(?=[\u4e00-\u9fff])")
 _BETWEEN = re.compile(r"[\s\-./:_]+")
@@ -121,6 +126,11 @@ def meaning(name: str) -> str | None:
 def may_hold_text(name: str) -> bool:
     """Whether a column that is named like a note may well hold sentences (a title), as no id or score does."""
     return not _NOTES.isdisjoint(plain(name.rsplit(".", 1)[-1]).split("_"))
+
+
+def may_be_few(name: str) -> bool:
+    """Whether a column of that name naturally holds the same few values (a language, a source), as no id does."""
+    return not _KINDS.isdisjoint(plain(name.rsplit(".", 1)[-1]).split("_"))
 
 
 def _chinese(name: str) -> str | None:

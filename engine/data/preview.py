@@ -21,6 +21,7 @@ from tokenizers import Encoding
 from engine.data import hub_data
 from engine.data.check import OddTexts, length_problems, percentiles
 from engine.data.dataset import DataSet
+from engine.data.declare import Role
 from engine.data.lengths import LengthEstimate
 from engine.data.prepare import RowEncoder, learned_tokens, longest, render_row
 from engine.data.quality.checks import BY_NAME
@@ -394,7 +395,8 @@ class DataView:
         Returns:
             ``files`` (per file: ``path``, ``name``, ``bytes``, ``format``, ``encoding``, ``shape``,
             ``shape_label``, ``confidence``, ``certainty`` ("sure", "likely", "ask"), ``why``, ``columns``, ``mapping``,
-            ``rows``), ``roles`` (of the first file's shape: ``name``, ``label``, ``required``), ``preference``,
+            ``offers`` (role that names no column → all that it may be), ``rows``), ``roles`` (of the first file's shape:
+            ``name``, ``label``, ``required``, ``holds`` ("column", "key", "word")), ``preference``,
             ``scanned`` (every row was looked at; else the counts are those of the first rows), ``total``,
             ``trainable``, ``held_out``, ``in_training`` (held-out rows whose prompt a training row has too), ``cut``,
             ``over`` (longer than the limit, whatever becomes of them), ``set_aside`` (reason → count), ``reasons``
@@ -405,7 +407,7 @@ class DataView:
         roles = self._rows.sources[0].shape.roles
         return {
             "files": [self._file_facts(i) for i in range(len(self._rows.sources))],
-            "roles": [{"name": r.name, "label": _plain(r.label), "required": r.required} for r in roles],
+            "roles": [_role(role) for role in roles],
             "preference": self._rows.preference,
             "scanned": self.is_scanned,
             **(self._counts() if self.is_scanned else self._first_counts()),
@@ -453,6 +455,7 @@ class DataView:
             "others": list(source.guess.others),
             "columns": list(source.columns),
             "mapping": dict(source.mapping),
+            "offers": {role: list(words) for role, words in source.guess.offers.items()},
             "rows": source.count if self.is_scanned else len(source.head),
         }
 
@@ -483,7 +486,7 @@ class DataView:
                 "name": shape.name,
                 "label": _plain(shape.label),
                 "summary": _plain(shape.summary),
-                "roles": [{"name": r.name, "label": _plain(r.label), "required": r.required} for r in shape.roles],
+                "roles": [_role(role) for role in shape.roles],
             }
             for shape in SHAPES.values()
         ]
@@ -794,6 +797,10 @@ def _listed(arguments: str) -> str:
     if not isinstance(found, dict):
         return arguments
     return ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in found.items())
+
+
+def _role(role: Role) -> dict[str, Any]:
+    return {"name": role.name, "label": _plain(role.label), "required": role.required, "holds": role.holds}
 
 
 def _check(name: str, found: dict[str, Any] | None) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QComboBox, QGridLayout, QLabel
 
+from engine.data.declare import Role, Shape
 from engine.data.registry import SHAPES
 from engine.protocol.text import Text, as_text, say
 from gui.i18n.language import tr
@@ -42,6 +43,7 @@ class ColumnsPanel(Card):
         self._files: list[dict[str, Any]] = []
         self._columns: list[str] = []
         self._mapping: dict[str, str] = {}
+        self._offers: dict[str, list[str]] = {}
         self._found = ""
         self.file, self.shape, self.encoding = quiet_combo(), quiet_combo(), quiet_combo()
         self.file.setAccessibleName(tr(say("File", "文件")))
@@ -96,6 +98,7 @@ class ColumnsPanel(Card):
         facts = self._shown
         self._columns = [str(name) for name in facts.get("columns", [])]
         self._mapping = dict(facts.get("mapping", {}))
+        self._offers = dict(facts.get("offers", {}))
         self._found = str(facts.get("shape", ""))
         shape, encoding = self._how_read(str(facts.get("path", "")))
         self._ask(facts.get("certainty") == ASK)
@@ -132,15 +135,25 @@ class ColumnsPanel(Card):
         shape = SHAPES.get(self._found if chosen == AUTO else chosen)
         if shape is None:
             return
-        for number, role in enumerate(shape.roles):
+        for number, role in enumerate(role for role in shape.roles if self._is_asked(role)):
             box = quiet_combo()
             self.roles[role.name] = box
             choices: list[tuple[str, Text | str]] = [(NOT_USED, say("not used", "不使用"))]
-            choices += [(name, name) for name in dict.fromkeys([*self._columns, *self._mapping.values()]) if name]
+            choices += [(name, name) for name in self._offered(role, shape) if name]
             _fill(box, choices, role.label)
             box.setCurrentIndex(max(0, box.findData(self._mapping.get(role.name, NOT_USED))))
             words = say("{label} (needed)", "{label}（必需）", label=role.label) if role.required else role.label
             self._cell(2 + number, words, box)
+
+    def _is_asked(self, role: Role) -> bool:
+        """Whether a role can be chosen: keys and words of turns only where the file's turns use their own."""
+        return role.holds == "column" or bool(self._offers.get(role.name)) or role.name in self._mapping
+
+    def _offered(self, role: Role, shape: Shape) -> dict[str, None]:
+        """What a role may be, what was chosen for others of its kind among it."""
+        alike = {other.name for other in shape.roles if other.holds == role.holds}
+        offers = self._columns if role.holds == "column" else self._offers.get(role.name, [])
+        return dict.fromkeys([*offers, *(to for name, to in self._mapping.items() if name in alike)])
 
     def _cell(self, line: int, words: Text, box: QComboBox) -> None:
         name: QLabel = label(words, "facts")

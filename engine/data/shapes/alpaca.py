@@ -9,12 +9,12 @@ from engine.data.declare import Conversation, Role, Shape
 from engine.data.rows import ASSISTANT, USER, Message
 from engine.data.shapes.messages import TOOLS_ROLE
 from engine.data.shapes.turns import (
-    as_string,
     as_turns,
     bad,
     cell,
     conversation,
     joined,
+    pairs_in_turn,
     parsed,
     refuse_media,
     side,
@@ -45,12 +45,10 @@ def _history(value: Any) -> tuple[Message, ...]:
         raise bad('"history" holds no list of pairs.', "“history”不是成对的列表。")
     if as_turns(value) is not None:
         return turns(value, "history")
-    found: list[Message] = []
-    for pair in value:
-        if not isinstance(pair, list | tuple) or len(pair) != 2:
-            raise bad('"history" must hold pairs of question and answer.', "“history”必须是提问与回答的成对列表。")
-        found += [Message(USER, as_string(pair[0], "history")), Message(ASSISTANT, as_string(pair[1], "history"))]
-    return tuple(found)
+    found = pairs_in_turn(value, "history")
+    if found is None:
+        raise bad('"history" must hold pairs of question and answer.', "“history”必须是提问与回答的成对列表。")
+    return found
 
 
 ALPACA = Shape(

@@ -46,9 +46,11 @@ SPEAKERS: dict[str, str] = {
 
 _CALLERS = ("function_call", "tool_call", "tool_calls")
 _SAYING = {speaker: role for speaker, role in SPEAKERS.items() if role != TOOL and speaker not in _CALLERS}
-_SPEAKER_KEYS = frozenset(("role", "from", "speaker"))
-_TEXT_KEYS = ("content", "value", "text")
-_SAYING_KEYS = frozenset((*_TEXT_KEYS, "tool_calls", "function_call"))
+SPEAKER_KEYS = ("role", "from", "speaker")
+TEXT_KEYS = ("content", "value", "text")
+"""Usual keys of a turn's speaker and text, the most usual first."""
+_KEYS_OF_SPEAKERS = frozenset(SPEAKER_KEYS)
+_SAYING_KEYS = frozenset((*TEXT_KEYS, "tool_calls", "function_call"))
 _MEDIA_COLUMNS = frozenset(("images", "image", "videos", "video", "audios", "audio", "pixel_values"))
 _TEXT_PARTS = ("text", "input_text", "output_text", "refusal")
 _CALL_PARTS = ("tool_call", "tool_calls", "function_call")
@@ -148,7 +150,7 @@ def is_turn(value: Any) -> bool:
     if "role" in value and "content" in value:
         return True
     # A set of names in a row is the fastest question to ask of millions of turns.
-    return not _SPEAKER_KEYS.isdisjoint(value) and not _SAYING_KEYS.isdisjoint(value)
+    return not _KEYS_OF_SPEAKERS.isdisjoint(value) and not _SAYING_KEYS.isdisjoint(value)
 
 
 def is_exchange(value: Any) -> bool:
@@ -191,7 +193,7 @@ def as_turns(value: Any) -> Sequence[Any] | None:
 
 def _may_hold_turns(text: str) -> bool:
     head = text[:400].lstrip()
-    return head[:1] in ("[", "{") and any(f'"{key}"' in head or f"'{key}'" in head for key in (*_SPEAKER_KEYS, "human"))
+    return head[:1] in ("[", "{") and any(f'"{key}"' in head or f"'{key}'" in head for key in (*SPEAKER_KEYS, "human"))
 
 
 def turns(value: Any, name: str) -> tuple[Message, ...]:
@@ -218,6 +220,35 @@ def turns(value: Any, name: str) -> tuple[Message, ...]:
         else:
             found.append(turn(item, name, position, called))
     return tuple(found)
+
+
+def texts_in_turn(value: Any) -> tuple[Message, ...] | None:
+    """The turns of a list of texts, of which the user says the first and each second one, as UltraChat's ``data``.
+
+    None where the value is no such list of at least two.
+    """
+    if not isinstance(value, list | tuple) or len(value) < 2 or not all(isinstance(item, str) for item in value):
+        return None
+    return tuple(Message((USER, ASSISTANT)[place % 2], text) for place, text in enumerate(value))
+
+
+def pairs_in_turn(value: Any, name: str) -> tuple[Message, ...] | None:
+    """The turns of a list of pairs of question and answer; None where the value is no such list.
+
+    Raises:
+        BadRow: a pair holds something other than text.
+    """
+    if not isinstance(value, list | tuple) or not value or not all(map(is_pair, value)):
+        return None
+    speakers = (USER, ASSISTANT)
+    return tuple(
+        Message(who, as_string(said, name)) for pair in value for who, said in zip(speakers, pair, strict=True)
+    )
+
+
+def is_pair(item: Any) -> bool:
+    """Whether an item of a list is itself a list of two."""
+    return isinstance(item, list | tuple) and len(item) == 2
 
 
 def _plain(item: Any) -> Message | None:
