@@ -18,7 +18,8 @@ from engine.protocol.text import Text, as_text, say
 from engine.terminal import Terminal
 
 if TYPE_CHECKING:
-    from engine.recipe.recipe import DataSettings
+    from engine.recipe.recipe import DataSettings, Recipe
+    from engine.terminal import Outcome
 
 Command = Callable[[argparse.Namespace, Terminal], int]
 
@@ -124,8 +125,72 @@ def _data_check(options: argparse.Namespace, terminal: Terminal) -> int:
     return 0
 
 
+def _scored(recipe: Recipe, terminal: Terminal, out: Path | None = None) -> Outcome:
+    """The job that scores a recipe's rows, in a folder of Lorimer's own: there may be no project yet. What failed is
+    left there with its log."""
+    import shutil
+
+    from engine.host.platform import cache_folder
+    from engine.project.project import new_job_in
+    from engine.recipe.file import to_plain
+
+    job = new_job_in(cache_folder() / "jobs", "score")
+    given = {"recipe": to_plain(recipe), "out": str(out) if out is not None else ""}
+    outcome = run_job(job, "score", given, terminal)
+    if outcome.failure is None:
+        shutil.rmtree(job.path, ignore_errors=True)
+    return outcome
+
+
+def _data_score(options: argparse.Namespace, terminal: Terminal) -> int:
+    from engine.catalogue import CATALOGUE
+    from engine.precheck import check_recipe
+    from engine.recipe.file import load
+
+    path = options.recipe.expanduser()
+    recipe = load(path, CATALOGUE)
+    if options.run is not None:
+        scored_by = str(options.run.expanduser().resolve())
+        recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"scored_by": scored_by})})
+    check_recipe(recipe, where=str(path))
+    out = options.out.expanduser().resolve() if options.out is not None else None
+    outcome = _scored(recipe, terminal, out)
+    failure = failure_of(outcome, AGAIN)
+    if failure is not None:
+        return terminal.failure(failure, outcome.value)
+    terminal.result(outcome.value, *(_score_lines(outcome.value) if outcome.value else []))
+    return outcome.exit_code
+
+
+def _score_lines(value: dict[str, Any]) -> list[Text]:
+    lines = [
+        say(
+            "{rows} rows scored by {model}: loss {loss:.3f}, uncertainty {uncertainty:.3f} (medians, nats a token)",
+            "{model} 为 {rows} 行评分：损失 {loss:.3f}，不确定性 {uncertainty:.3f}（中位数，奈特/词元）",
+            rows=value["rows"],
+            model=value["scored_by"] or value["model"],
+            **{name: value[name]["median"] or 0.0 for name in ("loss", "uncertainty")},
+        )
+    ]
+    titles = {
+        "easiest": say("easiest", "最容易"),
+        "hardest": say("hardest", "最难"),
+        "uncertain": say("most uncertain", "最不确定"),
+    }
+    for name, title in titles.items():
+        lines.append(say("{title}:", "{title}：", title=title))
+        for row in value[name]:
+            figures = "  ".join(f"{row[key] or 0.0:6.3f}" for key in ("loss", "uncertainty"))
+            line = f"  {figures}  {row['where']}  {row['text'][:60]!r}"
+            lines.append(say("{line}", "{line}", line=line))
+    if value["out"]:
+        lines.append(say("Written: {path}", "已写入：{path}", path=value["out"]))
+    return lines
+
+
 def _data_prepare(options: argparse.Namespace, terminal: Terminal) -> int:
     from engine.catalogue import CATALOGUE
+    from engine.data.choice import needs_scores
     from engine.data.write_out import write_prepared
     from engine.model.inspect import inspect
     from engine.model.locate import locate
@@ -139,7 +204,16 @@ def _data_prepare(options: argparse.Namespace, terminal: Terminal) -> int:
     folder = inspect(locate(recipe.model.source, revision=recipe.model.revision)).path
     preference = OBJECTIVES[recipe.objective.name].preference
     out = options.out.expanduser().resolve()
-    document = write_prepared(recipe.data, out, preference=preference, model_folder=folder)
+    scores = None
+    if needs_scores(recipe.data):
+        outcome = _scored(recipe, terminal)
+        failure = failure_of(outcome, AGAIN)
+        if failure is not None:
+            return terminal.failure(failure)
+        if not outcome.value:
+            return outcome.exit_code
+        scores = Path(outcome.value["scores"])
+    document = write_prepared(recipe.data, out, preference=preference, model_folder=folder, scores=scores)
     words = say(
         "{train} rows to train on, {held_out} held out, {aside} set aside: {out}",
         "训练 {train} 行，留出 {held_out} 行，搁置 {aside} 行：{out}",
@@ -306,6 +380,7 @@ COMMANDS: dict[str, Command] = {
     "doctor": _doctor,
     "data check": _data_check,
     "data prepare": _data_prepare,
+    "data score": _data_score,
     "plan": _plan,
     "run": _run,
     "resume": _resume,

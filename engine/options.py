@@ -230,9 +230,22 @@ def _data_prepare(made: argparse.ArgumentParser, language: str) -> None:
     made.add_argument("--out", type=Path, required=True, help=out)
 
 
+def _data_score(made: argparse.ArgumentParser, language: str) -> None:
+    recipe = say("recipe whose training rows are scored", "要为其训练行评分的配方").in_language(language)
+    made.add_argument("recipe", type=Path, help=recipe)
+    run = say("a run whose tuned model scores; else the base model", "用哪次训练的微调模型评分；省略则用基础模型")
+    made.add_argument("--run", type=Path, help=run.in_language(language))
+    out = say("write all rows here, as JSON Lines", "把所有行的评分写到此文件（JSON Lines）").in_language(language)
+    made.add_argument("--out", type=Path, help=out)
+
+
 _DATA: dict[str, tuple[Text, Callable[[argparse.ArgumentParser, str], None]]] = {
     "check": (say("what a file holds and what of it trains", "文件里有什么，其中哪些能训练"), _data_check),
     "prepare": (say("write out what a recipe trains on", "写出配方将用于训练的数据"), _data_prepare),
+    "score": (
+        say("which rows are easy, hard or uncertain for a model", "哪些行对模型来说容易、困难或不确定"),
+        _data_score,
+    ),
 }
 
 

@@ -12,7 +12,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
@@ -75,7 +75,8 @@ class Texts:
         key = np.empty(len(examples), np.uint64)
         row, length, counted = (np.empty(len(examples), np.int64) for _ in range(3))
         for place, example in enumerate(examples):
-            ids, flags = np.asarray(scored_text(example)[0], "<u4"), np.asarray(scored_text(example)[1], bool)
+            text = scored_text(example)
+            ids, flags = np.asarray(text[0], "<u4"), np.asarray(text[1], bool)
             key[place] = xxhash.xxh3_64_intdigest(ids.tobytes() + np.packbits(flags).tobytes())
             row[place], length[place], counted[place] = example.row.index, len(ids), flags[1:].sum()
             if place % _LOOK_EVERY == 0:
@@ -89,6 +90,7 @@ class Scores:
 
     Attributes:
         rows: numbers of the rows, ascending.
+        first: the first training text of each row.
         of_text: for each training text the place of its row in these arrays.
         loss: mean negative log-likelihood of the learned tokens, nats; NaN where nothing is learned.
         uncertainty: mean entropy of the model's distributions of those tokens, nats.
@@ -96,6 +98,7 @@ class Scores:
     """
 
     rows: NDArray[np.int64]
+    first: NDArray[np.int64]
     of_text: NDArray[np.int64]
     loss: NDArray[np.float64]
     uncertainty: NDArray[np.float64]
@@ -112,7 +115,6 @@ class Scores:
                 say("Try again.", "请重试。"),
             )
         rows, first, of_text = np.unique(texts.row, return_index=True, return_inverse=True)
-        del first
         tokens = np.bincount(of_text, texts.counted, len(rows))
 
         def mean(name: str) -> NDArray[np.float64]:
@@ -120,13 +122,20 @@ class Scores:
             with np.errstate(invalid="ignore"):
                 return np.asarray(np.bincount(of_text, whole, len(rows)) / tokens)
 
-        return cls(rows, of_text, mean("loss"), mean("uncertainty"), tokens.astype(np.int64))
+        return cls(rows, first, of_text, mean("loss"), mean("uncertainty"), tokens.astype(np.int64))
 
     def ranked(self, choice: str) -> NDArray[np.int64]:
         """Places of the rows, the most uncertain, hardest or easiest first; of equals the one that stands first in
         the files, and last those of which nothing is known."""
         figures = {"uncertain": -self.uncertainty, "hardest": -self.loss, "easiest": self.loss}[choice]
         return np.argsort(figures, kind="stable")
+
+    def chosen(self, data: DataSettings) -> NDArray[np.bool_]:
+        """Of each row whether the recipe trains on it."""
+        found = np.ones(len(self.rows), bool)
+        if data.choice != "all":
+            found[self.ranked(data.choice)[data.chosen(len(found)) :]] = False
+        return found
 
 
 # ------------------------------------------------------------------------------------------------------ what is kept
@@ -211,29 +220,21 @@ def pick(prepared: Prepared, scores: Scores, data: DataSettings) -> Prepared:
     Choosing the rows that a model is least certain of is uncertainty sampling (Settles 2009, Active Learning Literature
     Survey, section 3.1); easy rows first is curriculum learning (Bengio et al. 2009). Held-out rows stay as they are.
     """
-    is_chosen = np.ones(len(scores.rows), bool)
-    set_aside = list(prepared.set_aside)
-    if data.choice != "all":
-        is_chosen[scores.ranked(data.choice)[data.chosen(len(scores.rows)) :]] = False
-        set_aside += _left_out(prepared.train, scores, is_chosen, data)
-        set_aside.sort(key=lambda item: item.index)
+    is_chosen = scores.chosen(data)
+    set_aside = sorted((*prepared.set_aside, *_left_out(prepared.train, scores, data)), key=lambda item: item.index)
     order = np.flatnonzero(is_chosen[scores.of_text])
     if data.order == "easiest":
         order = order[np.argsort(scores.loss[scores.of_text[order]], kind="stable")]
     return replace(prepared, train=Picked(prepared.train, order), set_aside=tuple(set_aside))
 
 
-def _left_out(
-    train: Sequence[Example], scores: Scores, is_chosen: NDArray[np.bool_], data: DataSettings
-) -> list[SetAside]:
+def _left_out(train: Sequence[Example], scores: Scores, data: DataSettings) -> Iterator[SetAside]:
     """The rows that are not chosen, with why."""
     figures, name = scores.loss, say("loss", "损失")
     if data.choice == "uncertain":
         figures, name = scores.uncertainty, say("entropy", "熵")
-    first = np.unique(scores.of_text, return_index=True)[1]
-    found = []
-    for place in np.flatnonzero(~is_chosen):
-        row = train[int(first[place])].row
+    for place in np.flatnonzero(~scores.chosen(data)).tolist():
+        row = train[int(scores.first[place])].row
         text = say(
             "Not among the {share:.0%} of rows {which} ({name} {value:.2f}).",
             "不在{which}的 {share:.0%} 之内（{name} {value:.2f}）。",
@@ -242,8 +243,7 @@ def _left_out(
             name=name,
             value=figures[place],
         )
-        found.append(SetAside(row.index, row.where, NOT_CHOSEN, text))
-    return found
+        yield SetAside(row.index, row.where, NOT_CHOSEN, text)
 
 
 WHICH = {

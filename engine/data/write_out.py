@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from engine.data.choice import Scores, Texts, pick, read_kept
 from engine.data.prepare import Example, prepare
 from engine.data.rows import Row, message_to_plain, set_aside_to_plain
 from engine.project.atomic import disk_error, write_json, write_text
@@ -20,6 +21,7 @@ def write_prepared(
     *,
     preference: bool,
     model_folder: Path,
+    scores: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Write ``train.jsonl``, ``held_out.jsonl``, ``set_aside.jsonl`` and ``report.json`` to a folder.
@@ -27,15 +29,18 @@ def write_prepared(
     Args:
         data, preference, model_folder, progress: as for `engine.data.prepare.prepare`.
         folder: made where it is absent; files of these names are replaced.
+        scores: what the job "score" found, for a recipe whose rows a model chooses or orders.
 
     Returns:
         the report: ``out``, ``train``, ``held_out`` (rows), ``set_aside`` (reason → rows), ``tokens``, ``learned``
         (of the training rows), ``template``, ``limit``, ``files`` (``path``, ``sha256``).
 
     Raises:
-        UserError: as `prepare`; the disk does not take it.
+        UserError: as `prepare`; ``scores`` are of other data; the disk does not take it.
     """
     prepared = prepare(data, preference=preference, model_folder=model_folder, progress=progress)
+    if scores is not None:
+        prepared = pick(prepared, Scores.of(Texts.of(prepared.train), read_kept(scores)), data)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -26,15 +26,17 @@ class Scorer(Protocol):
         model: transformers' or PEFT's.
         pad_id: token to pad with; masked wherever it is used.
         vocabulary: V.
+        device: where the weights are.
     """
 
-    model: Any
-    pad_id: int
-    vocabulary: int
-
     @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
+    def model(self) -> Any: ...
+    @property
+    def pad_id(self) -> int: ...
+    @property
+    def vocabulary(self) -> int: ...
+    @property
+    def device(self) -> torch.device: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ class Watch:
         self._channel.emit(Stage(name=name, text=text))
         self._total, self._unit, self._before = total, unit, 0.0
         self._began, self._told = time.monotonic(), 0.0
-        self._look()
+        self.look()
 
     def next_part(self, done: float) -> None:
         """What follows counts from here on."""
@@ -41,8 +41,14 @@ class Watch:
         self._told = now
         left = (now - self._began) / done * (self._total - done) if done else None
         self._channel.emit(Progress(done=done, total=self._total, unit=self._unit, seconds_left=left))
-        self._look()
+        self.look()
 
-    def _look(self) -> None:
+    def counting(self, done: float, total: float) -> None:
+        """So much is done of a stage whose size only those know who do it. Raises `Stopped`."""
+        self._total = total
+        self.at(done)
+
+    def look(self) -> None:
+        """End the work when the user asks. Raises `Stopped`."""
         if any(command.name == STOP for command in self._channel.commands()):
             raise Stopped

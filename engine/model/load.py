@@ -18,8 +18,10 @@ from transformers.utils import logging as library_log
 
 from engine.data.template import ChatTemplate
 from engine.data.tokenizer import TextTokenizer
+from engine.methods.registry import METHODS
 from engine.protocol.errors import EXIT_MACHINE, UserError
 from engine.protocol.text import say
+from engine.recipe.recipe import Recipe
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
@@ -114,6 +116,17 @@ def load_base(
 _device = device
 
 
+def load_for(recipe: Recipe, folder: Path, *, device: str | None = None) -> PreTrainedModel:
+    """The base model of a folder as a run by ``recipe`` loads it; arguments and errors as `load_base`."""
+    method, settings = METHODS[recipe.method.name], recipe.method.model_dump()
+    quantisation: dict[str, Any] = {}
+    if method.quantised:
+        quantisation = {"quant_type": settings["quant_type"], "double": settings["double_quantisation"]}
+    return load_base(
+        folder, quantised=method.quantised, precision=recipe.train.precision, device=device, **quantisation
+    )
+
+
 def _quantisation(quant_type: str, double: bool, dtype: torch.dtype) -> BitsAndBytesConfig:
     return BitsAndBytesConfig(
         load_in_4bit=True,
@@ -169,7 +182,7 @@ def load_tokenizer(folder: Path, template: ChatTemplate | None = None) -> PreTra
     tokenizer.bos_token = tokenizer.bos_token or known.bos
     tokenizer.eos_token = tokenizer.eos_token or known.eos
     if template is not None:
-        tokenizer.chat_template = template.source
+        tokenizer.chat_template = template.sources
     return tokenizer
 
 

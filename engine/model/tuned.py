@@ -21,8 +21,7 @@ from transformers.utils import logging as library_log
 from engine.catalogue import CATALOGUE
 from engine.data.template import ChatTemplate, choose_template
 from engine.data.tokenizer import TextTokenizer
-from engine.methods.registry import METHODS
-from engine.model.load import load_base, ran_out_of_memory
+from engine.model.load import load_for, ran_out_of_memory
 from engine.project.run_folder import RunFolder
 from engine.protocol.errors import UserError
 from engine.protocol.text import say
@@ -102,12 +101,7 @@ def load_tuned(run: RunFolder) -> TunedModel:
     library_log.set_verbosity_error()
     folder = run.trained_on()
     recipe = load(run.recipe_as_run, CATALOGUE)
-    method = METHODS[recipe.method.name]
-    quantisation: dict[str, Any] = {}
-    if method.quantised:
-        settings: Any = recipe.method
-        quantisation = {"quant_type": settings.quant_type, "double": settings.double_quantisation}
-    base = load_base(folder, quantised=method.quantised, precision=recipe.train.precision, **quantisation)
+    base = load_for(recipe, folder)
     try:
         model = PeftModel.from_pretrained(expanded(base), str(run.adapter), is_trainable=False)
     except (OSError, ValueError, KeyError, RuntimeError) as error:

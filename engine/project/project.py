@@ -117,6 +117,10 @@ class Project:
         """A folder for one more job of a run. Raises `UserError` when the disk does not take it."""
         return new_job(run, kind)
 
+    def new_data_job(self, kind: str) -> JobFolder:
+        """A folder for one more job on the data, which belongs to no run. Raises `UserError` when the disk refuses."""
+        return new_job_in(self.path / "jobs", kind)
+
     @property
     def _facts(self) -> Path:
         return self.path / "project.json"
@@ -128,11 +132,16 @@ class Project:
 
 def new_job(run: RunFolder, kind: str) -> JobFolder:
     """A folder for one more job (evaluate, merge, export) of a run. Raises `UserError` when the disk refuses."""
+    return new_job_in(run.jobs, kind)
+
+
+def new_job_in(jobs: Path, kind: str) -> JobFolder:
+    """A folder for one more job among ``jobs``. Raises `UserError` when the disk refuses."""
     try:
-        run.jobs.mkdir(parents=True, exist_ok=True)
-        return JobFolder(_numbered(run.jobs, kind, 3))
+        jobs.mkdir(parents=True, exist_ok=True)
+        return JobFolder(_numbered(jobs, kind, 3))
     except OSError as error:
-        raise disk_error(error, run.jobs) from error
+        raise disk_error(error, jobs) from error
 
 
 def is_busy(run: RunFolder) -> bool:

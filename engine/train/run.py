@@ -17,6 +17,7 @@ from transformers import Trainer, set_seed
 from transformers.utils import logging as library_log
 
 from engine.catalogue import CATALOGUE
+from engine.data.choice import NOT_CHOSEN
 from engine.data.prepare import Example, Prepared, prepare
 from engine.data.rows import row_to_plain, set_aside_to_plain
 from engine.data.templates import TEMPLATES
@@ -28,7 +29,7 @@ from engine.model.inspect import inspect
 from engine.model.load import (
     decide_precision,
     device,
-    load_base,
+    load_for,
     load_tokenizer,
     parameters,
     ran_out_of_memory,
@@ -49,6 +50,7 @@ from engine.train import checkpoints
 from engine.train.adapter import save_adapter, save_weights
 from engine.train.checkpoints import Checkpoint
 from engine.train.plan import Schedule, schedule
+from engine.train.scoring import chosen
 from engine.train.supervisor import Progress as Remembered
 from engine.train.supervisor import Supervisor
 
@@ -79,6 +81,8 @@ def train(run: RunFolder, channel: Channel, *, resume: bool = False) -> dict[str
         channel.emit(Stage(name="data", text=say("Reading the data", "读取数据")))
         folder = inspect(locate(recipe.model.source, revision=recipe.model.revision)).path
         prepared = prepare(recipe.data, preference=objective.preference, model_folder=folder, progress=_teller(channel))
+        # Which of them, and from easy to hard, where the recipe has a model say it.
+        prepared = chosen(prepared, recipe, folder, run, channel)
         plan = schedule(recipe.train, rows=len(prepared.train), held_out=len(prepared.held_out))
         recipe = _decided(_with_own_decisions(recipe, run), prepared, plan, on)
         _keep(run, recipe, prepared, folder)
@@ -87,9 +91,7 @@ def train(run: RunFolder, channel: Channel, *, resume: bool = False) -> dict[str
         # The model, with an adapter whose first weights depend on the seed alone.
         channel.emit(Stage(name="model", text=say("Loading the model", "加载模型")))
         _stop_if_asked(channel)
-        model = load_base(
-            folder, quantised=method.quantised, precision=recipe.train.precision, device=on, **_quantisation(recipe)
-        )
+        model = load_for(recipe, folder, device=on)
         tokenizer = load_tokenizer(folder, prepared.template)
         set_seed(recipe.train.seed)
         adapted = importlib.import_module(method.work).build(model, recipe.method)
@@ -199,14 +201,6 @@ def _read_as(prepared: Prepared) -> dict[str, Any]:
     return found
 
 
-def _quantisation(recipe: Recipe) -> dict[str, Any]:
-    """What a 4-bit method says of its format."""
-    settings = recipe.method
-    if not METHODS[settings.name].quantised:
-        return {}
-    return {"quant_type": getattr(settings, "quant_type"), "double": getattr(settings, "double_quantisation")}  # noqa: B009
-
-
 def _with_own_decisions(recipe: Recipe, run: RunFolder) -> Recipe:
     """The recipe with the decisions of this moment, kept beside the run: those of the project go on changing."""
     source = Path(recipe.data.decisions) if recipe.data.decisions else None
@@ -242,8 +236,8 @@ def _tell_data(prepared: Prepared, remembered: Remembered, channel: Channel) -> 
         channel.emit(Note(code="data.changed", level="warning", text=text))
     remembered.data = data
     channel.emit(Note(code="data.template", text=prepared.template.reason))
-    if prepared.set_aside:
-        text = say("{n} rows are set aside.", "{n} 行已搁置。", n=len(prepared.set_aside))
+    if aside := sum(item.reason != NOT_CHOSEN for item in prepared.set_aside):
+        text = say("{n} rows are set aside.", "{n} 行已搁置。", n=aside)
         channel.emit(Note(code="data.set_aside", level="warning", text=text))
 
 

@@ -122,6 +122,15 @@ def _export(arguments: Arguments, channel: Channel) -> dict[str, Any]:
     return export_gguf(run, out, arguments["quantize"], channel)
 
 
+def _score(arguments: Arguments, channel: Channel) -> dict[str, Any]:
+    from engine.catalogue import CATALOGUE
+    from engine.recipe.file import from_plain
+    from engine.train.scoring import score
+
+    out = arguments.get("out")
+    return score(from_plain(arguments["recipe"], CATALOGUE), channel, out=Path(out) if out else None)
+
+
 def _run(arguments: Arguments) -> RunFolder:
     return RunFolder(Path(arguments["run"]))
 
@@ -132,4 +141,5 @@ JOBS: dict[str, Callable[[Arguments, Channel], dict[str, Any]]] = {
     "evaluate": _evaluate,
     "merge": _merge,
     "export": _export,
+    "score": _score,
 }

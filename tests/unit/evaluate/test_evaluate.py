@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from engine.chat.pair import Pair, Sampling
 from engine.data.rows import row_from_plain
+from engine.evaluate import score
 from engine.evaluate.metrics import exact_match
 from engine.evaluate.questions import prepare_questions, read_rows, sample
 from engine.evaluate.run import evaluate
@@ -130,6 +131,57 @@ def test_a_text_without_learned_tokens_counts_nothing(tuned: TunedModel) -> None
     assert two.tokens == 2
     (alone,) = losses(tuned, texts[:1], batch_size=8, watch=lambda done: None)
     assert alone.mean is None
+
+
+def test_a_text_with_more_logits_than_fit_at_once_is_scored_all_the_same(
+    tuned: TunedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [Scored([1, *range(300, 300 + n)], [False] * 4 + [True] * (n - 3)) for n in (30, 20, 9)]
+    whole = losses(tuned, texts, batch_size=8, watch=lambda done: None)
+    monkeypatch.setitem(score._LOGITS_BYTES, "cpu", 10 * tuned.vocabulary * score._BYTES_PER_LOGIT)
+    told: list[int] = []
+    parts = losses(tuned, texts, batch_size=8, watch=told.append)
+    assert told == [1, 2, 3]
+    for one, other in zip(whole, parts, strict=True):
+        assert (one.tokens, one.right) == (other.tokens, other.right)
+        assert (one.total, one.entropy) == pytest.approx((other.total, other.entropy), rel=1e-5)
+
+
+def test_entropy_is_that_of_the_next_token(tuned: TunedModel) -> None:
+    text = Scored([1, *range(300, 320)], [False] * 10 + [True] * 11)
+    (found,) = losses(tuned, [text], batch_size=1, watch=lambda done: None)
+    with torch.inference_mode():
+        logits = tuned.model(input_ids=torch.tensor([list(text.ids)])).logits[0, 9:-1]
+    wanted = torch.distributions.Categorical(logits=logits.double()).entropy()
+    assert found.tokens == len(wanted) == 11
+    assert found.mean_entropy == pytest.approx(float(wanted.mean()), rel=1e-5)
+
+
+@pytest.mark.parametrize("cap", [None, 3.0])
+def test_what_an_architecture_does_to_its_logits_counts(cap: float | None) -> None:
+    """Gemma 2 caps them, after the head that is given the learned positions only."""
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "head_dim": 16}
+    config = Gemma2Config(
+        vocab_size=50, **sizes, num_attention_heads=2, num_key_value_heads=1, final_logit_softcapping=cap
+    )
+    model = Gemma2ForCausalLM(config).eval()
+    for weight in model.parameters():
+        weight.data *= 20
+    text = Scored(list(range(5, 30)), [False] * 6 + [True] * 19)
+    (found,) = losses(Plain(model), [text], batch_size=1, watch=lambda done: None)
+    assert (found.total, found.tokens) == (pytest.approx(_plain_loss(model, text)[0], rel=1e-5), 19)
+
+
+class Plain:
+    """A model without an adapter."""
+
+    pad_id, vocabulary, device = 0, 50, torch.device("cpu")
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.model = model
 
 
 # ------------------------------------------------------------------------------------------------------- whole thing
