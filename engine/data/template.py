@@ -43,6 +43,11 @@ from engine.project.atomic import disk_error
 from engine.protocol.errors import Problem, UserError
 from engine.protocol.text import NOTHING, Text, say
 
+DEFAULT, TOOL_USE = "default", "tool_use"
+"""Names of templates that transformers chooses between by itself."""
+TEMPLATE_FILE = "chat_template.jinja"
+TEMPLATES_FOLDER = "additional_chat_templates"
+"""Where transformers keeps a model's template, and those by other names."""
 _PROBE = "\ue000probe\ue001"
 # White space that no template writes by itself, to see whether it strips what it is given.
 _PADDING = "\v\t"
@@ -121,6 +126,7 @@ class ChatTemplate:
         specials: texts of all special tokens of the model.
         eos: the token to end an answer with where the template does not end it itself; None adds nothing.
         bos: the token that the tokenizer puts before a plain text; "" for none.
+        tool_use: the model's template of that name, for rows that offer tools; None where this one serves all.
     """
 
     name: str
@@ -131,6 +137,7 @@ class ChatTemplate:
     specials: frozenset[str] = frozenset()
     eos: str | None = None
     bos: str = ""
+    tool_use: ChatTemplate | None = None
 
     # ---------------------------------------------------------------------------------------------------- render
     def render(self, messages: Sequence[Message], *, tools: str = "", generation_prompt: bool = False) -> Rendered:
@@ -148,6 +155,8 @@ class ChatTemplate:
         Raises:
             UserError: the template refuses the conversation, or does with it what cannot be followed.
         """
+        if tools and self.tool_use is not None:
+            return self.tool_use.render(messages, tools=tools, generation_prompt=generation_prompt)
         fitted, text, marked = self._first_that_fits(tuple(messages), tools, generation_prompt)
         if generation_prompt or not fitted.turns:
             return Rendered(text, (), fitted.notes)
@@ -183,6 +192,8 @@ class ChatTemplate:
         Raises:
             TEMPLATE_ERRORS: what Jinja raises.
         """
+        if tools and self.tool_use is not None:
+            return self.tool_use.text(messages, tools=tools, generation_prompt=generation_prompt)
         turns = tuple(messages)
         size = _size(turns) + len(tools)
         fitted = Fitted(turns, tool_list(tools) if tools else None, (), _is_plain(turns) and not tools, size)
@@ -194,8 +205,15 @@ class ChatTemplate:
         Raises:
             UserError: as `render`.
         """
+        if tools and self.tool_use is not None:
+            return self.tool_use.handed(messages, tools=tools)
         fitted = self._first_that_fits(tuple(messages), tools, False)[0]
         return to_dicts(fitted.turns, self._form), fitted.tools
+
+    @property
+    def sources(self) -> str | dict[str, str]:
+        """What transformers' tokenizers hold as ``chat_template``: the Jinja text, or texts by name."""
+        return self.source if self.tool_use is None else {DEFAULT: self.source, TOOL_USE: self.tool_use.source}
 
     @property
     def source_without_marks(self) -> str:
@@ -866,33 +884,81 @@ def choose_template(folder: Path, name: str = "auto", *, tokenizer: TextTokenize
             ),
             where="data.template",
         )
-    own = own_template(folder)
-    if own is None:
+    found = own_templates(folder)
+    if not found:
         return _for_base_model(tokenizer, NOTHING)
-    broken = _syntax_error(own)
+    broken = _syntax_error(next(iter(found.values())))
     if broken:
         note = say("The model's own template is broken ({reason}). ", "模型自带的模板有错（{reason}）。", reason=broken)
         return _for_base_model(tokenizer, note)
-    return _build("model", own, say("The model's own.", "模型自带。"), tokenizer)
+    return _own(found, tokenizer)
+
+
+def _own(found: Mapping[str, str], tokenizer: TextTokenizer) -> ChatTemplate:
+    """The model's own: as transformers chooses, "tool_use" for rows with tools, "default" for the others."""
+    name, source = next(iter(found.items()))
+    others = ", ".join(f"“{other}”" for other in found if other not in (name, TOOL_USE))
+    reason = say("The model's own.", "模型自带。")
+    if name != DEFAULT:
+        reason = say(
+            "The model's own, “{name}”: it has none called default.",
+            "模型自带的“{name}”（没有名为 default 的模板）。",
+            name=name,
+        )
+    if others:
+        reason = say("{reason} Not used: {others}.", "{reason}未使用：{others}。", reason=reason, others=others)
+    tools = found.get(TOOL_USE) if name != TOOL_USE else None
+    if tools is None:
+        return _build("model", source, reason, tokenizer)
+    broken = _syntax_error(tools)
+    if broken:
+        reason = say(
+            "{reason} Its “tool_use” template is broken ({broken}) and not used.",
+            "{reason}其“tool_use”模板有错（{broken}），未使用。",
+            reason=reason,
+            broken=broken,
+        )
+        return _build("model", source, reason, tokenizer)
+    reason = say(
+        "{reason} Rows with tools are written by its “tool_use” template.",
+        "{reason}带工具的行使用其“tool_use”模板。",
+        reason=reason,
+    )
+    with_tools = _build("model", tools, reason, tokenizer)
+    made = _build("model", source, reason, tokenizer)
+    return replace(made, tool_use=with_tools, stop=tuple(dict.fromkeys((*made.stop, *with_tools.stop))))
 
 
 def own_template(folder: Path) -> str | None:
-    """The model's own chat template, from wherever its files keep it; None when it has none."""
-    path = folder / "chat_template.jinja"
-    if path.is_file():
-        return path.read_text(encoding="utf-8")
-    for name in ("chat_template.json", "tokenizer_config.json"):
+    """The model's own chat template, its default one where it has several; None when it has none."""
+    return next(iter(own_templates(folder).values()), None)
+
+
+def own_templates(folder: Path) -> dict[str, str]:
+    """The model's own chat templates by name, the default one first; one alone is called "default".
+
+    They are taken from wherever the model's files keep them; as in transformers, files of their own count alone where
+    there are any.
+    """
+    files = {DEFAULT: folder / TEMPLATE_FILE}
+    files |= {path.stem: path for path in sorted((folder / TEMPLATES_FOLDER).glob("*.jinja"))}
+    found = {name: path.read_text(encoding="utf-8") for name, path in files.items() if path.is_file()}
+    for name in () if found else ("chat_template.json", "tokenizer_config.json"):
         try:
-            found = json.loads((folder / name).read_text(encoding="utf-8")).get("chat_template")
+            kept = json.loads((folder / name).read_text(encoding="utf-8")).get("chat_template")
         except (OSError, ValueError, AttributeError):
             # Damage of the tokenizer's own file is told when the tokenizer is loaded.
             continue
-        if isinstance(found, list):
-            named = {t.get("name"): t.get("template") for t in found if isinstance(t, dict)}
-            found = named.get("default", next(iter(named.values()), None))
-        if isinstance(found, str) and found.strip():
-            return found
-    return None
+        if isinstance(kept, list):
+            kept = {
+                t["name"]: t.get("template") for t in kept if isinstance(t, dict) and isinstance(t.get("name"), str)
+            }
+        named = kept if isinstance(kept, dict) else {DEFAULT: kept}
+        found = {name: source for name, source in named.items() if isinstance(source, str) and source.strip()}
+        if found:
+            break
+    first = [DEFAULT] if DEFAULT in found else [name for name in found if name != TOOL_USE][:1]
+    return {name: found[name] for name in dict.fromkeys([*first, *found])}
 
 
 def _syntax_error(source: str) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from gguf import GGML_QUANT_VERSION, GGMLQuantizationType, GGUFWriter
 from numpy.typing import NDArray
 
+from engine.data.template import TOOL_USE
 from engine.export.gguf_arch import ROPE_FREQS, Llama
 from engine.export.gguf_quantise import quantise
 from engine.export.gguf_tokenizer import Vocabulary
@@ -131,7 +132,10 @@ def describe(
     writer.add_eot_token_id(trained.stops[-1])
     writer.add_add_bos_token(trained.starts_with_bos)
     writer.add_add_eos_token(False)
-    writer.add_chat_template(trained.template.source_without_marks)
+    template = trained.template
+    writer.add_chat_template(template.source_without_marks)
+    if template.tool_use is not None:
+        writer.add_chat_template([{"name": TOOL_USE, "template": template.tool_use.source_without_marks}])
 
 
 def _planned(base: BaseWeights, llama: Llama, quantize: str) -> Iterator[Planned]:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from engine.data.template import own_template
+from engine.data.template import TEMPLATES_FOLDER, own_template
 from engine.export.ledger import Export, remember
 from engine.export.targets import MERGED
 from engine.merge.delta import Adapter
@@ -103,6 +103,9 @@ def copy_companions(base: Path, adapter: Path, folder: Path) -> None:
         if source is None or (name == "chat_template.jinja" and source.parent == base and own_template(adapter)):
             continue
         shutil.copyfile(source, folder / name)
+    named = (adapter if own_template(adapter) else base) / TEMPLATES_FOLDER
+    if named.is_dir():
+        shutil.copytree(named, folder / TEMPLATES_FOLDER)
 
 
 def stop_if_asked(channel: Channel) -> None:

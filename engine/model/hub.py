@@ -30,10 +30,12 @@ NEEDED = (
     "vocab.json",
     "merges.txt",
     "chat_template*",
+    "additional_chat_templates/*.jinja",
     "README.md",
     "LICENSE*",
 )
-NEVER = ("*/*", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.py")
+# Of folders only the one with templates by name is wanted, and no other pattern above begins with an "a" and a folder.
+NEVER = ("[!a]*/*", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.py")
 # Kept free beside what is downloaded.
 SPARE_GIB = 1.0
 SECONDS_TO_ANSWER = 10.0

@@ -130,6 +130,8 @@ def has_template(folder: Path) -> bool:
     """Whether the folder has a chat template: a file of its own, or a key of tokenizer_config.json."""
     if any((folder / name).is_file() for name in ("chat_template.jinja", "chat_template.json")):
         return True
+    if any((folder / "additional_chat_templates").glob("*.jinja")):
+        return True
     try:
         plain = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

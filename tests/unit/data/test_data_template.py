@@ -405,6 +405,78 @@ def test_templates_are_found_wherever_models_keep_them(tiny_model: Model) -> Non
     assert choose_template(folder).source == "D"
 
 
+TOOLS = json.dumps([{"type": "function", "function": {"name": "look", "description": "Looks", "parameters": {}}}])
+NAMED = [
+    {"name": "rag", "template": "R"},
+    {"name": "tool_use", "template": "T {{ tools | length }}{{ messages[0]['content'] }}{{ eos_token }}"},
+    {"name": "default", "template": "D {{ messages[0]['content'] }}{{ eos_token }}"},
+]
+
+
+def _written(folder: Path, kept: str) -> Path:
+    """The three templates where transformers' models keep them."""
+    if kept == "list":
+        config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        (folder / "tokenizer_config.json").write_text(json.dumps(config | {"chat_template": NAMED}))
+        return folder
+    (folder / "additional_chat_templates").mkdir()
+    for template in NAMED:
+        name = template["name"]
+        path = "chat_template.jinja" if name == "default" else f"additional_chat_templates/{name}.jinja"
+        (folder / path).write_text(template["template"], encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("kept", ["list", "files"])
+def test_rows_with_tools_use_the_template_that_transformers_would(tiny_model: Model, tmp_path: Path, kept: str) -> None:
+    from transformers import PreTrainedTokenizerFast
+
+    folder = _written(tiny_model("<|im_end|>", eos_token="<|im_end|>"), kept)
+    template = choose_template(folder)
+    theirs = PreTrainedTokenizerFast.from_pretrained(str(folder))
+    for tools in ("", TOOLS):
+        given = {"tools": json.loads(tools)} if tools else {}
+        expected = theirs.apply_chat_template(plain(CONVERSATION[:1]), tokenize=False, **given)
+        assert template.text(CONVERSATION[:1], tools=tools) == expected
+    assert template.text(CONVERSATION[:1], tools=TOOLS).startswith("T 1")
+    assert template.text(CONVERSATION[:1]).startswith("D ")
+    assert "tool_use" in template.reason.en
+    assert "“rag”" in template.reason.zh
+    theirs.chat_template = template.sources
+    theirs.save_pretrained(tmp_path / "saved")
+    assert choose_template(tmp_path / "saved").sources == template.sources
+
+
+@pytest.mark.parametrize("name", [name for name in SHARED if "tool_use" in name])
+def test_real_tool_use_templates_beside_a_default_one(shared_data: Path, tiny_model: Model, name: str) -> None:
+    from transformers import PreTrainedTokenizerFast
+
+    source = (shared_data / "templates" / f"{name}.jinja").read_text(encoding="utf-8")
+    named = [{"name": "default", "template": NAMED[2]["template"]}, {"name": "tool_use", "template": source}]
+    folder = tiny_model("<|im_end|>", chat_template=named, eos_token="<|im_end|>", bos_token="<|im_end|>")
+    template = choose_template(folder)
+    assert template.tool_use is not None
+    theirs = PreTrainedTokenizerFast.from_pretrained(str(folder))
+    handed, tools = template.handed(CONVERSATION, tools=TOOLS)
+    assert tools == json.loads(TOOLS)
+    expected = theirs.apply_chat_template(handed, tools=tools, tokenize=False)
+    assert template.render(CONVERSATION, tools=TOOLS).text.startswith(expected.rstrip())
+    assert template.render(CONVERSATION[:2]).text.startswith("D ")
+
+
+def test_a_broken_template_for_tools_is_not_used_and_said(tiny_model: Model) -> None:
+    named = [{"name": "default", "template": NAMED[2]["template"]}, {"name": "tool_use", "template": "{% for %}"}]
+    template = choose_template(tiny_model("<|im_end|>", chat_template=named, eos_token="<|im_end|>"))
+    assert template.tool_use is None
+    assert "broken" in template.reason.en
+
+
+def test_one_template_by_another_name_serves_all_rows(tiny_model: Model) -> None:
+    template = choose_template(tiny_model("<|im_end|>", chat_template=NAMED[:1], eos_token="<|im_end|>"))
+    assert (template.source, template.tool_use) == ("R", None)
+    assert "“rag”" in template.reason.en
+
+
 def test_a_broken_own_template_is_replaced_and_said(tiny_model: Model) -> None:
     template = choose_template(
         tiny_model("<|im_start|>", "<|im_end|>", chat_template="{% for %}", eos_token="<|im_end|>")
