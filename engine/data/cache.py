@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.data.formats import Table
-from engine.data.scan import CODES, Facts, Job, open_facts, scan
+from engine.data.scan import CODES, Facts, Job, scan
 from engine.data.store import Lines, Progress, write_spool
 from engine.host.platform import cache_folder
 from engine.protocol.codec import build, to_plain
@@ -93,7 +93,8 @@ def facts(folder: Path, job: Job, progress: Progress | None = None, numbers: Pat
         (there / DONE).write_text(json.dumps(known), "utf-8")
 
     made(place, write)
-    return open_facts(place, json.loads((place / DONE).read_text("utf-8")), numbers)
+    known = json.loads((place / DONE).read_text("utf-8"))
+    return Facts(place, known["count"], tuple(known["columns"]), numbers)
 
 
 def made(place: Path, make: Callable[[Path], None]) -> None:

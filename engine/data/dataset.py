@@ -5,6 +5,7 @@ Rows stay on the disk; a few numbers of each are kept, so that data sets of any 
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -19,9 +20,11 @@ from engine.data import hub_data
 from engine.data.decisions import Decision, Decisions, edited, record_key, set_aside_by_hand
 from engine.data.declare import BadRow
 from engine.data.formats import Record
+from engine.data.making import Making, Piece
 from engine.data.quality.checks import BY_NAME
 from engine.data.read import Source, open_source
-from engine.data.rows import ASSISTANT, SYSTEM, USER, Message, Row, SetAside
+from engine.data.repeats import places_of, repeats
+from engine.data.rows import Row, SetAside
 from engine.data.scan import CODE, CODES, Progress, convert, keys, reasons
 from engine.protocol.errors import Problem, UserError
 from engine.protocol.text import Text, say
@@ -43,17 +46,12 @@ class DataSet:
         sources: the files, the held-out file last.
         decisions: what a person decided about single rows.
         codes: why each row is set aside, shape (rows,): an index into `engine.data.scan.CODES`, 0 for a usable row.
-        candidates: numbers of the training files' rows that were usable before their quality was looked at, rising: of
-            these some are held out, whatever becomes of the others.
-        twins: for a duplicate, the row it is the same as, shape (rows,); -1 for the others.
 
     Raises:
         UserError: there is no file, one cannot be read, or the shapes do not go together.
     """
 
     codes: NDArray[np.uint8]
-    twins: NDArray[np.int64]
-    candidates: NDArray[np.int64]
 
     def __init__(self, data: DataSettings, *, preference: bool | None = None) -> None:
         if not data.files:
@@ -74,7 +72,6 @@ class DataSet:
             if preference and not source.shape.preference:
                 raise _not_preference(source)
             source.as_conversation = not preference
-        self._prefixes = [own.prefix if (own := data.per_file.get(str(s.path))) else "" for s in self.sources]
         self.decisions = Decisions.load(data.decisions)
         self._decided = [self.decisions.of(str(source.path)) for source in self.sources]
         self.is_scanned = False
@@ -119,11 +116,10 @@ class DataSet:
     def _judge(self) -> None:
         """Find out which rows can be used, from what the scan found and what a person decided."""
         self.codes = np.concatenate([source.facts["code"] for source in self.sources])
-        self._keys = np.concatenate([source.facts["key"] for source in self.sources])
-        self._prompts = np.concatenate([source.facts["prompt"] for source in self.sources])
+        self._edited: dict[int, tuple[int, int]] = {}
         self._apply_decisions()
         self._set_duplicates_aside()
-        self.candidates = np.flatnonzero(self.codes[: self.measured_from] == 0)
+        self._is_candidate = self.codes[: self.measured_from] == 0
 
     def take(self, data: DataSettings) -> None:
         """Go on with other settings that ask for the same rows of the same files."""
@@ -188,14 +184,27 @@ class DataSet:
         return int(self._starts[self._own])
 
     @property
+    def candidates(self) -> NDArray[np.int64]:
+        """Numbers of the training files' rows that were usable before their quality was looked at, rising: of these
+        some are held out, whatever becomes of the others."""
+        return np.flatnonzero(self._is_candidate)
+
+    @property
     def keys(self) -> NDArray[np.uint64]:
         """Fingerprint of all that each row teaches, shape (rows,)."""
-        return self._keys
+        return self._fingerprints("key", 0)
 
     @property
     def prompts(self) -> NDArray[np.uint64]:
         """Fingerprint of what each row asks, shape (rows,)."""
-        return self._prompts
+        return self._fingerprints("prompt", 1)
+
+    def _fingerprints(self, name: str, place: int) -> NDArray[np.uint64]:
+        found = self.column(name)
+        if self._edited:
+            found = np.array(found)
+            found[list(self._edited)] = [made[place] for made in self._edited.values()]
+        return found
 
     def _apply_decisions(self) -> None:
         for number, (source, decided) in enumerate(zip(self.sources, self._decided, strict=True)):
@@ -213,32 +222,38 @@ class DataSet:
         except BadRow as bad:
             self.codes[index] = CODE[bad.reason]
             return
-        self._keys[index], self._prompts[index] = keys(found)
+        self._edited[index] = keys(found)
 
     def _set_duplicates_aside(self) -> None:
         """Of rows that teach the same only the first is used; and none that the held-out file asks too."""
-        self.twins = np.full(self.count, -1, dtype=np.int64)
         kept = self._kept_by_hand()
-        for begin, end in ((0, self.measured_from), (self.measured_from, self.count)):
-            usable = np.flatnonzero(self.codes[begin:end] == 0) + begin
-            _, first, which = np.unique(self._keys[usable], return_index=True, return_inverse=True)
-            origin = usable[first[which]]
-            again = (origin != usable) & ~np.isin(usable, kept)
-            self.codes[usable[again]] = CODE["duplicate"]
-            self.twins[usable[again]] = origin[again]
+        keys = self.keys
+        usable = self.codes == 0
+        found = [repeats(keys, usable, *of) for of in ((0, self.measured_from), (self.measured_from, self.count))]
+        again, twins = (np.concatenate(part) for part in zip(*found, strict=True))
+        is_aside = ~np.isin(again, kept)
+        again, twins = again[is_aside], twins[is_aside]
+        self.codes[again] = CODE["duplicate"]
         if self.measured_from < self.count:
-            self._set_asked_aside(kept)
+            asked, measured = self._asked_too(kept)
+            self.codes[asked] = CODE["in_held_out"]
+            again, twins = np.concatenate([again, asked]), np.concatenate([twins, measured])
+        order = np.argsort(again)
+        self._again, self._twins = again[order], twins[order]
 
-    def _set_asked_aside(self, kept: NDArray[np.int64]) -> None:
-        measured = np.flatnonzero(self.codes[self.measured_from :] == 0) + self.measured_from
-        asked, first = np.unique(self._prompts[measured], return_index=True)
-        train = np.flatnonzero(self.codes[: self.measured_from] == 0)
-        place = np.minimum(np.searchsorted(asked, self._prompts[train]), max(0, len(asked) - 1))
-        hits = (
-            (asked[place] == self._prompts[train]) & ~np.isin(train, kept) if len(asked) else np.zeros(len(train), bool)
-        )
-        self.codes[train[hits]] = CODE["in_held_out"]
-        self.twins[train[hits]] = measured[first[place[hits]]]
+    def _asked_too(self, kept: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Usable training rows that ask what a row of the held-out file asks, and the first such row of each."""
+        measured, train = self.measured, self.usable
+        prompts = self.prompts
+        asked, first = np.unique(prompts[measured], return_index=True)
+        place = places_of(prompts[train], asked)
+        is_asked = (place >= 0) & ~np.isin(train, kept)
+        return train[is_asked], measured[first[place[is_asked]]]
+
+    def _twin(self, index: int) -> int:
+        """The row that a duplicate is the same as; -1 where there is none."""
+        place = int(np.searchsorted(self._again, index))
+        return int(self._twins[place]) if place < len(self._again) and self._again[place] == index else -1
 
     def _kept_by_hand(self) -> NDArray[np.int64]:
         found = [
@@ -269,7 +284,7 @@ class DataSet:
 
     def records(self, indices: NDArray[np.int64]) -> Iterator[Record]:
         """Records of some rows (rising), with cells that a person changed."""
-        return (edited(record, self.decided(index)) for index, _, record in self._some(indices))
+        return (record for piece in self.pieces(indices) for _, record in piece.records())
 
     def items(self, start: int = 0, stop: int | None = None) -> Iterator[Row | SetAside]:
         """Rows in order, set-aside ones too, from ``start`` up to ``stop``."""
@@ -284,25 +299,28 @@ class DataSet:
 
     def rows(self, indices: NDArray[np.int64] | None = None) -> Iterator[Row]:
         """Usable rows in order; those of ``indices`` (rising) where given."""
-        for index, number, record in self._some(np.flatnonzero(self.codes == 0) if indices is None else indices):
-            item = self._item(index, number, record)
-            assert isinstance(item, Row), item
-            yield item
+        for piece in self.pieces(np.flatnonzero(self.codes == 0) if indices is None else indices):
+            for item in piece.items():
+                assert isinstance(item, Row), item
+                yield item
 
-    def _some(self, wanted: NDArray[np.int64]) -> Iterator[tuple[int, int, Record]]:
-        """(number of the row, of its source, its record as the file holds it) of rows, rising."""
-        at = 0
-        while at < len(wanted):
-            first = int(wanted[at])
-            until = int(np.searchsorted(wanted, first + _PIECE))
-            number, row = self.place(first)
-            last = min(int(wanted[until - 1]) + 1, int(self._starts[number + 1]))
-            until = int(np.searchsorted(wanted, last))
-            chosen = set(wanted[at:until].tolist())
-            for index, record in enumerate(self.sources[number].records(row, row + last - first), first):
-                if index in chosen:
-                    yield index, number, record
-            at = until
+    def pieces(self, indices: NDArray[np.int64], *, most: int = _PIECE) -> Iterator[Piece]:
+        """Some rows (rising) in pieces of at most ``most`` rows, each of one file."""
+        bounds = np.searchsorted(indices, self._starts)
+        for number, (begin, end) in enumerate(itertools.pairwise(bounds.tolist())):
+            start, at, decided = int(self._starts[number]), begin, self._decided[number]
+            making = self._making(number)
+            for extract in self.sources[number].extracts(indices[begin:end] - start, most=most):
+                chosen = indices[at : at + len(extract.begins)]
+                at += len(chosen)
+                own = {i: decided[i - start] for i in chosen.tolist() if i - start in decided} if decided else {}
+                yield Piece(chosen, extract, making, own)
+
+    def _making(self, number: int) -> Making:
+        source = self.sources[number]
+        own = self.data.per_file.get(str(source.path))
+        prefix = own.prefix if own is not None else ""
+        return Making(source.path.name, source.shape.name, source.mapping, prefix, self.data, self.preference)
 
     def _item(self, index: int, number: int, record: Record) -> Row | SetAside:
         source = self.sources[number]
@@ -310,7 +328,7 @@ class DataSet:
         where = f"{source.path.name}:{record.line}"
         code = CODES[self.codes[index]]
         if code in _TOLD:
-            twin = int(self.twins[index])
+            twin = self._twin(index)
             return SetAside(index, where, code, say(*_TOLD[code], where=self.where(twin) if twin >= 0 else ""))
         shaped = source.shaped(index, edited(record, items))
         if isinstance(shaped, SetAside):
@@ -319,18 +337,13 @@ class DataSet:
             return SetAside(index, where, code, BY_NAME[code].label)
         if code:
             return SetAside(index, where, code, _DISLIKED)
-        return self._as_wished(shaped, number)
-
-    def _as_wished(self, row: Row, number: int) -> Row:
-        prefix = self._prefixes[number]
-        row = _prefixed(row, prefix) if prefix else row
-        return _as_wished(row, self.data, preference=self.preference)
+        return self._making(number).wished(shaped)
 
     def seen(self, index: int) -> Row | None:
         """A row as it would be trained on, also where it is set aside; None where it cannot be read."""
         number, _ = self.place(index)
         shaped = self.sources[number].shaped(index, self.record(index))
-        return self._as_wished(shaped, number) if isinstance(shaped, Row) else None
+        return self._making(number).wished(shaped) if isinstance(shaped, Row) else None
 
     def first_items(self) -> list[Row | SetAside]:
         """The first rows of each file, there before any scan; numbered as they stand here."""
@@ -338,7 +351,7 @@ class DataSet:
         for number, source in enumerate(self.sources):
             for item in source.first_rows():
                 if isinstance(item, Row):
-                    item = self._as_wished(item, number)
+                    item = self._making(number).wished(item)
                 found.append(replace(item, index=len(found)))
         return found
 
@@ -350,7 +363,8 @@ class DataSet:
 
     def column(self, name: str) -> NDArray[Any]:
         """One of `engine.data.scan.COLUMNS` of all rows, shape (rows,)."""
-        return np.concatenate([source.facts[name] for source in self.sources])
+        found = [source.facts[name] for source in self.sources]
+        return found[0] if len(found) == 1 else np.concatenate(found)
 
     # ------------------------------------------------------------------------------------------------------- set aside
     @property
@@ -395,30 +409,6 @@ _TOLD = {
     "by_hand": ("You set it aside.", "由你搁置。"),
 }
 _DISLIKED: Text = say("It is marked as an answer to avoid.", "该回答被标记为不好。")
-
-
-def _prefixed(row: Row, prefix: str) -> Row:
-    """The row with its task's prefix before each question."""
-    asked = (replace(m, content=f"{prefix}{m.content}") if m.role == USER else m for m in row.messages)
-    return replace(row, messages=tuple(asked))
-
-
-def _as_wished(row: Row, data: DataSettings, *, preference: bool) -> Row:
-    """A row as the recipe wants it: as conversation or preference, with the recipe's system prompt."""
-    messages = row.messages
-    if row.text is not None:
-        return row
-    if row.chosen is not None and not preference:
-        messages = (*messages, Message(ASSISTANT, row.chosen))
-        row = replace(row, chosen=None, rejected=None)
-    if data.system and not (messages and messages[0].role == SYSTEM):
-        messages = (Message(SYSTEM, data.system), *messages)
-    if data.learn_from == "last_answer":
-        last = len(messages) - 1
-        messages = tuple(
-            replace(m, learned=False) if m.role == ASSISTANT and i != last else m for i, m in enumerate(messages)
-        )
-    return row if messages is row.messages else replace(row, messages=messages)
 
 
 def _no_file() -> UserError:

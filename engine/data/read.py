@@ -6,20 +6,24 @@ import errno
 import hashlib
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from engine.data import cache
-from engine.data.declare import BadRow, Shape
+from engine.data.declare import Shape
 from engine.data.decode import TextFile, empty_file, open_text
 from engine.data.detect import Guess, detect
 from engine.data.endings import PACKED
 from engine.data.files import expand, plain_suffix
 from engine.data.formats import Record, Table, parse, parse_arrow, parse_parquet
+from engine.data.making import shaped
 from engine.data.rows import HINTS, Row, SetAside
-from engine.data.scan import CODE, Facts, Job, Progress, convert
-from engine.data.store import Index, Lines
+from engine.data.scan import CODE, Facts, Job, Progress
+from engine.data.store import Extract, Index, Lines
 from engine.project.atomic import disk_error
 from engine.protocol.errors import Problem, UserError
 from engine.protocol.text import say
@@ -113,7 +117,8 @@ class Source:
     @cached_property
     def _index(self) -> Index:
         assert self._lines is not None
-        return Index(self._lines, self.facts["offset"], self.facts["line"])
+        facts = self.facts
+        return Index(self._lines, lambda: (facts["offset"], facts["line"]))
 
     def scan(self, progress: Progress | None = None) -> Facts:
         """Look at every row, on all cores. What was found before in the same file is taken from the cache.
@@ -136,7 +141,8 @@ class Source:
         facts = cache.facts(folder, job, progress, numbers)
         if self.format == "csv" and self._table is not None:
             known = columns_of(self.head, self._table)
-            facts.columns = tuple(c for c in facts.columns if not c.startswith("column_") or c in known)
+            named = tuple(c for c in facts.columns if not c.startswith("column_") or c in known)
+            facts = replace(facts, columns=named)
         if self.encoding == "utf-8" and not self._lines.is_spool:
             self._problems = (*self._problems, *_broken_characters(self, facts))
         self._facts = facts
@@ -160,14 +166,13 @@ class Source:
         """One record as the file holds it."""
         return self._index.record(index)
 
+    def extracts(self, rows: NDArray[np.int64], *, most: int) -> Iterator[Extract]:
+        """Where records of some rows (rising) lie, in pieces of at most ``most`` rows."""
+        return self._index.extracts(rows, most=most)
+
     def shaped(self, index: int, record: Record) -> Row | SetAside:
         """The row that a record makes."""
-        where = f"{self.path.name}:{record.line}"
-        try:
-            found = convert(record, self.shape, self.mapping)
-        except BadRow as bad:
-            return SetAside(index, where, bad.reason, bad.text)
-        return Row(index, where, found.messages, found.chosen, found.rejected, found.liked, found.tools, found.text)
+        return shaped(index, record, name=self.path.name, shape=self.shape.name, mapping=self.mapping)
 
     def first_rows(self) -> list[Row | SetAside]:
         """The rows of `head`: there at once, whatever the file's size."""

@@ -13,7 +13,7 @@ import multiprocessing
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, KeysView, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -246,24 +246,28 @@ def _unread(begin: int) -> Block:
 
 
 # ------------------------------------------------------------------------------------------------------- the whole
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of a file's rows: arrays on disk, mapped into memory.
+    """What is known of a file's rows: arrays on disk, mapped into memory anew whenever one is asked for, so that
+    nothing of what was looked at stays in memory.
 
     Attributes:
         folder: where they lie.
         count: rows.
         columns: names of all columns, in order of appearance.
-        arrays: as `COLUMNS`.
+        numbers: a file of the rows' lines that stands for the scan's own, if any.
     """
 
     folder: Path
     count: int
     columns: tuple[str, ...]
-    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
+    numbers: Path | None = None
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        return self.arrays[name]
+        if not self.count:
+            return np.empty(0, COLUMNS[name])
+        path = self.numbers if name == "line" and self.numbers is not None else self.folder / f"{name}.bin"
+        return np.memmap(path, dtype=COLUMNS[name], mode="r", shape=(self.count,))
 
 
 def scan(job: Job, folder: Path, progress: Progress | None = None) -> dict[str, Any]:
@@ -275,7 +279,7 @@ def scan(job: Job, folder: Path, progress: Progress | None = None) -> dict[str, 
         progress: called with (bytes done, bytes); what it raises ends the scan.
 
     Returns:
-        what `open_facts` must know.
+        the rest of `Facts`: ``count`` and ``columns``.
 
     Raises:
         UserError: the file cannot be read.
@@ -295,16 +299,6 @@ def scan(job: Job, folder: Path, progress: Progress | None = None) -> dict[str, 
             if progress is not None:
                 progress(starts[number + 1], job.size)
     return {"count": count, "columns": list(columns)}
-
-
-def open_facts(folder: Path, known: Mapping[str, Any], numbers: Path | None = None) -> Facts:
-    """What a scan wrote to ``folder``; ``numbers``: a file of the rows' lines that stands for the scan's own."""
-    count = known["count"]
-    facts = Facts(folder, count, tuple(known["columns"]))
-    for name, kind in COLUMNS.items():
-        path = numbers if name == "line" and numbers is not None else folder / f"{name}.bin"
-        facts.arrays[name] = np.memmap(path, dtype=kind, mode="r", shape=(count,)) if count else np.empty(0, kind)
-    return facts
 
 
 def _blocks(job: Job, starts: Sequence[int]) -> Iterator[Block]:

@@ -46,7 +46,10 @@ def _random(rows: DataSet, candidates: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 def _group(rows: DataSet, candidates: NDArray[np.int64]) -> NDArray[np.bool_]:
     groups = np.fromiter(map(fingerprint, _values(rows, candidates)), np.uint64, len(candidates))
-    return held_out_rows(rows.keys[candidates], groups, rows.data.held_out, rows.data.seed)
+    found = held_out_rows(rows.keys[candidates], groups, rows.data.held_out, rows.data.seed)
+    if np.isin(groups[found], groups[~found]).any():
+        raise _groups_too_large(rows, len(np.unique(groups)))
+    return found
 
 
 def _stratified(rows: DataSet, candidates: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -119,6 +122,22 @@ def _no_column(source: Source, name: str) -> UserError:
     return UserError("data.split", absent if name else none, hint, where="data.split_column")
 
 
+def _groups_too_large(rows: DataSet, count: int) -> UserError:
+    """Where none can be held out whole, parts of it would be on both sides."""
+    name = rows.data.split_column
+    one = say("All rows have the same “{name}”.", "所有行的“{name}”都相同。", name=name)
+    few = say(
+        "The {n} groups of “{name}” are too large: none can be held out whole.",
+        "“{name}”的 {n} 个分组过大，无法整组留出。",
+        n=count,
+        name=name,
+    )
+    hint = say(
+        "Choose a column with more groups, or hold rows out at random.", "请选择分组更多的列，或改为随机留出。"
+    )
+    return UserError("data.split", few if count > 1 else one, hint, where="data.split_column")
+
+
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else str(value)
 
@@ -165,22 +184,31 @@ def held_out_rows(rows: NDArray[np.uint64], prompts: NDArray[np.uint64], share: 
     Returns:
         True for a row that is held out, shape (rows,).
     """
+    found = np.zeros(len(rows), bool)
     wanted = wanted_rows(len(rows), share)
     if wanted == 0:
-        return np.zeros(len(rows), bool)
-    groups, which, counts = np.unique(prompts, return_inverse=True, return_counts=True)
-    order = np.argsort(_lots(groups, seed), kind="stable")
-    taken = _take(counts[order], wanted)
+        return found
+    lots = _lots(prompts, seed)
+    # Rows of one prompt have one lot. Mostly the rows with the lowest lots are enough: sorting all takes long.
+    among = min(len(rows), 2 * wanted)
+    while True:
+        low = np.flatnonzero(lots <= np.partition(lots, among - 1)[among - 1])
+        order = low[np.argsort(lots[low], kind="stable")]
+        starts = np.flatnonzero(np.r_[True, lots[order][1:] != lots[order][:-1]])
+        counts = np.diff(starts, append=len(order))
+        taken = _take(counts, wanted)
+        if int(counts[taken].sum()) == wanted or len(low) == len(rows):
+            break
+        among = min(len(rows), 4 * among)
     if not taken.any():
         # One prompt whole, where enough is left to train on.
-        smallest = int(np.argmin(counts[order]))
-        if counts[order[smallest]] <= int(len(rows) * (1 - _LEAST_TRAINED)):
+        smallest = int(np.argmin(counts))
+        if counts[smallest] <= int(len(rows) * (1 - _LEAST_TRAINED)):
             taken[smallest] = True
     if taken.any():
-        return np.isin(which, order[taken])
-    single = np.argsort(_lots(rows, seed), kind="stable")
-    found = np.zeros(len(rows), bool)
-    found[single[:wanted]] = True
+        found[order[np.repeat(taken, counts)]] = True
+    else:
+        found[np.argsort(_lots(rows, seed), kind="stable")[:wanted]] = True
     return found
 
 

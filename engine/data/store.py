@@ -12,7 +12,7 @@ import mmap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ from engine.protocol.text import as_text
 Progress = Callable[[int, int], None]
 _TELL = 512
 _BUFFER = 8 << 20
+_ROWS = 2048
+_SPARSE = 4
+"""Rows are read one by one where they fill less than this part of the bytes from the first to the last."""
 LONGEST_BYTES = 4 * LONGEST_ROW
 """A line of more bytes is not read at all."""
 
@@ -59,59 +62,93 @@ class Lines:
         return json_line(line, number, is_last=is_last)
 
 
+@dataclass(frozen=True, slots=True)
+class Extract:
+    """Some records of a `Lines` file: where each begins and ends, ready to be sent to another process.
+
+    Attributes:
+        lines: the file.
+        begins, ends: bytes, shape (records,), rising.
+        numbers: line in the user's file of each record, shape (records,).
+        size: bytes of the file.
+    """
+
+    lines: Lines
+    begins: NDArray[np.uint64]
+    ends: NDArray[np.uint64]
+    numbers: NDArray[np.uint32]
+    size: int
+
+    def records(self) -> Iterator[Record]:
+        """The records, read in one go where they lie close together. Raises `UserError` when the disk fails."""
+        if not len(self.begins):
+            return
+        wanted, span = int((self.ends - self.begins).sum()), int(self.ends[-1] - self.begins[0])
+        places = list(zip(self.begins.tolist(), self.ends.tolist(), self.numbers.tolist(), strict=True))
+        try:
+            # Not kept open: Windows lets nobody replace a file that is.
+            with self.lines.path.open("rb") as file:
+                if span > _SPARSE * wanted or wanted > LONGEST_BYTES:
+                    for begin, end, number in places:
+                        yield self._alone(file, begin, end, number)
+                    return
+                first = places[0][0]
+                file.seek(first)
+                raw = file.read(span)
+        except OSError as error:
+            raise disk_error(error, self.lines.path) from error
+        for begin, end, number in places:
+            yield self._record(raw[begin - first : end - first], end, number)
+
+    def _alone(self, file: BinaryIO, begin: int, end: int, number: int) -> Record:
+        if end - begin > LONGEST_BYTES:
+            return json_line(" " * (LONGEST_ROW + 1), number, is_last=False)
+        file.seek(begin)
+        return self._record(file.read(end - begin), end, number)
+
+    def _record(self, line: bytes, end: int, number: int) -> Record:
+        is_last = end >= self.size and not line.endswith(b"\n")
+        # Blank lines behind a record belong to no record.
+        return self.lines.record(line.split(b"\n", 1)[0], number, is_last=is_last)
+
+
 class Index:
     """Where each record of a `Lines` file begins, and its line in the user's file.
 
     Args:
         lines: the file.
-        offsets: bytes, shape (records,), rising.
-        numbers: line in the user's file of each record, shape (records,).
+        places: gives two arrays, shape (records,): bytes, rising, and lines in the user's file. They are asked for
+            anew for each extract: of arrays on disk nothing stays in memory.
     """
 
-    def __init__(self, lines: Lines, offsets: NDArray[np.uint64], numbers: NDArray[np.uint32]) -> None:
-        self._lines, self._offsets, self._numbers = lines, offsets, numbers
+    def __init__(self, lines: Lines, places: Callable[[], tuple[NDArray[np.uint64], NDArray[np.uint32]]]) -> None:
+        self._lines, self._places = lines, places
         self._size = lines.path.stat().st_size
 
-    def __len__(self) -> int:
-        return len(self._offsets)
-
     def records(self, start: int, stop: int) -> Iterator[Record]:
-        """Records from ``start`` up to ``stop``, read as one piece where they lie together."""
-        while start < stop:
-            # Pieces of bounded size, at least one record each.
-            limit = int(self._offsets[start]) + _BUFFER
-            end = max(start + 1, int(np.searchsorted(self._offsets[start:stop], limit)) + start)
-            yield from self._piece(start, min(end, stop))
-            start = min(end, stop)
+        """Records from ``start`` up to ``stop``."""
+        for begin in range(start, stop, _ROWS):
+            for extract in self.extracts(np.arange(begin, min(begin + _ROWS, stop))):
+                yield from extract.records()
 
     def record(self, number: int) -> Record:
         """One record."""
-        return next(self._piece(number, number + 1))
+        return next(self.records(number, number + 1))
 
-    def _piece(self, start: int, stop: int) -> Iterator[Record]:
-        begin, end = int(self._offsets[start]), self._end(stop)
-        if end - begin > LONGEST_BYTES and stop == start + 1:
-            yield json_line(" " * (LONGEST_ROW + 1), int(self._numbers[start]), is_last=False)
-            return
-        raw = self._read(begin, end - begin)
-        for i in range(start, stop):
-            at, until = int(self._offsets[i]) - begin, self._end(i + 1) - begin
-            line = raw[at:until]
-            is_last = begin + until >= self._size and not line.endswith(b"\n")
-            # Blank lines behind a record belong to no record.
-            yield self._lines.record(line.split(b"\n", 1)[0], int(self._numbers[i]), is_last=is_last)
-
-    def _end(self, number: int) -> int:
-        return int(self._offsets[number]) if number < len(self._offsets) else self._size
-
-    def _read(self, begin: int, count: int) -> bytes:
-        try:
-            # Not kept open: Windows lets nobody replace a file that is.
-            with self._lines.path.open("rb") as file:
-                file.seek(begin)
-                return file.read(count)
-        except OSError as error:
-            raise disk_error(error, self._lines.path) from error
+    def extracts(self, rows: NDArray[np.int64], *, most: int = _ROWS) -> Iterator[Extract]:
+        """Records of some rows (rising), in pieces of bounded size: ``most`` rows, and at least one each."""
+        at = 0
+        while at < len(rows):
+            offsets, numbers = self._places()
+            chosen = rows[at : at + most]
+            begins = np.asarray(offsets[chosen])
+            until = max(1, int(np.searchsorted(begins, begins[0] + np.uint64(_BUFFER))))
+            chosen, begins = chosen[:until], begins[:until]
+            after = chosen + 1
+            ends = np.asarray(offsets[np.minimum(after, len(offsets) - 1)])
+            ends[after == len(offsets)] = self._size
+            yield Extract(self._lines, begins, ends, np.asarray(numbers[chosen]), self._size)
+            at += until
 
 
 def write_spool(table: Table, size: int, target: Path, numbers: Path, progress: Progress | None = None) -> None:

@@ -93,7 +93,7 @@ def test_rows_are_read_by_number(write: Write, small_pieces: None) -> None:
 
 def test_several_processes_find_the_same(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write("a.jsonl", mixed_lines(3000))
-    alone = {name: np.array(values) for name, values in open_source(path).facts.arrays.items()}
+    alone = {name: np.array(open_source(path).facts[name]) for name in scan.COLUMNS}
     monkeypatch.setattr(scan, "BLOCK", 1 << 14)
     monkeypatch.setattr(scan, "_ALONE", 0)
     monkeypatch.setattr(scan, "cores", lambda: 2)
