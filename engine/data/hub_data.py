@@ -225,12 +225,29 @@ def peek(name: str, count: int = 8) -> dict[str, Any]:
         UserError: as `fetched`.
     """
     wished = _parsed(name)
-    with _told(wished.source):
-        streamed, _ = _streamed(wished)
-        records = list(itertools.islice(iter(streamed.with_format("arrow").iter(batch_size=1)), count))
-    rows = [record for table in records for record in _readable(table).to_pylist()]
+    if is_here(name):
+        rows = _first_kept(fetched(name), count)
+    else:
+        with _told(wished.source, name), _reached(wished.source):
+            streamed, _ = _streamed(wished)
+            tables = itertools.islice(streamed.with_format("arrow").iter(batch_size=1), count)
+            rows = [record for table in tables for record in _readable(table).to_pylist()]
     columns = list(dict.fromkeys(column for record in rows for column in record))
     return {"columns": columns, "rows": [[_clipped(record.get(column)) for column in columns] for record in rows]}
+
+
+def _first_kept(files: Sequence[Path], count: int) -> list[dict[str, Any]]:
+    """The first rows of what was fetched before."""
+    import pyarrow as pa
+
+    rows: list[dict[str, Any]] = []
+    for file in files:
+        with pa.memory_map(str(file)) as content, pa.ipc.open_stream(content) as stream:
+            for batch in stream:
+                rows += batch.slice(0, count - len(rows)).to_pylist()
+                if len(rows) >= count:
+                    return rows
+    return rows
 
 
 def _clipped(value: Any, most: int = 200) -> str:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+
+from engine.recipe.recipe import DataSettings
 
 T = TypeVar("T")
 
@@ -29,6 +32,24 @@ def factors(
     shares = {file: count**power for file, count in counts.items() if count}
     whole = sum(shares.values())
     return {file: weights.get(file, 1.0) * total * share / whole / counts[file] for file, share in shares.items()}
+
+
+def factors_of(data: DataSettings, files: Sequence[Path], counts: Mapping[int, int]) -> dict[int, float]:
+    """`factors` as a recipe wants them.
+
+    Args:
+        data: the recipe's data section.
+        files: the data files, by number.
+        counts: number of a file → rows of it that are trained on.
+    """
+    weights = {number: own.weight for number, path in enumerate(files) if (own := data.per_file.get(str(path)))}
+    return factors(counts, data.mixing, temperature=data.temperature, weights=weights)
+
+
+def rows_seen(count: int, factor: float) -> int:
+    """Rows of a pass that come of so many rows, each seen so often."""
+    whole, part = divmod(factor, 1.0)
+    return int(whole) * count + round(part * count)
 
 
 def mixed(rows: Sequence[T], files: Sequence[int], often: Mapping[int, float], seed: int) -> list[T]:

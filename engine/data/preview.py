@@ -5,6 +5,7 @@ All answers are plain dicts, ready for JSON; texts for people are ``{"en", "zh"}
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import math
@@ -13,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +23,11 @@ from tokenizers import Encoding
 from engine.data import hub_data
 from engine.data.check import OddTexts, length_problems, percentiles
 from engine.data.dataset import DataSet
+from engine.data.decisions import Decision
 from engine.data.declare import Role
+from engine.data.hub_names import shown_name
 from engine.data.lengths import LengthEstimate
+from engine.data.mixing import factors_of, rows_seen
 from engine.data.prepare import RowEncoder, learned_tokens, longest, render_row
 from engine.data.quality.checks import BY_NAME
 from engine.data.quality.inspect import inspect
@@ -88,6 +93,7 @@ class DataView:
             template = choose_template(model_folder, data.template, tokenizer=tokenizer)
             self._encoder = RowEncoder(template, tokenizer, data, longest(data, tokenizer))
         self._found: NDArray[np.int64] | None = None
+        self._first_known: list[int] | None = None
         self._report: Report | None = None
         if self._rows.is_scanned or self._rows.bytes <= SMALL:
             self.scan()
@@ -317,9 +323,10 @@ class DataView:
 
     @property
     def lengths(self) -> NDArray[np.int32]:
-        """Tokens of each usable row before cutting, shape (rows,): measured, or estimated where it is not yet."""
+        """Tokens of each usable row before cutting, shape (rows,): measured, or estimated where it is not yet; those of
+        the first rows before `scan`."""
         if not self.is_scanned:
-            return np.zeros(0, dtype=np.int32)
+            return np.array([length for length in self._first_lengths() if length], dtype=np.int32)
         used = self._wanted[self._codes[self._wanted] == 0]
         found = self._lengths[used]
         unknown = found == 0
@@ -327,6 +334,18 @@ class DataView:
             return np.asarray(found[~unknown])
         found[unknown] = self._estimate.lengths(self._rows, used[unknown])
         return np.asarray(found)
+
+    def _first_lengths(self) -> list[int]:
+        """Tokens of each of the first rows, 0 of one that cannot be used: there before any scan."""
+        if self._first_known is None:
+            items = self._rows.first_items()
+            rows = [item for item in items if isinstance(item, Row)]
+            known = {row.index: _estimated(row) for row in rows}
+            if self._encoder is not None:
+                whole = (item for item in self._encoder.encode(rows) if not isinstance(item, SetAside))
+                known |= {item.row.index: item.whole for item in whole}
+            self._first_known = [known.get(item.index, 0) for item in items]
+        return self._first_known
 
     @property
     def learned_share(self) -> float:
@@ -355,8 +374,33 @@ class DataView:
     def _is_held_out(self) -> NDArray[np.bool_]:
         """Which rows are held out, shape (rows,)."""
         if self._held_out is None:
-            self._held_out = held_out_of(self._rows)
+            self._held_out = self._split()
         return np.asarray(self._held_out & (self._codes == 0))
+
+    def try_split(self, data: DataSettings) -> dict[str, int]:
+        """How many rows would train (``train``), be held out (``held_out``), and be held out though their prompt is
+        trained on (``in_training``), with other settings of the split; nothing is changed.
+
+        Raises:
+            UserError: as `held_out_of`.
+        """
+        rows = copy.copy(self._rows)
+        rows.data = data
+        found = held_out_of(rows)
+        _TRIED[self._rows] = (_split_of(data), list(self._rows.decisions.items), found)
+        used = self._codes == 0
+        if not data.held_out_file:
+            used[self._rows.measured_from :] = False
+        held, trained = found & used, used & ~found
+        asked = np.isin(self._rows.prompts[held], self._rows.prompts[trained])
+        return {"train": int(trained.sum()), "held_out": int(held.sum()), "in_training": int(asked.sum())}
+
+    def _split(self) -> NDArray[np.bool_]:
+        """`held_out_of`, or what `try_split` found with the same settings: a column's values take long to read."""
+        tried = _TRIED.get(self._rows)
+        if tried is not None and tried[:2] == (_split_of(self.data), self._rows.decisions.items):
+            return tried[2]
+        return held_out_of(self._rows)
 
     @property
     def _is_asked(self) -> NDArray[np.bool_]:
@@ -393,20 +437,21 @@ class DataView:
         """What the files are, and how their rows stand.
 
         Returns:
-            ``files`` (per file: ``path``, ``name``, ``bytes``, ``format``, ``encoding``, ``shape``,
-            ``shape_label``, ``confidence``, ``certainty`` ("sure", "likely", "ask"), ``why``, ``columns``, ``mapping``,
-            ``offers`` (role that names no column → all that it may be), ``rows``), ``roles`` (of the first file's shape:
-            ``name``, ``label``, ``required``, ``holds`` ("column", "key", "word")), ``preference``,
-            ``scanned`` (every row was looked at; else the counts are those of the first rows), ``total``,
-            ``trainable``, ``held_out``, ``in_training`` (held-out rows whose prompt a training row has too), ``cut``,
-            ``over`` (longer than the limit, whatever becomes of them), ``set_aside`` (reason → count), ``reasons``
-            (reason → label), ``problems``, ``template`` (``name``, ``reason``; None without a model), ``estimate``,
-            ``measured``, ``error`` (of estimated lengths: 95 of 100 rows are that near, as a share; None where none are
-            estimated), ``limit``.
+            ``files`` (per file: ``path``, ``name``, ``named`` (a data set's name in the recipe), ``shown``, ``bytes``,
+            ``format``, ``encoding``, ``shape``, ``shape_label``, ``confidence``, ``certainty`` ("sure", "likely",
+            "ask"), ``why``, ``columns``, ``mapping``, ``offers`` (role that names no column → all that it may be),
+            ``rows``; when all are looked at also ``trained`` (rows of it), ``seen`` (rows of it in a pass) and
+            ``share`` (of the pass)), ``roles`` (of the first file's shape: ``name``, ``label``, ``required``, ``holds``
+            ("column", "key", "word")), ``preference``, ``scanned`` (every row was looked at; else the counts are those
+            of the first rows), ``total``, ``trainable``, ``held_out``, ``in_training`` (held-out rows whose prompt a
+            training row has too), ``cut``, ``over`` (longer than the limit, whatever becomes of them), ``set_aside``
+            (reason → count), ``reasons`` (reason → label), ``problems``, ``template`` (``name``, ``reason``; None
+            without a model), ``estimate``, ``measured``, ``error`` (of estimated lengths: 95 of 100 rows are that near,
+            as a share; None where none are estimated), ``limit``.
         """
         roles = self._rows.sources[0].shape.roles
         return {
-            "files": [self._file_facts(i) for i in range(len(self._rows.sources))],
+            "files": self._files_facts(),
             "roles": [_role(role) for role in roles],
             "preference": self._rows.preference,
             "scanned": self.is_scanned,
@@ -439,11 +484,37 @@ class DataView:
         unknown = {"held_out": 0, "in_training": 0, "cut": 0, "over": 0}
         return {"total": len(items), "trainable": usable, **unknown, "set_aside": dict(aside.most_common())}
 
+    def _files_facts(self) -> list[dict[str, Any]]:
+        """What each file is, and what of it a pass over the data shows: `engine.data.mixing` says how often."""
+        found = [self._file_facts(number) for number in range(len(self._rows.sources))]
+        if not self.is_scanned:
+            return found
+        starts = np.cumsum([0, *(source.count for source in self._rows.sources)])
+        own = int(np.searchsorted(starts, self._rows.measured_from))
+        trained = self._used[~self._is_held_out[self._used]]
+        counts = np.diff(np.searchsorted(trained, starts[: own + 1])).tolist()
+        known = {number: count for number, count in enumerate(counts) if count}
+        often = factors_of(self.data, [source.path for source in self._rows.sources], known)
+        seen = {number: rows_seen(count, often[number]) for number, count in known.items()}
+        total = max(1, sum(seen.values()))
+        for number in range(own):
+            shown = seen.get(number, 0)
+            found[number] |= {"trained": known.get(number, 0), "seen": shown, "share": shown / total}
+        return found
+
+    @property
+    def _hub_names(self) -> dict[Path, str]:
+        """Files of data sets of the hub, and how the recipe names these."""
+        names = [name for name in self.data.files if hub_data.is_hub_data(name)]
+        return {path: name for name in names for path in hub_data.fetched(name)}
+
     def _file_facts(self, number: int) -> dict[str, Any]:
         source = self._rows.sources[number]
         return {
             "path": str(source.path),
             "name": source.path.name,
+            "named": (named := self._hub_names.get(source.path, "")),
+            "shown": shown_name(named) if named else source.path.name,
             "bytes": source.bytes,
             "format": source.format,
             "encoding": source.encoding,
@@ -512,8 +583,7 @@ class DataView:
             ``tokens`` (None for a row set aside), ``status``, ``reason``, ``reason_text``, ``hint``.
         """
         if not self.is_scanned:
-            items = self._rows.first_items()
-            return {"total": len(items), "start": start, "rows": [_first(i) for i in items[start : start + count]]}
+            return self._first_page(start, count)
         wanted = self._such(status)
         if found and self._found is not None:
             wanted = np.intersect1d(wanted, self._found)
@@ -522,6 +592,15 @@ class DataView:
         if len(unmeasured):
             self._measure(unmeasured)
         return {"total": len(wanted), "start": start, "rows": [self._line(int(i)) for i in shown]}
+
+    def _first_page(self, start: int, count: int) -> dict[str, Any]:
+        """`page` before `scan`."""
+        items, lengths = self._rows.first_items(), self._first_lengths()
+        lines = [_first(item, lengths[item.index]) for item in items[start : start + count]]
+        for line in lines:
+            if self._cuts and lengths[line["index"]] > self.limit:
+                line["status"] = "cut"
+        return {"total": len(items), "start": start, "rows": lines}
 
     def _such(self, status: str) -> NDArray[np.int64]:
         """Numbers of the rows of a status, or set aside for a reason, rising."""
@@ -597,7 +676,7 @@ class DataView:
         if self._codes[index]:
             return "set_aside"
         if self._held_out is None:
-            self._held_out = held_out_of(self._rows)
+            self._held_out = self._split()
         if self._held_out[index]:
             return "held_out"
         return "cut" if self._cuts and self._lengths[index] > self.limit else "ready"
@@ -617,7 +696,7 @@ class DataView:
         """
         if not self.is_scanned:
             item: Row | SetAside | None = self._rows.first_items()[index]
-            found = _first(item) if item is not None else {}
+            found = _first(item, self._first_lengths()[index]) if item is not None else {}
         else:
             place = np.array([index])
             self._rows.place(index)
@@ -738,6 +817,14 @@ _ROWS_BY = ("files", "shape", "mapping", "encoding", "per_file", "decisions", "h
 """Settings that decide which rows there are; the others only say what is done with them."""
 
 
+_TRIED: WeakKeyDictionary[DataSet, tuple[tuple[Any, ...], list[Decision], NDArray[np.bool_]]] = WeakKeyDictionary()
+"""The split that was tried last of rows that are open: by which settings, after which decisions, what it held out."""
+
+
+def _split_of(data: DataSettings) -> tuple[Any, ...]:
+    return (data.split, data.split_column, data.held_out, data.seed, data.held_out_file)
+
+
 def _stamp(rows: DataSet) -> list[tuple[int, int]]:
     """Sizes and times of the files: others where a file was changed."""
     try:
@@ -747,14 +834,14 @@ def _stamp(rows: DataSet) -> list[tuple[int, int]]:
     return [(facts.st_size, facts.st_mtime_ns) for facts in found]
 
 
-def _first(item: Row | SetAside) -> dict[str, Any]:
+def _first(item: Row | SetAside, tokens: int) -> dict[str, Any]:
     """A row of the first ones, before all are looked at."""
     row, aside = (item, None) if isinstance(item, Row) else (None, item)
     return {
         "index": item.index,
         "where": item.where,
         **_said(row),
-        "tokens": _estimated(row) if row else None,
+        "tokens": tokens or None,
         "status": "set_aside" if aside else "ready",
         "reason": aside.reason if aside else "",
         "reason_text": _plain(aside.text) if aside else None,

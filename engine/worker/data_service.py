@@ -76,7 +76,7 @@ class DataService:
     One data set is open at a time; a request that reads rows speaks of that one. Those in `slow` go on beside others.
     """
 
-    slow = frozenset({"scan", "measure", "find", "inspect", "hub_data_get"})
+    slow = frozenset({"scan", "measure", "find", "inspect", "split", "hub_data_get"})
 
     def __init__(self) -> None:
         self._cancels: dict[int, threading.Event] = {}
@@ -104,6 +104,7 @@ class DataService:
             "measure": self._measure,
             "find": self._find,
             "inspect": self._inspect,
+            "split": self._split,
             "decide": self._decide,
             "undo": self._undo,
             "rows": self._rows,
@@ -190,6 +191,10 @@ class DataService:
             view.inspect(asked.teller("share"))
         return _facts(view)
 
+    def _split(self, asked: Asked, *, data: dict[str, Any]) -> dict[str, Any]:
+        """What another way of holding rows out comes to; nothing is changed. ``data`` is the recipe's table."""
+        return dict(self._opened().try_split(DataSettings.model_validate(data)))
+
     def _decide(
         self, asked: Asked, *, index: int, column: str = "", value: Any = None, aside: bool | None = None
     ) -> dict[str, Any]:
@@ -242,8 +247,8 @@ class DataService:
     def _hub_data_info(self, asked: Asked, *, id: str, config: str = "") -> dict[str, Any]:
         return asdict(hub_data.about(id, config))
 
-    def _hub_data_rows(self, asked: Asked, *, name: str) -> dict[str, Any]:
-        return hub_data.peek(name)
+    def _hub_data_rows(self, asked: Asked, *, named: str) -> dict[str, Any]:
+        return hub_data.peek(named)
 
     def _hub_data_get(self, asked: Asked, *, names: list[str]) -> dict[str, Any]:
         """Fetch data sets that are not on this machine; progress is told in rows."""

@@ -46,8 +46,15 @@ def can_be_data(path: Path) -> bool:
     return path.suffix.lower() in ENDINGS or path.is_dir()
 
 
-def import_files(context: AppContext, paths: Sequence[Path]) -> None:
-    """Take these files and folders as the data; what was chosen for other files (columns, encoding) is forgotten."""
+def shown_name(name: str) -> str:
+    """What people call a name of ``data.files``: the file's own name, or the data set's."""
+    from engine.data.hub_names import shown_name as shown
+
+    return shown(name)
+
+
+def import_files(context: AppContext, paths: Sequence[Path | str]) -> None:
+    """Take these files, folders and data sets of the hub as the data; what was chosen for others is forgotten."""
     values = {
         "data.files": [str(path) for path in paths],
         "data.mapping": {},
@@ -60,8 +67,8 @@ def import_files(context: AppContext, paths: Sequence[Path]) -> None:
     attempt(context, lambda: context.draft.set(values))
 
 
-def add_files(context: AppContext, paths: Sequence[Path]) -> None:
-    """Take these files and folders besides the ones that are there."""
+def add_files(context: AppContext, paths: Sequence[Path | str]) -> None:
+    """Take these files, folders and data sets of the hub besides the ones that are there."""
     known = list(context.draft.recipe.data.files)
     new = [str(path) for path in paths if str(path) not in known]
     if new:
@@ -137,10 +144,28 @@ def go_back(context: AppContext) -> None:
 
 
 def leave_out(context: AppContext, file: str) -> None:
-    """Take one of several files out of the data; it stays on the disk."""
-    files = [name for name in context.draft.recipe.data.files if name != file]
+    """Take one of several files out of the data; it stays on the disk. Of a folder the other files are named then."""
+    known: dict[str, Any] = next((item for item in context.data.facts.get("files", []) if item["path"] == file), {})
+    file = str(known.get("named") or file)
+    named = list(context.draft.recipe.data.files)
+    inside = [name for name in named if name != file and Path(name) in Path(file).parents]
+    others = [str(item["path"]) for item in context.data.facts.get("files", []) if str(item["path"]) != file]
+    files: list[str] = []
+    for name in named:
+        of_folder = [path for path in others if Path(name) in Path(path).parents]
+        files += of_folder if name in inside else [name] if name != file else []
     per_file = {name: own for name, own in _plain_files(context).items() if name != file}
     attempt(context, lambda: context.draft.set({"data.files": files, "data.per_file": per_file}))
+
+
+def choose(context: AppContext, name: str, value: object) -> None:
+    """Another value of a setting of the data section."""
+    attempt(context, lambda: context.draft.set({f"data.{name}": value}))
+
+
+def choose_of_file(context: AppContext, file: str, name: str, value: object) -> None:
+    """Another value of a setting of one file."""
+    attempt(context, lambda: context.draft.set({"data.per_file": _per_file(context, file, {name: value})}))
 
 
 def file_at_fault(context: AppContext, failure: Failure) -> str:
@@ -149,7 +174,7 @@ def file_at_fault(context: AppContext, failure: Failure) -> str:
     if len(files) < 2:
         return ""
     place = failure.where
-    named = [name for name in files if place == name or place.split(":")[0] == Path(name).name]
+    named = [name for name in files if place == name or place.split(":")[0] == shown_name(name)]
     good = context.data.good(context.draft.path).get("data.files", ())
     new = [name for name in files if name not in good]
     doubtful = [name for name in named if name in new] or named or (new if len(new) == 1 else [])
@@ -179,7 +204,11 @@ def open_data(context: AppContext) -> Operation | None:
         context.data.clear()
         return None
     context.data.is_stopped = False
-    context.data.status.work(say("Reading {name}…", "正在读取 {name}…", name=Path(recipe.data.files[0]).name))
+    away = not_here(context)
+    if away:
+        return _fetch(context, away)
+    name = shown_name(recipe.data.files[0])
+    context.data.status.work(say("Reading {name}…", "正在读取 {name}…", name=name))
     context.data.changed.emit()
     operation = Operation(context).in_session(
         context.bridge.data,
@@ -198,6 +227,29 @@ def open_data(context: AppContext) -> Operation | None:
             context.data.show_first(facts)
             _scan_soon(context)
 
+    return _reading(context, operation).on_success(done)
+
+
+def not_here(context: AppContext) -> list[str]:
+    """Data sets of the hub that the draft names and that may not be on this machine yet."""
+    from engine.recipe.recipe import HUB_DATA
+
+    data = context.draft.recipe.data
+    named = [name for name in (*data.files, data.held_out_file) if name.startswith(HUB_DATA)]
+    return [name for name in named if name not in context.data.hub.known]
+
+
+def _fetch(context: AppContext, names: list[str]) -> Operation:
+    """Fetch data sets of the hub, beside what the data session answers, then read; those that are here take no time."""
+    what = ", ".join(shown_name(name) for name in names)
+    context.data.status.work(say("Fetching {name} from the hub…", "正在从 hub 获取 {name}…", name=what))
+    context.data.changed.emit()
+
+    def done(_value: dict[str, Any]) -> None:
+        context.data.hub.known.update(names)
+        open_data(context)
+
+    operation = Operation(context).in_session(context.bridge.hub, "hub_data_get", names=names)
     return _reading(context, operation).on_success(done)
 
 

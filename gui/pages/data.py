@@ -8,8 +8,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PySide6.QtCore import Qt
-from PySide6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent
+from PySide6.QtCore import QMimeData, QPoint, Qt
+from PySide6.QtGui import (
+    QAction,
+    QDragEnterEvent,
+    QDragLeaveEvent,
+    QDropEvent,
+    QGuiApplication,
+    QKeySequence,
+    QShortcut,
+)
 from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QMenu, QProgressBar, QPushButton, QSizePolicy, QWidget
 
 from engine.protocol.text import Text, as_text, say
@@ -17,12 +25,15 @@ from gui.context import AppContext
 from gui.i18n.language import tr
 from gui.i18n.numbers import count
 from gui.operations import data as operations
+from gui.operations import hub_data as hub_operations
 from gui.operations import rows as row_operations
+from gui.operations import split as split_operations
+from gui.operations.data import shown_name
 from gui.operations.operation import Operation
 from gui.pages.page import Page
 from gui.state.phase import Phase, Status
 from gui.widgets.banner import progress_words, show_progress
-from gui.widgets.basic import ElidedLabel, button, clear, column, holder, label, rename, row, tool
+from gui.widgets.basic import ElidedLabel, add_shortcut, button, clear, column, holder, label, rename, row, tool
 from gui.widgets.card import Card
 from gui.widgets.chip import ACCENT, PLAIN, WARN, Chip
 from gui.widgets.drop_strip import DropStrip
@@ -30,6 +41,9 @@ from gui.widgets.footer import Footer
 
 if TYPE_CHECKING:
     from engine.protocol.errors import Failure
+    from gui.pages.data_files import FilesPanel
+    from gui.pages.data_hub import HubView
+    from gui.pages.data_split import SplitPanel
     from gui.widgets.columns_panel import ColumnsPanel
 
 NOTHING_YET = say("Bring the data your model should learn from", "导入希望模型学习的数据")
@@ -41,10 +55,16 @@ WHAT_KIND = say(
     "可将文件或文件夹拖到此处、点击导入，或先用示例：让入门模型学习记录订单。",
 )
 READY = say("Ready: every row trains or says why it does not.", "就绪：每一行都会训练，或说明不训练的原因。")
+FILES = say("Files…", "文件…")
+FILES_TIP = say("Weights, prefixes and mixing of the files", "各文件的权重、前缀与混合方式")
+SPLIT_TIP = say("Choose which rows are held out", "选择留出哪些行")
+LATER = say("Possible when every row is read", "全部读取后可用")
+FROM = say("Import from…", "从其他来源…")
 STOPPED = say("Reading was stopped.", "已停止读取。")
 READ_AGAIN = say("Nothing is lost: the files are as they were.", "没有损失：文件保持原样。")
 BAR = 140
 LONGEST_NAME = 26
+MOST_PASTED = 2000
 
 
 class DataPage(Page):
@@ -57,12 +77,16 @@ class DataPage(Page):
         super().__init__(context)
         self.setAcceptDrops(True)
         self._panel: ColumnsPanel | None = None
+        self._other_panel: FilesPanel | SplitPanel | None = None
         self._asked = False
+        self._hub: HubView | None = None
         self._shown_version = self._decided = -1
         self._shown: dict[str, Any] = {}
         context.data.changed.connect(self.refresh)
         context.project.opened.connect(self.refresh)
         context.project.opened.connect(self._prepare)
+        paste = QShortcut(QKeySequence(QKeySequence.StandardKey.Paste), self, self._paste)
+        paste.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
 
     def _prepare(self) -> None:
         """Build what shows data while the user looks for some, so that their first rows come at once."""
@@ -74,7 +98,9 @@ class DataPage(Page):
     def refresh(self) -> None:
         """Show what the data state says."""
         status = self.context.data.status
-        if status.phase is Phase.EMPTY:
+        if self.context.data.hub.is_open:
+            self._show_hub()
+        elif status.phase is Phase.EMPTY:
             self._show_empty()
         elif status.phase is Phase.WORKING and not self._can_stay():
             self.show_banner().working(status.doing, status.progress, self._cancel_reading)
@@ -84,6 +110,17 @@ class DataPage(Page):
             self.show_body()
             self._fill()
             self._show_reading()
+
+    def _show_hub(self) -> None:
+        from gui.pages.data_hub import HubView
+
+        if self._hub is None:
+            self._hub = HubView(self.context)
+            self._stack.addWidget(self._hub)
+        if self._stack.currentWidget() is not self._hub:
+            self._stack.setCurrentWidget(self._hub)
+            self._hub.id.setFocus()
+        self._hub.refresh()
 
     def _can_stay(self) -> bool:
         """Whether the rows of before may stay in view while they are read again: they are rows of the same files."""
@@ -97,8 +134,9 @@ class DataPage(Page):
             self.show_banner().empty(STOPPED, READ_AGAIN, again, *self._back_button(""), self._import_button(""))
             return
         sample = button(say("Use the sample", "使用示例数据"), self._use_sample, shortcut="Ctrl+E")
-        folder = button(say("Import a folder…", "导入文件夹…"), self._ask_for_folder, shortcut="Ctrl+Shift+D")
-        self.show_banner().empty(NOTHING_YET, WHAT_KIND, self._import_button("primary"), sample, folder)
+        folder = button(say("A folder…", "文件夹…"), self._ask_for_folder, shortcut="Ctrl+Shift+D")
+        hub = button(say("From the hub…", "从 hub 导入…"), self._look_at_hub, shortcut="Ctrl+H")
+        self.show_banner().empty(NOTHING_YET, WHAT_KIND, self._import_button("primary"), sample, folder, hub)
 
     def _import_button(self, role: str) -> QPushButton:
         return button(say("Import data…", "导入数据…"), self._ask_for_files, role, shortcut="Ctrl+O")
@@ -107,15 +145,23 @@ class DataPage(Page):
         """Without the file that is wrong, with what was there before, with other data, or with other columns."""
         found = self._leave_button(failure)
         found += self._back_button("" if found else "primary")
+        found += self._random_button(failure, "" if found else "primary")
         return [*found, self._import_button("" if found else "primary"), *self._reset_button()]
 
     def _leave_button(self, failure: Failure) -> list[QPushButton]:
         file = operations.file_at_fault(self.context, failure)
         if not file:
             return []
-        words = say("Leave {name} out", "不使用 {name}", name=_shortened(Path(file).name))
+        words = say("Leave {name} out", "不使用 {name}", name=_shortened(shown_name(file)))
         leave = partial(operations.leave_out, self.context, file)
         return [button(words, leave, "primary", shortcut="Ctrl+Shift+X", tip=file)]
+
+    def _random_button(self, failure: Failure, role: str) -> list[QPushButton]:
+        """The way back where the recipe's split is what is wrong."""
+        if failure.code != "data.split":
+            return []
+        words = say("Hold rows out at random", "随机留出")
+        return [button(words, partial(split_operations.at_random, self.context), role, shortcut="Ctrl+Shift+J")]
 
     def _back_button(self, role: str) -> list[QPushButton]:
         """The way back to what was read well before, where there is such."""
@@ -123,7 +169,7 @@ class DataPage(Page):
         if not good:
             return []
         files = good["data.files"]
-        names = _shortened(Path(files[0]).name) + (f" + {len(files) - 1}" if len(files) > 1 else "")
+        names = _shortened(shown_name(files[0])) + (f" + {len(files) - 1}" if len(files) > 1 else "")
         words = say("Go back to {name}", "返回 {name}", name=names)
         back = partial(operations.go_back, self.context)
         return [button(words, back, role, shortcut="Alt+Left", tip="\n".join(files))]
@@ -158,16 +204,34 @@ class DataPage(Page):
     def _foot(self) -> Footer:
         self._next = button(say("Choose a model →", "选择模型 →"), self._go_on, "primary", shortcut="Ctrl+Right")
         self._more = button(say("Add a file…", "添加文件…"), self._ask_for_another, shortcut="Ctrl+Shift+O")
-        tip = say("Import a folder of data files", "导入含数据文件的文件夹")
-        self._folder = button(say("Folder…", "文件夹…"), self._ask_for_folder, shortcut="Ctrl+Shift+D", tip=tip)
+        self._from = button(FROM, self._show_places, shortcut="Ctrl+Shift+P")
         self._other = button(say("Other data…", "换用其他数据…"), self._ask_for_files, shortcut="Ctrl+O")
         self._cancel = button(say("Cancel", "取消"), self._cancel_work, shortcut="Esc")
-        self._footer = Footer(self._cancel, self._other, self._folder, self._more, self._next)
+        self._footer = Footer(self._cancel, self._other, self._from, self._more, self._next)
         self._bar = QProgressBar()
         self._bar.setTextVisible(False)
         self._bar.setFixedWidth(BAR)
         self._footer.put_before_buttons(self._bar)
+        self._places = [
+            self._place_to_import(say("Folder…", "文件夹…"), "Ctrl+Shift+D", self._ask_for_folder),
+            self._place_to_import(say("From the hub…", "从 hub 导入…"), "Ctrl+H", self._look_at_hub),
+        ]
         return self._footer
+
+    def _place_to_import(self, words: Text, keys: str, ask: Callable[[], object]) -> QAction:
+        """Where data may come from besides files: a line of the menu, whose keys work without it."""
+        made = QAction(tr(words), self._footer)
+        made.setShortcut(QKeySequence(keys))
+        made.setShortcutVisibleInContextMenu(True)
+        made.triggered.connect(lambda: ask())
+        self._footer.addAction(made)
+        return made
+
+    def _show_places(self) -> None:
+        menu = QMenu(self)
+        menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        menu.addActions(self._places)
+        menu.popup(self._from.mapToGlobal(self._from.rect().topLeft()) - QPoint(0, menu.sizeHint().height()))
 
     def _head(self) -> Card:
         self._file = label("", "strong")
@@ -177,11 +241,12 @@ class DataPage(Page):
         self._mapping = ElidedLabel("", "muted")
         self._aside = label("", "muted")
         change = button(say("Change columns…", "更改各列…"), self._toggle_panel, "link", shortcut="Ctrl+K")
-        self._files = tool("", self._show_files)
-        self._files.setShortcut("Ctrl+Shift+L")
-        self._files.setToolTip(tr(say("Leave one of the files out (Ctrl+Shift+L)", "去掉其中一个文件 (Ctrl+Shift+L)")))
+        self._files = tool(FILES, partial(self._toggle_panel, "files"))
+        add_shortcut(self._files, "Ctrl+Shift+L", tr(FILES_TIP))
+        split = partial(self._toggle_panel, "split")
+        self._split = button(say("Held-out rows…", "留出的行…"), split, "link", shortcut="Ctrl+Shift+H", tip=SPLIT_TIP)
         first = row(self._file, self._files, self._chips, None, self._counts)
-        second = row(self._mapping, change, None, self._aside, spacing=10)
+        second = row(self._mapping, change, self._split, None, self._aside, spacing=10)
         card = Card("", "", first, second, spacing=7)
         card.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
         return card
@@ -202,6 +267,8 @@ class DataPage(Page):
             self._side.fill(facts)
         else:
             self._side.show_work()
+        if self._other_panel is not None:
+            self._other_panel.fill(facts)
 
     def _show_doubt(self) -> None:
         """Where it is not clear what columns mean, the panel opens by itself; it is filled anew where it is open."""
@@ -228,8 +295,10 @@ class DataPage(Page):
         self._cancel.setVisible(status is not None)
         for widget in (self._other, self._more):
             widget.setVisible(not is_reading)
-        self._folder.setVisible(status is None)  # where there is least room
+        self._from.setVisible(status is None)  # where there is least room
         self._next.setEnabled(not data.doubtful)
+        self._split.setEnabled(data.is_scanned)
+        self._split.setToolTip(tr(SPLIT_TIP if data.is_scanned else LATER))
         if status is not None:
             show_progress(self._bar, status.progress)
         self._footer.say(self._foot_words(status))
@@ -255,10 +324,10 @@ class DataPage(Page):
 
         names = self.context.draft.recipe.data.files
         read = len(self._files_of(facts))
-        self._file.setText(_shortened(Path(names[0]).name if names else str(facts.get("name", ""))))
+        self._file.setText(_shortened(shown_name(names[0]) if names else str(facts.get("name", ""))))
         self._file.setToolTip("\n".join(str(file.get("path", "")) for file in self._files_of(facts)[:30]))
-        rename(self._files, say("and {n} more ▾", "等共 {m} 个文件 ▾", n=len(names) - 1, m=len(names)))
-        self._files.setVisible(len(names) > 1)
+        several = say("and {n} more…", "等共 {m} 个文件…", n=len(names) - 1, m=len(names))
+        rename(self._files, several if len(names) > 1 else FILES)
         clear(self._chips)
         for text, tone, tip in self._facts_in_chips(facts, read if read > max(1, len(names)) else 0):
             chip = Chip(text, tone)
@@ -278,7 +347,7 @@ class DataPage(Page):
         if files:
             chips.append((say("{n} files", "{n} 个文件", n=count(files)), PLAIN, ""))
         chips.append((format_label(str(facts.get("format", ""))), PLAIN, ""))
-        if facts.get("encoding"):
+        if facts.get("encoding") and facts["encoding"] != "binary":
             chips.append((encoding_label(str(facts["encoding"])), PLAIN, ""))
         chips.append((shape_label(str(facts.get("shape", ""))), ACCENT, ""))
         return [*chips, *self._certainty(facts)]
@@ -294,14 +363,44 @@ class DataPage(Page):
             return []
         return [(say("likely", "很可能"), PLAIN, as_text(likely[0].get("why", "")))]
 
-    # ------------------------------------------------------------------------------------------------------- actions
-    def _toggle_panel(self) -> None:
-        if self._panel is not None:
-            self._panel.hide()
-            self._panel.deleteLater()
-            self._panel = None
-            self._side.show()
+    # -------------------------------------------------------------------------------------------------------- panels
+    def _toggle_panel(self, name: str = "columns") -> None:
+        """Open a panel in the place of the side, or close it; there is one at a time."""
+        other = self._other_panel
+        is_open = self._panel is not None if name == "columns" else other is not None and other.name == name
+        self._close_panel()
+        if not is_open:
+            self._open_panel(name)
+
+    def _close_panel(self) -> None:
+        for panel in (self._panel, self._other_panel):
+            if panel is not None:
+                panel.hide()
+                panel.deleteLater()
+        self._panel = self._other_panel = None
+        split_operations.forget(self.context)
+        self._side.show()
+
+    def _open_panel(self, name: str) -> None:
+        self._side.hide()
+        if name == "columns":
+            self._open_columns()
             return
+        from gui.pages.data_files import FilesPanel
+        from gui.pages.data_split import SplitPanel
+
+        close = partial(self._toggle_panel, name)
+        made = (
+            FilesPanel(self.context, close)
+            if name == "files"
+            else SplitPanel(self.context, close, self._rows.show_only)
+        )
+        self._other_panel = made
+        made.fill(self.context.data.facts)
+        self._place.addWidget(made)
+        made.first.setFocus()
+
+    def _open_columns(self) -> None:
         from gui.widgets.columns_panel import ColumnsPanel
 
         how_read = partial(operations.how_file_is_read, self.context)
@@ -309,17 +408,12 @@ class DataPage(Page):
         self._panel.put(self._files_of(self.context.data.facts))
         self._panel.setFixedWidth(self._side.width())
         self._asked = bool(self.context.data.doubtful)
-        self._side.hide()
         self._place.addWidget(self._panel)
         (self._panel.right if self._asked else self._panel.shape).setFocus()
 
-    def _show_files(self) -> None:
-        menu = QMenu(self)
-        menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        for file in self.context.draft.recipe.data.files:
-            words = say("Leave {name} out", "不使用 {name}", name=Path(file).name)
-            menu.addAction(tr(words), partial(operations.leave_out, self.context, file))
-        menu.popup(self._files.mapToGlobal(self._files.rect().bottomLeft()))
+    # ------------------------------------------------------------------------------------------------------- actions
+    def _look_at_hub(self) -> None:
+        hub_operations.look(self.context)
 
     def _cancel_reading(self) -> None:
         operations.cancel_reading(self.context)
@@ -367,8 +461,8 @@ class DataPage(Page):
 
     # ------------------------------------------------------------------------------------------------------------ Qt
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
-        """Take files and folders that can be data."""
-        if _dropped(event):
+        """Take files and folders that can be data, and addresses of data sets on the hub."""
+        if _dropped(event.mimeData()) or _hub_address(event.mimeData()):
             self._invite(True)
             event.setDropAction(Qt.DropAction.CopyAction)
             event.accept()
@@ -381,8 +475,19 @@ class DataPage(Page):
     def dropEvent(self, event: QDropEvent) -> None:
         """Import what was dropped."""
         self._invite(False)
-        self._take(_dropped(event))
+        self._receive(event.mimeData())
         event.accept()
+
+    def _paste(self) -> None:
+        """Import files that were copied, or look up an address of the hub. Fields for text paste for themselves."""
+        self._receive(QGuiApplication.clipboard().mimeData())
+
+    def _receive(self, mime: QMimeData) -> None:
+        paths, address = _dropped(mime), _hub_address(mime)
+        if paths:
+            self._take(paths)
+        elif address:
+            hub_operations.look(self.context, address)
 
     def _invite(self, inviting: bool) -> None:
         """Show that something can be dropped here."""
@@ -404,7 +509,16 @@ def _shortened(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME // 2]}…{name[-LONGEST_NAME // 2 :]}"
 
 
-def _dropped(event: QDropEvent) -> list[Path]:
-    urls = event.mimeData().urls() if event.mimeData().hasUrls() else []
+def _dropped(mime: QMimeData) -> list[Path]:
+    urls = mime.urls() if mime.hasUrls() else []
     paths = [Path(url.toLocalFile()) for url in urls if url.isLocalFile()]
     return [path for path in paths if operations.can_be_data(path)]
+
+
+def _hub_address(mime: QMimeData) -> str:
+    """The first address of a data set of the hub, "" where there is none."""
+    from engine.data.hub_names import found_in
+
+    texts = [url.toString() for url in mime.urls()] if mime.hasUrls() else []
+    texts += mime.text().split() if mime.hasText() and len(mime.text()) < MOST_PASTED else []
+    return next((text for text in texts if found_in(text) is not None), "")

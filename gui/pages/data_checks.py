@@ -42,6 +42,11 @@ WHAT_IS_CHECKED = say(
     "tasks.",
     "查找近似重复、个人信息与密钥、占位符、过短或损坏的文本，并统计语言与任务。",
 )
+WHAT_WAITS = say(
+    "Every row is being read: its columns, its length, and whether it is there twice. Then the rows to hold out are "
+    "chosen, and search, filters and changes of cells work. Rows shown here are the first of the file.",
+    "正在读取每一行：各列、长度以及是否重复。之后选出留出的行，搜索、筛选和修改单元格也可使用。此处显示的是文件开头的行。",
+)
 CHECK = say("Check the texts", "检查文本")
 AGAIN = say("Check again", "重新检查")
 SHOWS = say("Show these rows", "显示这些行")
@@ -105,7 +110,8 @@ class Checks(QWidget):
         self.button.setShortcut("Ctrl+Shift+I")
         failure = status.failure
         words = "" if failure is None else f"{tr(failure.message)} {tr(failure.hint)}".strip()
-        self._about.setText(words or (tr(WHAT_IS_CHECKED) if can else ""))
+        waits = bool(self._facts) and not self._context.data.is_scanned
+        self._about.setText(words or (tr(WHAT_WAITS) if waits else tr(WHAT_IS_CHECKED) if can else ""))
         self._about.setVisible(bool(self._about.text()) and "quality" in self._facts)
 
     # ------------------------------------------------------------------------------------------------------------ lines

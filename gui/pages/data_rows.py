@@ -32,6 +32,7 @@ STATUS: dict[str, tuple[Text, str]] = {
 }
 FILTERS = ("", "ready", "held_out", "over", "set_aside")
 SEARCH = say("Search the rows", "搜索数据行")
+WAITS = say("Possible when every row is read", "全部读取后可用")
 MARKED = {True: (say("good", "好"), GOOD), False: (say("avoid", "避免"), BAD)}
 CELLS_SHARE = 0.58
 AT_ONCE, NEWEST = 2, 4
@@ -92,6 +93,15 @@ class RowsCard(Card):
         self.head.insertWidget(1, self.search, 3)
         self.corner(self.filter)
 
+    def _enable(self, is_scanned: bool) -> None:
+        """Search and filters need every row; until then they say so."""
+        for control in (self.search, self.filter):
+            control.setEnabled(is_scanned)
+            tip = str(control.property("tip") or control.toolTip())
+            control.setProperty("tip", tip)
+            control.setToolTip(tip if is_scanned else tr(WAITS))
+            control.setAccessibleDescription("" if is_scanned else tr(WAITS))
+
     # -------------------------------------------------------------------------------------------------------- columns
     def _columns(self, kind: str) -> tuple[Column, ...]:
         """What is worth seeing of rows of one kind."""
@@ -140,7 +150,7 @@ class RowsCard(Card):
         self._limit = int(facts.get("limit", 0))
         self._facts, self._files, self._decided = facts, files, self._context.data.decided
         self._fit_columns(facts)
-        self.search.setEnabled(self._context.data.is_scanned)
+        self._enable(self._context.data.is_scanned)
         self.show_only(self._status if was_here else "")
         if was_here and 0 <= at < self.table.paged.rowCount():
             self.table.selectRow(at)

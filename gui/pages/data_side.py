@@ -74,8 +74,7 @@ class SideCard(Card):
         self._facts = facts
         lengths, limit = dict(facts.get("lengths", {})), int(facts.get("limit", 0))
         self.histogram.put(list(lengths.get("counts", [])), list(lengths.get("edges", [])), limit)
-        self.histogram.setVisible(self._context.data.is_scanned)
-        self._lengths.setText(tr(_in_a_line(lengths)) if self._context.data.is_scanned else tr(LATER))
+        self._lengths.setText(tr(_in_a_line(lengths)))
         self._show_over(limit)
         self._choice.put(self._context.draft.recipe.data.over_long)
         self.checks.fill(facts)
@@ -86,8 +85,9 @@ class SideCard(Card):
         self._over.setVisible(bool(over))
         self.note.setVisible(not over)
         rename(self._over, say("{n} over {limit}", "{n} 行超过 {limit}", n=count(over), limit=count(limit)))
-        known = self._context.data.is_scanned
-        self.note.setText(tr(say("none over {limit}", "均未超过 {limit}", limit=count(limit))) if known else "")
+        none = say("none over {limit}", "均未超过 {limit}", limit=count(limit))
+        first = say("of the first {n} rows", "前 {n} 行", n=count(self._facts.get("total", 0)))
+        self.note.setText(tr(none if self._context.data.is_scanned else first))
 
     def show_work(self) -> None:
         """How exact the lengths are, and how far the checks are."""
@@ -103,7 +103,6 @@ class SideCard(Card):
 
 
 OVER_TIP = say("Show the rows that are longer than the limit", "显示超过上限的行")
-LATER = say("Known when every row is read.", "全部读取后可知。")
 
 
 def _in_a_line(lengths: dict[str, Any]) -> Text:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QObject, Signal
 
 from engine.protocol.text import NOTHING
 from gui.state.phase import Phase, Status
+
+if TYPE_CHECKING:
+    from engine.data.hub_names import HubName
 
 ASK = "ask"
 """The certainty of a file whose columns somebody must confirm."""
@@ -42,6 +45,51 @@ class Errand:
         self.status.clear()
 
 
+@dataclass(slots=True)
+class Splitting:
+    """Another way to hold rows out that is tried: it is taken where it works.
+
+    Attributes:
+        wished: fields of the recipe's data section that are other than the draft's.
+        errand: how far the try is; wrong says why it is not taken.
+    """
+
+    wished: dict[str, Any] = field(default_factory=dict)
+    errand: Errand = field(default_factory=Errand)
+
+
+@dataclass(slots=True)
+class HubLook:
+    """What the user looks up on the hub.
+
+    Attributes:
+        is_open: whether it is in view.
+        text: what was asked for.
+        here: data sets that were fetched before.
+        about: the hub's answer: configurations, splits, sizes; empty before.
+        wished: the split that would be taken, None before the hub answered.
+        first: its first rows; empty before.
+        asking, peeking: how far the two questions are, each with the operation that asks.
+        known: names that are on this machine for certain.
+    """
+
+    is_open: bool = False
+    text: str = ""
+    here: list[dict[str, Any]] = field(default_factory=list)
+    about: dict[str, Any] = field(default_factory=dict)
+    wished: HubName | None = None
+    first: dict[str, Any] = field(default_factory=dict)
+    asking: Errand = field(default_factory=Errand)
+    peeking: Errand = field(default_factory=Errand)
+    known: set[str] = field(default_factory=set)
+
+    def forget(self) -> None:
+        """Nothing is asked, and nothing was answered."""
+        self.asking.drop()
+        self.peeking.drop()
+        self.about, self.wished, self.first = {}, None, {}
+
+
 class DataState(QObject):
     """The data as the model will see it.
 
@@ -56,6 +104,8 @@ class DataState(QObject):
         words: what was looked for last; "" shows all rows.
         is_stopped: the user ended the reading, and nothing was read since.
         told: the notice about what was undone last.
+        hub: what is looked up on the hub.
+        splitting: what is tried of the split.
 
     Signals:
         changed: any of it.
@@ -75,6 +125,8 @@ class DataState(QObject):
         self.words = ""
         self.is_stopped = False
         self.told = NOTHING
+        self.hub = HubLook()
+        self.splitting = Splitting()
         self._good: dict[str, Any] = {}
         self._good_draft: Path | None = None
 

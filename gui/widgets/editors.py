@@ -156,6 +156,14 @@ class ChoiceEditor(Editor):
             self._combo.addItem(tr(text), value)
         self._combo.activated.connect(self._tell)
 
+    def put_choices(self, choices: list[tuple[Any, Text | str]]) -> None:
+        """Offer other values, where they are others: an open list stays open."""
+        if [self._combo.itemData(i) for i in range(self._combo.count())] == [value for value, _ in choices]:
+            return
+        self._combo.clear()
+        for value, text in choices:
+            self._combo.addItem(tr(text), value)
+
     def put(self, value: Any) -> None:
         """Show a value; one that is not among the choices is added as it stands."""
         at = self._combo.findData(value)

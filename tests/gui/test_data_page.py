@@ -516,7 +516,7 @@ def test_what_is_dropped_where_nothing_is_is_imported(
     qtbot: QtBot, context: AppContext, data: Session, tmp_path: Path
 ) -> None:
     made = shown(qtbot, DataPage(context))
-    assert {"Import data…", "Use the sample", "Import a folder…"} == set(buttons(made))
+    assert {"Import data…", "Use the sample", "A folder…", "From the hub…"} == set(buttons(made))
     made.dropEvent(dropped(tmp_path))
     assert context.draft.recipe.data.files == (str(tmp_path),)
 
@@ -553,6 +553,6 @@ def test_the_page_speaks_chinese(qtbot: QtBot, context: AppContext, data: Sessio
     data_operations.import_files(context, [Path("/d/orders.jsonl")])
     read(context, data, facts(set_aside={"by_hand": 2}, over=3))
     made = shown(qtbot, DataPage(context))
-    assert {"单元格", "3 行超过 512", "文件夹…"} <= set(buttons(made))
+    assert {"单元格", "3 行超过 512", "从其他来源…", "留出的行…", "文件…"} <= set(buttons(made))
     assert "由你搁置 2 行，未删除" in texts(made)
     assert aside_words({}).zh == "没有搁置的行"
