@@ -40,6 +40,7 @@ from engine.data.reasons import reason_hint
 from engine.data.registry import SHAPES
 from engine.data.rows import ASSISTANT, REASONS, Row, SetAside, message_to_plain, set_aside_to_plain
 from engine.data.scan import CODE, CODES, TURN_TOKENS, Progress, estimated_tokens, reasons, row_texts
+from engine.data.scored import RowScores
 from engine.data.splits import held_out_of
 from engine.data.template import ChatTemplate, Rendered, choose_template
 from engine.data.templates import TEMPLATES
@@ -94,6 +95,7 @@ class DataView:
             self._encoder = RowEncoder(template, tokenizer, data, longest(data, tokenizer))
         self._found: NDArray[np.int64] | None = None
         self._first_known: list[int] | None = None
+        self.scores: RowScores | None = None
         self._report: Report | None = None
         if self._rows.is_scanned or self._rows.bytes <= SMALL:
             self.scan()
@@ -623,7 +625,9 @@ class DataView:
         return np.flatnonzero(self._codes == CODE.get(status, len(CODES)))
 
     def _behind(self, kind: str, name: str) -> NDArray[np.int64]:
-        """Rows behind a figure of the quality report."""
+        """Rows behind a figure of the quality report, or of the model's scores."""
+        if kind == "score":
+            return self.scores.rows(name) if self.scores is not None else np.zeros(0, dtype=np.int64)
         if self._report is None:
             return np.zeros(0, dtype=np.int64)
         rows = {

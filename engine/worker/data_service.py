@@ -13,6 +13,7 @@ from typing import Any
 from engine.data import hub_data
 from engine.data.lengths import summary
 from engine.data.preview import DataView
+from engine.data.scored import RowScores
 from engine.model import hub
 from engine.model.inspect import ModelInfo, inspect
 from engine.model.locate import is_hub_id, locate
@@ -105,6 +106,7 @@ class DataService:
             "find": self._find,
             "inspect": self._inspect,
             "split": self._split,
+            "scores": self._read_scores,
             "decide": self._decide,
             "undo": self._undo,
             "rows": self._rows,
@@ -146,6 +148,7 @@ class DataService:
         self._view = None
         rows = before.rows_for(settings, preference) if before is not None else None
         view = DataView(settings, _folder_of(model), preference=preference, rows=rows)
+        view.scores = before.scores if before is not None and rows is not None else None
         if view.is_scanned:
             self._know_lengths(view, asked)
         self._view = view
@@ -195,6 +198,12 @@ class DataService:
         """What another way of holding rows out comes to; nothing is changed. ``data`` is the recipe's table."""
         return dict(self._opened().try_split(DataSettings.model_validate(data)))
 
+    def _read_scores(self, asked: Asked, *, file: str) -> dict[str, Any]:
+        """Take what the job "score" wrote of these rows; the answer is that of "open_data", with ``scores``."""
+        view = self._opened()
+        view.scores = RowScores(Path(file))
+        return _facts(view)
+
     def _decide(
         self, asked: Asked, *, index: int, column: str = "", value: Any = None, aside: bool | None = None
     ) -> dict[str, Any]:
@@ -210,7 +219,11 @@ class DataService:
         return {**_facts(view), "undone": undone}
 
     def _rows(self, asked: Asked, *, start: int, count: int, status: str = "", found: bool = False) -> dict[str, Any]:
-        return self._opened().page(start, count, status=status, found=found)
+        view = self._opened()
+        answer = view.page(start, count, status=status, found=found)
+        if view.scores is not None:
+            answer["rows"] = [line | view.scores.of(line["index"]) for line in answer["rows"]]
+        return answer
 
     def _row(self, asked: Asked, *, index: int) -> dict[str, Any]:
         return self._opened().row(index)
@@ -272,6 +285,7 @@ def _facts(view: DataView) -> dict[str, Any]:
         "lengths": {**view.histogram(), **summary(view.lengths)},
         "shapes": view.shapes(),
         "quality": view.quality,
+        "scores": view.scores.to_plain() if view.scores is not None else None,
         "decisions": view.decisions,
     }
 
