@@ -190,7 +190,6 @@ def _score_lines(value: dict[str, Any]) -> list[Text]:
 
 def _data_prepare(options: argparse.Namespace, terminal: Terminal) -> int:
     from engine.catalogue import CATALOGUE
-    from engine.data.choice import needs_scores
     from engine.data.write_out import write_prepared
     from engine.model.inspect import inspect
     from engine.model.locate import locate
@@ -205,7 +204,7 @@ def _data_prepare(options: argparse.Namespace, terminal: Terminal) -> int:
     preference = OBJECTIVES[recipe.objective.name].preference
     out = options.out.expanduser().resolve()
     scores = None
-    if needs_scores(recipe.data):
+    if recipe.data.asks_model:
         outcome = _scored(recipe, terminal)
         failure = failure_of(outcome, AGAIN)
         if failure is not None:

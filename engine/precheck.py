@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from engine.data.choice import needs_scores
 from engine.data.decode import decode
 from engine.data.detect import candidates
 from engine.data.files import expand
@@ -58,23 +57,24 @@ def _files(data: DataSettings) -> Iterator[Problem]:
         message = say("The recipe names no data file.", "配方没有指定数据文件。")
         hint = say('Set data.files, such as files = ["rows.jsonl"].', '请设置 data.files，如 files = ["rows.jsonl"]。')
         yield Problem("data.no_file", message, hint, "data.files")
-    for name in data.files:
-        yield from _data_file(name)
+    for where in ("files", "general"):
+        for name in getattr(data, where):
+            yield from _data_file(name, f"data.{where}")
     if data.held_out_file and not is_hub_data(data.held_out_file):
         yield from _file(data.held_out_file, "data.held_out_file")
 
 
-def _data_file(name: str) -> Iterator[Problem]:
+def _data_file(name: str, where: str) -> Iterator[Problem]:
     """A file, a folder with data files in it, or an id of the hub, which is looked at when it is fetched."""
     if is_hub_data(name):
         return
     if not os.path.isdir(name):
-        yield from _file(name, "data.files")
+        yield from _file(name, where)
         return
     try:
         expand([name])
     except UserError as error:
-        yield replace(error.problem, where="data.files")
+        yield replace(error.problem, where=where)
 
 
 def _file(name: str, where: str) -> Iterator[Problem]:
@@ -99,7 +99,7 @@ def _names(data: DataSettings) -> Iterator[Problem]:
 
 def _scorer(data: DataSettings) -> Iterator[Problem]:
     """A run that is to say which rows are easy, but has no model to say it."""
-    if not (data.scored_by and needs_scores(data)):
+    if not (data.scored_by and data.asks_model):
         return
     try:
         open_run(Path(data.scored_by)).trained_on()

@@ -38,11 +38,6 @@ VERSION = 1
 _LOOK_EVERY = 512
 
 
-def needs_scores(data: DataSettings) -> bool:
-    """Whether a model must look at the training rows before they are trained on."""
-    return data.choice != "all" or data.order == "easiest"
-
-
 # --------------------------------------------------------------------------------------------------------- the rows
 def scored_text(example: Example) -> tuple[Sequence[int], Sequence[bool]]:
     """(token ids, which are learned) of what is scored: the conversation; of a preference the chosen answer."""

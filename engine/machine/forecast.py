@@ -138,8 +138,8 @@ def room(machine: Machine, *, gpu_memory_gib: float | None = None, torch_cuda: b
 def forecast(recipe: Recipe, dims: ModelDims, data: DataFacts, where: Room) -> Forecast:
     """What ``recipe`` needs in ``where``. Well under a millisecond; no file is read."""
     cut = min(recipe.data.max_length, dims.context)
-    trained_rows, held_out = split_rows(data.rows, recipe.data.held_out)
-    trained_rows = recipe.data.chosen(trained_rows)
+    whole, held_out = split_rows(data.rows, recipe.data.held_out)
+    trained_rows = recipe.data.chosen(whole)
     method = METHODS[recipe.method.name]
     trained = method.trained_parameters(dims.linear_shapes(), recipe.method)
     return Forecast(
@@ -153,6 +153,7 @@ def forecast(recipe: Recipe, dims: ModelDims, data: DataFacts, where: Room) -> F
             held_out=held_out,
             mean_length=min(data.lengths.mean, cut),
             learned=data.learned,
+            scored=whole if recipe.data.asks_model else 0,
         ),
         steps=step_count(recipe, trained_rows),
         disk_bytes=disk_bytes(trained, recipe),

@@ -145,12 +145,21 @@ def cpu_speed(cores: int, name: str = "") -> Speed:
 
 
 def seconds(
-    dims: ModelDims, recipe: Recipe, speed: Speed, *, rows: int, held_out: int, mean_length: float, learned: float = 1.0
+    dims: ModelDims,
+    recipe: Recipe,
+    speed: Speed,
+    *,
+    rows: int,
+    held_out: int,
+    mean_length: float,
+    learned: float = 1.0,
+    scored: int = 0,
 ) -> float:
     """How long training takes, held-out measurements included; loading and what comes after training are not.
 
     Args:
         rows, held_out: rows trained on and held out.
+        scored: rows that a model looks at before, to choose or order them.
         mean_length: mean tokens per sequence, after cutting.
         learned: share of the tokens that the loss counts (on a GPU only they pass the output layer).
     """
@@ -172,7 +181,7 @@ def seconds(
     measured = (
         min(held_out * EVALUATIONS, held_out * max(1, steps // FEWEST_STEPS_BETWEEN)) * objective.rows_per_example
     )
-    return work + measured * mean_length * forward * objective.forward_passes / speed.flops
+    return work + (measured * objective.forward_passes + scored) * mean_length * forward / speed.flops
 
 
 def step_count(recipe: Recipe, rows: int) -> int:

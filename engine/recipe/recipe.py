@@ -150,6 +150,38 @@ class DataSettings(Section):
         le=100,
         source="Arivazhagan et al. 2019 (Massively multilingual NMT)",
     )
+    general: tuple[str, ...] = setting(
+        (),
+        label=say("General data", "通用数据"),
+        term="replay data",
+        help=say(
+            "Files of general conversations that are mixed in, so that the model forgets less of what it knew.",
+            "混入的通用对话文件，使模型少忘记原有能力。",
+        ),
+    )
+    general_share: float = setting(
+        0.3,
+        label=say("Share of general data", "通用数据比例"),
+        term="replay share",
+        help=say(
+            "This share of what is trained on; a row of it is seen four times a pass at most.",
+            "占训练数据的比例；每轮中同一行最多出现四次。",
+        ),
+        ge=0.0,
+        le=0.9,
+        source="Muennighoff et al. 2023 (Scaling data-constrained language models) for the four times",
+    )
+    few_shot: int = setting(
+        0,
+        label=say("Examples in the prompt", "提示中的示例"),
+        term="few-shot",
+        help=say(
+            "So many training rows stand before each question as examples; they are not trained on themselves.",
+            "在每个提问之前放入若干训练行作为示例；这些行本身不参与训练。",
+        ),
+        ge=0,
+        le=16,
+    )
     decisions: str = setting(
         "",
         label=say("Decisions about rows", "对单行的决定"),
@@ -321,6 +353,11 @@ class DataSettings(Section):
         label=say("Quality", "质量"),
         help=say("What is looked for in the texts: see below.", "文本检查的内容：见下文。"),
     )
+
+    @property
+    def asks_model(self) -> bool:
+        """Whether a model must look at the training rows before they are trained on."""
+        return self.choice != "all" or self.order == "easiest"
 
     def chosen(self, rows: int) -> int:
         """How many of so many rows are trained on: at least one, rounded to the nearest."""

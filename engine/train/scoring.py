@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from engine.data import choice
-from engine.data.choice import KEPT, Picked, Scores, Texts, needs_scores, pick, scored_text
+from engine.data.choice import KEPT, Picked, Scores, Texts, pick, scored_text
 from engine.data.prepare import Example, Prepared, prepare
 from engine.data.rows import Row
 from engine.evaluate.score import Scored, Scorer, TextLoss, in_batches
@@ -103,7 +103,7 @@ def chosen(prepared: Prepared, recipe: Recipe, folder: Path, run: RunFolder, cha
         UserError: the model that is to say it cannot be used.
         Stopped: the user asked; what was scored by then is kept.
     """
-    if not needs_scores(recipe.data):
+    if not recipe.data.asks_model:
         return prepared
     found = _scored(recipe, prepared.train, folder, Watch(channel), (run.scores,))
     choice.write_kept(run.scores, found.kept)

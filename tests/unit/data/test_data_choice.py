@@ -95,9 +95,9 @@ def test_easiest_rows_come_first_and_equals_as_in_the_file() -> None:
 def test_nothing_else_changes_the_rows() -> None:
     found = pick(prepared(ROWS), scores(), DataSettings())
     assert list(found.train) == ROWS
-    assert not choice.needs_scores(DataSettings(order="shortest"))
-    assert choice.needs_scores(DataSettings(order="easiest"))
-    assert choice.needs_scores(DataSettings(choice="hardest"))
+    assert not DataSettings(order="shortest").asks_model
+    assert DataSettings(order="easiest").asks_model
+    assert DataSettings(choice="hardest").asks_model
 
 
 def test_pieces_and_copies_of_a_row_share_its_figure() -> None:

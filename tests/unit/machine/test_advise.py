@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from engine.machine import table
 from engine.machine.advise import Advice, ModelFacts, Wish, advise, recommend, scale
 from engine.machine.detect import Gpu, Machine
 from engine.machine.dims import ModelDims
-from engine.machine.forecast import DataFacts, Lengths, forecast, room
+from engine.machine.forecast import DataFacts, Forecast, Lengths, forecast, room
 from engine.machine.nearest import amount
 from engine.machine.plan import document, plan
 from engine.methods.lora import LoraSettings
@@ -350,6 +351,24 @@ def test_the_disk_forecast_grows_with_checkpoints_and_rank(
     more = recipe.model_copy(update={"train": recipe.train.model_copy(update={"keep_checkpoints": 9})})
     here, there = forecast(recipe, small_dims, rows, where), forecast(more, small_dims, rows, where)
     assert there.disk_bytes - here.disk_bytes == 7 * here.trained_parameters * 12
+
+
+def test_rows_that_are_not_chosen_take_no_steps_but_all_are_looked_at(
+    small_dims: ModelDims, rows: DataFacts, without_gpu: Machine
+) -> None:
+    recipe = advise(without_gpu, small_dims, MODEL, rows).recipe
+    where = room(without_gpu)
+
+    def needs(**data: Any) -> Forecast:
+        changed = recipe.model_copy(update={"data": recipe.data.model_copy(update=data)})
+        return forecast(changed, small_dims, rows, where)
+
+    everything, half = needs(), needs(choice="hardest", choice_share=0.5)
+    assert half.steps == pytest.approx(everything.steps / 2, rel=0.02)
+    assert everything.seconds / 2 < half.seconds < everything.seconds
+    ordered = needs(order="easiest")
+    assert ordered.steps == everything.steps
+    assert everything.seconds < ordered.seconds < 1.5 * everything.seconds
 
 
 def test_recommend_for_one_method_stays_with_it(seven_b: ModelDims, rows: DataFacts) -> None:
