@@ -35,7 +35,12 @@ def targets(model: nn.Module, settings: LoraSettings) -> list[str] | str:
 
     A model with a fused projection (``qkv_proj``, ``c_attn``) lacks some of the usual names; training only those that
     happen to match would leave its attention out, so then all its linear layers are trained except the output head.
+    A mixture of experts keeps each layer's experts in one tensor. peft adapts that by adding up whole weights, at the
+    price of a copy of every expert and without dropout, so its attention alone is trained.
     """
     wanted = TARGETS[settings.targets]
     found = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    config = getattr(model, "config", None)
+    if getattr(config, "num_local_experts", 0) or getattr(config, "num_experts", 0):
+        return [name for name in wanted if name in TARGETS["attention"]]
     return list(wanted) if found.issuperset(wanted) else "all-linear"

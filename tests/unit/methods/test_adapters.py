@@ -67,6 +67,16 @@ def test_targets_are_those_of_the_settings_or_all_linear_layers(tiny: Path) -> N
     assert lora_work.targets(gpt2(), LoraSettings(targets="attention")) == "all-linear"
 
 
+def test_a_mixture_of_experts_is_trained_in_its_attention() -> None:
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    widths = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
+    model = MixtralForCausalLM(MixtralConfig(**widths, num_attention_heads=2, num_key_value_heads=1))
+    adapted = lora_work.build(model, LoraSettings(rank=2))  # dropout, which peft refuses beside experts
+    trained = {name.split(".lora_")[0] for name, weight in adapted.named_parameters() if weight.requires_grad}
+    assert {name.rpartition(".")[2] for name in trained} == {"q_proj", "k_proj", "v_proj", "o_proj"}
+
+
 @pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False:UserWarning")  # peft corrects it by itself
 def test_other_architectures_are_trained_too() -> None:
     model = lora_work.build(gpt2(), LoraSettings(rank=2))  # type: ignore[arg-type]
