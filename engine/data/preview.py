@@ -10,8 +10,10 @@ import itertools
 import json
 import math
 import re
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -25,8 +27,10 @@ from engine.data.check import OddTexts, length_problems, percentiles
 from engine.data.dataset import DataSet
 from engine.data.decisions import Decision
 from engine.data.declare import Role
+from engine.data.formats import Record
 from engine.data.hub_names import shown_name
 from engine.data.lengths import LengthEstimate
+from engine.data.measured import CUTS, NO_LIMIT, Measured
 from engine.data.mixing import factors_of, rows_seen
 from engine.data.prepare import RowEncoder, learned_tokens, longest, render_row
 from engine.data.quality.checks import BY_NAME
@@ -59,6 +63,8 @@ _CLOSELY = 4096
 _LOOKED_AT = 5000
 """Rows whose texts are searched for what is odd when data are opened."""
 _SPARSE = 8
+_POLITE = 16
+"""Rows after which something slow lets others go first."""
 
 
 class DataView:
@@ -72,6 +78,10 @@ class DataView:
             shows words for tokens.
         preference: as in `engine.data.prepare.prepare`; None takes what the files are.
         rows: what `rows_for` gave.
+        known: the view that gave them: what it found out and other settings leave true is kept.
+
+    Attributes:
+        pause: called every few rows while something slow is done, to let what somebody waits for go first.
 
     Raises:
         UserError: as `engine.data.dataset.DataSet` and `engine.data.template.choose_template` do.
@@ -84,21 +94,28 @@ class DataView:
         *,
         preference: bool | None = None,
         rows: DataSet | None = None,
+        known: DataView | None = None,
     ) -> None:
         self.data = data
+        self.pause: Callable[[], object] = _go_on
+        self._lock = threading.Lock()
         self._rows = rows if rows is not None else DataSet(data, preference=preference)
         self._stamp = _stamp(self._rows)
         self._encoder: RowEncoder | None = None
+        self._tokens_by: tuple[Any, ...] = ()
         if model_folder is not None:
             tokenizer = TextTokenizer.load(model_folder)
             template = choose_template(model_folder, data.template, tokenizer=tokenizer)
             self._encoder = RowEncoder(template, tokenizer, data, longest(data, tokenizer))
+            self._tokens_by = (model_folder, template.sources, _stamps(model_folder.glob("*token*.json")))
         self._found: NDArray[np.int64] | None = None
         self._first_known: list[int] | None = None
         self.scores: RowScores | None = None
         self._report: Report | None = None
         if self._rows.is_scanned or self._rows.bytes <= SMALL:
             self.scan()
+        if known is not None and self.is_scanned:
+            self._keep(known)
 
     def rows_for(self, data: DataSettings, preference: bool | None) -> DataSet | None:
         """The rows as they are known, where other settings ask for the same ones of the same files; else None."""
@@ -129,28 +146,64 @@ class DataView:
         """Look at every row; ``progress`` is called with (bytes done, bytes in all), what it raises ends it."""
         if not self._rows.is_scanned:
             self._rows.scan(progress)
-        self._report = None
+        self._report = self._found = None
         self._begin()
 
     def _begin(self) -> None:
         """Nothing is known yet of the rows but what the scan found."""
         rows = self._rows
-        self._codes = rows.codes.copy()
-        self._why: dict[int, Text] = {}
-        self._lengths = np.zeros(rows.count, dtype=np.int32)  # 0: not known
-        self._learned = np.zeros(rows.count, dtype=np.int32)
-        self._wanted = np.concatenate([rows.usable, rows.measured])
-        self._left = len(self._wanted)
-        self._held_out: NDArray[np.bool_] | None = None
-        self._odd: list[Problem] | None = None
+        self._measured = Measured(rows.count, preference=rows.preference)
         self._estimate: LengthEstimate | None = None
+        self._wanted = np.concatenate([rows.usable, rows.measured])
         if self._encoder is None:
             self._lengths[self._wanted] = np.maximum(1, rows.column("tokens")[self._wanted].astype(np.int32))
-            self._left = 0
+        self._judge()
+
+    def _judge(self) -> None:
+        """Find out from what is known which rows can be trained on, and which must still be measured for it."""
+        rows = self._rows
+        self._why: dict[int, Text] = {}
+        self._held_out: NDArray[np.bool_] | None = None
+        self._odd: list[Problem] | None = None
+        with self._lock:
+            self._wanted = np.concatenate([rows.usable, rows.measured])
+            self._codes = rows.codes.copy()
+            self._codes[self._wanted] = self._limited(self._wanted)
+            self._left = int(self._unmeasured(self._wanted).sum())
+
+    def _limited(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Why each of some rows is set aside, as far as it is known."""
+        found = self._rows.codes[indices]
+        if self._encoder is None:
+            return found
+        return np.where(found == 0, self._measured.codes(indices, self.limit, self.data.over_long), found)
+
+    def follow_limit(self, data: DataSettings) -> None:
+        """Take other settings of how long a row may be and what becomes of longer ones.
+
+        Nothing is tokenised again; rows that were only counted and are too long now wait for the next `measure`.
+        """
+        self.data = self._rows.data = data
+        if self._encoder is not None:
+            self._encoder = replace(self._encoder, data=data, limit=longest(data, self._encoder.tokenizer))
+        if self.is_scanned:
+            self._judge_again()
+
+    def _keep(self, known: DataView) -> None:
+        """Keep what another view found out about the same rows."""
+        before, now = dict(known.data), dict(self.data)
+        others = {name for name in now if now[name] != before[name]}
+        if self._tokens_by == known._tokens_by and others <= _NOT_OF_TOKENS:
+            self._measured, self._estimate = known._measured, known._estimate
+        if known._report is not None and others <= _NOT_OF_TEXTS:
+            self._report = known._report
+            self._set_poor_aside()
+        self._judge()
 
     # ----------------------------------------------------------------------------------------------------- decisions
     def decide(self, index: int, *, column: str = "", value: Any = None, aside: bool | None = None) -> None:
         """Change a cell, set a row aside or take it back. Arguments and errors as `DataSet.decide`."""
+        self._require_all()
         self._rows.decide(index, column=column, value=value, aside=aside)
         self._decided_about(index)
 
@@ -166,6 +219,7 @@ class DataView:
             what it was: ``row`` (None for one of a file that is not open), ``column`` ("" for none), ``aside``; None
             where there is none.
         """
+        self._require_all()
         items = self._rows.decisions.items
         if not items:
             return None
@@ -175,22 +229,23 @@ class DataView:
             self._decided_about(index)
         return {"row": index, "column": last.column, "aside": last.aside}
 
+    def _require_all(self) -> None:
+        """Raise `UserError` while only the first rows are known."""
+        if not self.is_scanned:
+            raise UserError(
+                "data.not_all_read",
+                say("Not all rows are read yet.", "尚未读完所有数据行。"),
+                say("Wait until they are, and try again.", "请等待读取完成后重试。"),
+            )
+
     def _decided_about(self, changed: int) -> None:
         """What is known of all rows but one stays."""
-        lengths, learned, codes, estimate = self._lengths, self._learned, self._codes, self._estimate
-        report = self._report
-        self._begin()
-        self._estimate, self._report = estimate, report
-        if report is not None:
-            self._set_poor_aside()
+        self._measured.forget(changed)
         if self._encoder is None:
-            return
-        lengths[changed] = learned[changed] = 0
-        refused = np.isin(codes, [CODE[reason] for reason in _ENCODERS]) & (self._codes == 0)
-        refused[changed] = False
-        self._lengths, self._learned = lengths, learned
-        self._codes[refused] = codes[refused]
-        self._left = int(self._unmeasured(self._wanted).sum())
+            self._lengths[changed] = max(1, int(self._rows.column("tokens")[changed]))
+        if self._report is not None:
+            self._set_poor_aside()
+        self._judge()
 
     # ------------------------------------------------------------------------------------------------------- quality
     def inspect(self, progress: Progress | None = None) -> None:
@@ -200,8 +255,12 @@ class DataView:
             UserError: the recipe names a check that there is not.
         """
         self._take_poor_back()
-        held_out = np.flatnonzero(self._is_held_out)
-        self._report = inspect(self._rows, self._used, held_out, progress)
+        # Rows that are too long are looked at, too: another limit then asks for nothing new.
+        usable = self._rows.codes == 0
+        if self._held_out is None:
+            self._held_out = self._split()
+        held_out = np.flatnonzero(self._held_out & usable)
+        self._report = inspect(self._rows, np.flatnonzero(usable), held_out, progress)
         self._set_poor_aside()
 
     def judge(self, quality: QualitySettings) -> bool:
@@ -220,18 +279,20 @@ class DataView:
 
     def _take_poor_back(self) -> None:
         """Undo what `_set_poor_aside` did."""
-        poor = [CODE[check] for check in BY_NAME]
-        for codes in (self._rows.codes, self._codes):
-            codes[np.isin(codes, poor)] = 0
-        self._left = int(self._unmeasured(self._wanted).sum())
+        codes = self._rows.codes
+        codes[np.isin(codes, [CODE[check] for check in BY_NAME])] = 0
+        self._judge_again()
 
     def _set_poor_aside(self) -> None:
         assert self._report is not None
-        found = self._report.set_aside()
-        self._rows.set_poor_aside(found)
-        for check, rows in found.items():
-            self._codes[rows[(self._codes[rows] == 0) & (self._rows.codes[rows] == CODE[check])]] = CODE[check]
-        self._left = int(self._unmeasured(self._wanted).sum())
+        self._rows.set_poor_aside(self._report.set_aside())
+        self._judge_again()
+
+    def _judge_again(self) -> None:
+        """`_judge`, where the rows that are held out stay the same."""
+        held_out, odd = self._held_out, self._odd
+        self._judge()
+        self._held_out, self._odd = held_out, odd
 
     @property
     def quality(self) -> dict[str, Any] | None:
@@ -273,32 +334,50 @@ class DataView:
         Returns:
             ``done`` and ``total``: usable rows measured, and in all.
         """
-        left = self._wanted[self._unmeasured(self._wanted)][:rows]
-        total = len(self._wanted)
-        for start in range(0, len(left), _CHUNK):
-            self._measure(left[start : start + _CHUNK], closely=start < _CLOSELY)
-            if progress is not None:
-                progress(total - self._left, total)
-        return {"done": total - self._left, "total": total}
+        before = -1
+        while self._left and self._left != before:
+            before = self._left
+            left = self._wanted[self._unmeasured(self._wanted)][:rows]
+            for start in range(0, len(left), _CHUNK):
+                self._measure(left[start : start + _CHUNK], closely=start < _CLOSELY)
+                if progress is not None:
+                    progress(len(self._wanted) - self._left, len(self._wanted))
+            self._left = int(self._unmeasured(self._wanted).sum())
+            if rows is not None:
+                break
+        return {"done": len(self._wanted) - self._left, "total": len(self._wanted)}
+
+    @property
+    def _lengths(self) -> NDArray[np.int32]:
+        """Tokens of each row before cutting, 0 where they are not known, shape (rows,)."""
+        return self._measured.whole
 
     def _unmeasured(self, indices: NDArray[np.int64]) -> NDArray[np.bool_]:
-        unknown: NDArray[np.bool_] = (self._lengths[indices] == 0) & (self._codes[indices] == 0)
-        return unknown
+        if self._encoder is None:
+            return np.zeros(len(indices), bool)
+        unknown = self._measured.unknown(indices, self.limit, self.data.over_long)
+        return np.asarray(unknown & (self._codes[indices] == 0))
 
     def _measure(self, indices: NDArray[np.int64], *, closely: bool = True) -> None:
-        """Find the lengths of rows; ``closely`` also how much of each is learned."""
+        """Find the lengths of rows; ``closely`` also what of each is learned."""
+        rows = self._politely(self._rows_at(indices))
+        for item in self._counter.encode(rows if closely else list(self._count(rows))):
+            self._measured.take(item)
+        with self._lock:
+            self._codes[indices] = self._limited(indices)
+            self._left = max(0, self._left - len(indices))
+
+    @property
+    def _counter(self) -> RowEncoder:
+        """An encoder without a limit: what it finds stays true with another one."""
         assert self._encoder is not None
-        rows = self._rows_at(indices)
-        if not closely:
-            rows = list(self._count(rows))
-        for item in self._encoder.encode(rows):
-            if isinstance(item, SetAside):
-                self._codes[item.index] = CODE[item.reason]
-                self._why[item.index] = item.text
-            else:
-                self._lengths[item.row.index] = item.whole
-                self._learned[item.row.index] += item.learned_tokens
-        self._left -= len(indices)
+        return replace(self._encoder, limit=NO_LIMIT)
+
+    def _politely(self, rows: Iterable[Row]) -> Iterator[Row]:
+        for number, row in enumerate(rows):
+            if number % _POLITE == 0:
+                self.pause()
+            yield row
 
     def _rows_at(self, indices: NDArray[np.int64]) -> Iterable[Row]:
         """Usable rows, rising: each by itself where they lie far apart, else read in one go."""
@@ -308,15 +387,16 @@ class DataView:
 
     def _count(self, rows: Iterable[Row]) -> Iterator[Row]:
         """Count the tokens of rows of which nothing else need be known; gives the others."""
-        assert self._encoder is not None
-        for row, length in self._encoder.lengths(rows):
+        for row, length in self._counter.lengths(rows):
             if length:
                 self._lengths[row.index] = length
-            else:
+            if not length or (length > self.limit and self.data.over_long in CUTS):
                 yield row
 
     def guess_lengths(self) -> None:
-        """Measure a sample of the rows, and estimate the others from it."""
+        """Measure a sample of the rows, and estimate the others from it; nothing where it was done."""
+        if self._estimate is not None or self.measured:
+            return
         self._estimate = LengthEstimate.of(self._rows, self._wanted, self._sampled)
 
     def _sampled(self, indices: NDArray[np.int64]) -> NDArray[np.int32]:
@@ -344,7 +424,7 @@ class DataView:
             rows = [item for item in items if isinstance(item, Row)]
             known = {row.index: _estimated(row) for row in rows}
             if self._encoder is not None:
-                whole = (item for item in self._encoder.encode(rows) if not isinstance(item, SetAside))
+                whole = (item for item in self._counter.encode(rows) if not isinstance(item, SetAside))
                 known |= {item.row.index: item.whole for item in whole}
             self._first_known = [known.get(item.index, 0) for item in items]
         return self._first_known
@@ -356,9 +436,8 @@ class DataView:
             return 1.0
         if self._encoder is None:
             return self._guessed_share()
-        known = self._learned > 0
-        kept = int(np.minimum(self._lengths[known], self.limit).sum())
-        return min(1.0, int(self._learned[known].sum()) / kept) if kept else 1.0
+        share = self._measured.learned_share(self._used, self.limit, self.data.over_long)
+        return 1.0 if share is None else share
 
     def _guessed_share(self) -> float:
         """Without a model: the answers' share of the first rows."""
@@ -416,7 +495,7 @@ class DataView:
     @property
     def _cuts(self) -> bool:
         """Whether rows that are too long lose an end."""
-        return self.data.over_long in ("cut", "cut_start")
+        return self.data.over_long in CUTS
 
     @property
     def _is_cut(self) -> NDArray[np.bool_]:
@@ -428,11 +507,11 @@ class DataView:
     @property
     def _is_over(self) -> NDArray[np.bool_]:
         """Rows longer than the limit, whatever becomes of them, shape (rows,); estimated where not yet measured."""
-        over = np.asarray((self._lengths > self.limit) & (self._codes == 0))
+        over = np.asarray((self._lengths > self.limit) & (self._rows.codes == 0))
         if self._estimate is not None:
-            unknown = self._wanted[self._unmeasured(self._wanted)]
+            unknown = self._wanted[(self._lengths[self._wanted] == 0) & (self._codes[self._wanted] == 0)]
             over[unknown] = self._estimate.lengths(self._rows, unknown) > self.limit
-        return np.asarray(over | (self._codes == CODE["too_long"]))
+        return over
 
     # --------------------------------------------------------------------------------------------------------- facts
     def facts(self) -> dict[str, Any]:
@@ -474,7 +553,7 @@ class DataView:
             "trainable": len(self._used),
             "held_out": int(self._is_held_out.sum()),
             "in_training": int(self._is_asked.sum()),
-            "cut": over if self._cuts else 0,
+            "cut": int((self._is_over & (self._codes == 0)).sum()) if self._cuts else 0,
             "over": over,
             "set_aside": reasons(self._codes),
         }
@@ -582,27 +661,31 @@ class DataView:
         Returns:
             ``total`` (rows of that status), ``start``, ``rows``: ``index``, ``where``, ``question``, ``answer``,
             ``rejected`` (each clipped to 400 characters; a tool call is written out), ``liked`` (KTO's mark),
-            ``tokens`` (None for a row set aside), ``status``, ``reason``, ``reason_text``, ``hint``.
+            ``tokens`` (None where they were not counted), ``status``, ``reason``, ``reason_text``, ``hint``.
         """
         if not self.is_scanned:
-            return self._first_page(start, count)
+            return self._first_page(start, count, status, found)
         wanted = self._such(status)
         if found and self._found is not None:
             wanted = np.intersect1d(wanted, self._found)
         shown = wanted[start : start + count]
         unmeasured = shown[self._unmeasured(shown)]
         if len(unmeasured):
-            self._measure(unmeasured)
-        return {"total": len(wanted), "start": start, "rows": [self._line(int(i)) for i in shown]}
+            self._measure(unmeasured, closely=False)
+        return {"total": len(wanted), "start": start, "rows": list(self._lines(shown))}
 
-    def _first_page(self, start: int, count: int) -> dict[str, Any]:
+    def _first_page(self, start: int, count: int, status: str, found: bool) -> dict[str, Any]:
         """`page` before `scan`."""
         items, lengths = self._rows.first_items(), self._first_lengths()
-        lines = [_first(item, lengths[item.index]) for item in items[start : start + count]]
+        lines = [_first(item, lengths[item.index]) for item in items]
         for line in lines:
             if self._cuts and lengths[line["index"]] > self.limit:
                 line["status"] = "cut"
-        return {"total": len(items), "start": start, "rows": lines}
+        if found and self._found is not None:
+            lines = [lines[index] for index in self._found.tolist()]
+        if status:
+            lines = [line for line in lines if status in (line["status"], line["reason"])]
+        return {"total": len(lines), "start": start, "rows": lines[start : start + count]}
 
     def _such(self, status: str) -> NDArray[np.int64]:
         """Numbers of the rows of a status, or set aside for a reason, rising."""
@@ -638,21 +721,38 @@ class DataView:
         }
         return np.asarray(rows[kind](name))
 
-    def find(self, words: str, progress: Progress | None = None) -> int:
-        """Look for words in every row's texts, whatever their case; `page` shows what was found. Gives their number."""
-        found: list[int] = []
-        wanted = words.casefold()
-        for number, item in enumerate(self._rows.items()):
-            if isinstance(item, Row) and any(wanted in text.casefold() for text in row_texts(item)):
-                found.append(number)
-            if progress is not None and number % _CHUNK == 0:
-                progress(number, self._rows.count)
-        self._found = np.array(found, dtype=np.int64)
-        return len(found)
+    def find(self, words: str, progress: Progress | None = None) -> dict[str, Any]:
+        """Look for words in every row's texts, whatever their case; `page` shows what was found.
 
-    def _line(self, index: int) -> dict[str, Any]:
+        Returns:
+            ``found`` (rows), ``covered`` (rows looked at), ``all`` (these were all: before `scan` they are the first
+            ones).
+        """
+        found: list[int] = []
+        is_scanned, wanted = self.is_scanned, words.casefold()
+        items = self._rows.items() if is_scanned else iter(self._rows.first_items())
+        total = self.total
+        for number, item in enumerate(items):
+            if isinstance(item, Row) and any(wanted in text.casefold() for text in row_texts(item)):
+                found.append(item.index)
+            if number % _POLITE == 0:
+                self.pause()
+            if progress is not None and number % _CHUNK == 0:
+                progress(number, total)
+        self._found = np.array(found, dtype=np.int64)
+        return {"found": len(found), "covered": total, "all": is_scanned}
+
+    def _lines(self, indices: NDArray[np.int64]) -> Iterator[dict[str, Any]]:
+        """What the table shows of rows, rising: read in one go where they lie near one another."""
+        first, stop = (int(indices[0]), int(indices[-1]) + 1) if len(indices) else (0, 0)
+        if len(indices) * _SPARSE < stop - first:
+            return (self._line(index, self._rows.item(index)) for index in indices.tolist())
+        wanted = set(indices.tolist())
+        items = zip(range(first, stop), self._rows.items(first, stop), strict=False)
+        return (self._line(index, item) for index, item in items if index in wanted)
+
+    def _line(self, index: int, item: Row | SetAside) -> dict[str, Any]:
         code = CODES[self._codes[index]]
-        item = self._rows.item(index)
         row = item if isinstance(item, Row) else self._rows.seen(index) if code in _STILL_ROWS else None
         why = self._why.get(index) or (item.text if isinstance(item, SetAside) else None)
         if code and why is None and isinstance(item, Row):
@@ -705,8 +805,8 @@ class DataView:
             place = np.array([index])
             self._rows.place(index)
             if self._unmeasured(place)[0]:
-                self._measure(place)
-            found = self._line(index)
+                self._measure(place, closely=False)
+            found = self._line(index, self._rows.item(index))
             item = self._rows.seen(index)
         if not isinstance(item, Row):
             none: dict[str, Any] = {"messages": [], "chosen": None, "rejected": None}
@@ -725,20 +825,10 @@ class DataView:
         ``is_text``, ``changed``), whether the row was ``decided`` by hand, and whether it is set aside for a reason
         that a person can overrule (``can_take_back``)."""
         if not self.is_scanned:
-            return {"cells": [], "decided": False, "can_take_back": False}
+            heads = [record for source in self._rows.sources for record in source.head]
+            return {"cells": _told_cells(heads[index], set()), "decided": False, "can_take_back": False}
         decided = self._rows.decided(index)
-        changed = {item.column for item in decided if item.column}
-        cells = [
-            {
-                "column": name,
-                "value": value
-                if isinstance(value, str)
-                else json.dumps(value, ensure_ascii=False, indent=1, default=str),
-                "is_text": isinstance(value, str),
-                "changed": name in changed,
-            }
-            for name, value in self._rows.record(index).value.items()
-        ]
+        cells = _told_cells(self._rows.record(index), {item.column for item in decided if item.column})
         can_take_back = CODES[self._codes[index]] in _TAKEN_BACK
         return {"cells": cells, "decided": bool(decided), "can_take_back": can_take_back}
 
@@ -813,7 +903,8 @@ class DataView:
             item = self._rows.item(index)
             if isinstance(item, Row):
                 self._measure_again(item)
-                item = SetAside(index, item.where, CODES[self._codes[index]], self._why[index])
+                code = CODES[self._codes[index]]
+                item = SetAside(index, item.where, code, self._why.get(index, _REASONS[code]))
             yield item
 
 
@@ -829,13 +920,28 @@ def _split_of(data: DataSettings) -> tuple[Any, ...]:
     return (data.split, data.split_column, data.held_out, data.seed, data.held_out_file)
 
 
+_AFTER_ROWS = frozenset({*_ROWS_BY, "max_length", "over_long", "template", "order", "mixing", "temperature"})
+_NOT_OF_TOKENS = _AFTER_ROWS | {"held_out", "split", "split_column", "seed", "quality"}
+"""Settings that change no row's tokens; what the template is, is compared by itself."""
+_NOT_OF_TEXTS = _AFTER_ROWS | {"learn_from"}
+"""Settings with which the quality of the rows stays what it was."""
+
+
 def _stamp(rows: DataSet) -> list[tuple[int, int]]:
     """Sizes and times of the files: others where a file was changed."""
+    return _stamps(source.path for source in rows.sources)
+
+
+def _stamps(paths: Iterable[Path]) -> list[tuple[int, int]]:
     try:
-        found = [source.path.stat() for source in rows.sources]
+        found = [path.stat() for path in sorted(paths)]
     except OSError:
         return []
     return [(facts.st_size, facts.st_mtime_ns) for facts in found]
+
+
+def _go_on() -> None:
+    """Nobody waits."""
 
 
 def _first(item: Row | SetAside, tokens: int) -> dict[str, Any]:
@@ -851,6 +957,18 @@ def _first(item: Row | SetAside, tokens: int) -> dict[str, Any]:
         "reason_text": _plain(aside.text) if aside else None,
         "hint": _plain(reason_hint(aside.reason)) if aside else None,
     }
+
+
+def _told_cells(record: Record, changed: set[str]) -> list[dict[str, Any]]:
+    return [
+        {
+            "column": name,
+            "value": value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1, default=str),
+            "is_text": isinstance(value, str),
+            "changed": name in changed,
+        }
+        for name, value in record.value.items()
+    ]
 
 
 def _said(row: Row | None) -> dict[str, Any]:
@@ -902,8 +1020,6 @@ def _check(name: str, found: dict[str, Any] | None) -> dict[str, Any]:
 
 
 _REASONS = {**REASONS, **{name: check.label for name, check in BY_NAME.items()}}
-_ENCODERS = ("too_long", "answer_cut_away", "nothing_learned", "template_refused")
-"""Reasons that only the model's tokenizer and template give."""
 _STILL_ROWS = frozenset({"duplicate", "in_held_out", "by_hand", "disliked", *BY_NAME})
 """Reasons of rows that can be read all the same."""
 _TAKEN_BACK = _STILL_ROWS - {"disliked"}

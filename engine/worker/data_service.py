@@ -28,6 +28,8 @@ QUICK = frozenset({"rows", "row"})
 """Requests whose answers somebody looks at: they come one after the other, and never tell progress."""
 Emit = Callable[[Event], None]
 STARTER = "starter"
+LIMITS = ("max_length", "over_long")
+"""What the request "limit" may change."""
 MEASURED_AT_ONCE = 4000
 """Rows whose tokens are counted while the data are opened: about a second."""
 TELL_SECONDS = 0.1
@@ -85,6 +87,7 @@ class DataService:
         sys.setswitchinterval(SWITCH_SECONDS)
         self._gate = threading.Event()
         self._gate.set()
+        self._thread = threading.local()
 
     def cancel(self, request: int) -> None:
         """End a request at its next progress, 0 every one; called from another thread."""
@@ -102,6 +105,7 @@ class DataService:
         answers: dict[str, Callable[..., dict[str, Any]]] = {
             "open_data": self._open_data,
             "scan": self._scan,
+            "limit": self._limit,
             "measure": self._measure,
             "find": self._find,
             "inspect": self._inspect,
@@ -124,6 +128,7 @@ class DataService:
             message = say("There is no request “{name}”.", "没有名为“{name}”的请求。", name=request.name)
             raise UserError("session.unknown_request", message)
         is_quick = request.name in QUICK
+        self._thread.is_slow = request.name in self.slow
         if is_quick:
             self._gate.clear()
         try:
@@ -147,11 +152,29 @@ class DataService:
         settings, before = DataSettings.model_validate(data), self._view
         self._view = None
         rows = before.rows_for(settings, preference) if before is not None else None
-        view = DataView(settings, _folder_of(model), preference=preference, rows=rows)
+        view = DataView(
+            settings, _folder_of(model), preference=preference, rows=rows, known=before if rows is not None else None
+        )
+        view.pause = self._let_others_go_first
         view.scores = before.scores if before is not None and rows is not None else None
         if view.is_scanned:
             self._know_lengths(view, asked)
         self._view = view
+        return _facts(view)
+
+    def _let_others_go_first(self) -> None:
+        """Rest, where this thread does something slow, while somebody waits for an answer."""
+        if getattr(self._thread, "is_slow", False):
+            self._gate.wait(GATE_SECONDS)
+
+    def _limit(self, asked: Asked, *, data: dict[str, Any]) -> dict[str, Any]:
+        """Another longest length, or something else done with longer rows; the answer is that of "open_data".
+
+        ``data`` is the recipe's table. Nothing is read, tokenised or checked again, and what is being done goes on.
+        """
+        view = self._opened()
+        settings = DataSettings.model_validate(data)
+        view.follow_limit(view.data.model_copy(update={name: getattr(settings, name) for name in LIMITS}))
         return _facts(view)
 
     def cancel_others(self, number: int) -> None:
@@ -182,7 +205,7 @@ class DataService:
         return _facts(view)
 
     def _find(self, asked: Asked, *, words: str) -> dict[str, Any]:
-        return {"found": self._opened().find(words, asked.teller("rows"))}
+        return self._opened().find(words, asked.teller("rows"))
 
     def _inspect(self, asked: Asked, *, quality: dict[str, Any] | None = None) -> dict[str, Any]:
         """Look at the rows' quality; the answer is that of "open_data".

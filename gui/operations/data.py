@@ -15,7 +15,7 @@ from gui.context import AppContext
 from gui.i18n.language import language
 from gui.operations.operation import Operation, attempt
 from gui.operations.plan import set_objective
-from gui.operations.rows import check_texts, count_tokens
+from gui.operations.rows import check_texts, count_tokens, find
 from gui.state.notices import INFO
 
 SAMPLES = Path(__file__).resolve().parents[2] / "resources" / "samples"
@@ -303,6 +303,8 @@ def _read(context: AppContext, facts: dict[str, Any]) -> None:
     """The facts are there; new data of preferences are learned as preferences, and the user is told."""
     was_new, context.data.is_new = context.data.is_new, False
     context.data.set_facts(facts)
+    if context.data.words:  # found among the first rows
+        find(context, context.data.words)
     if was_new:
         _fit_objective(context, str(facts.get("shape", "")))
     _look_closer(context)

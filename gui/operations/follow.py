@@ -9,7 +9,7 @@ from gui.operations.data import open_data
 from gui.operations.models import inspect_chosen
 from gui.operations.operation import Operation
 from gui.operations.plan import compute
-from gui.operations.rows import can_be_judged, check_texts
+from gui.operations.rows import can_be_judged, check_texts, follow_limit
 from gui.state.phase import Phase
 
 READ_DELAY_MS = 250
@@ -18,6 +18,8 @@ IMPORT_DELAY_MS = 10
 PLAN_DELAY_MS = 30
 READS_DATA = ("data.", "model.", "objective.name")
 QUALITY = "data.quality"
+LIMITS = {"data.max_length", "data.over_long"}
+"""What changes nothing of the rows but how much of them is used."""
 
 
 class Follower(QObject):
@@ -27,6 +29,7 @@ class Follower(QObject):
         super().__init__(context)
         self._context = context
         self._reading: Operation | None = None
+        self._limiting: Operation | None = None
         self._read = self._timer("data are read again", READ_DELAY_MS, self._open_data)
         self._plan = self._timer("plan is computed", PLAN_DELAY_MS, self._compute)
         context.draft.changed.connect(self._draft_changed)
@@ -52,6 +55,10 @@ class Follower(QObject):
         reads = {name for name in names if name.startswith(READS_DATA)}
         if reads == {QUALITY} and can_be_judged(self._context) and not self._read.isActive():
             check_texts(self._context)
+        elif reads and reads <= LIMITS and self._context.data.facts and not self._read.isActive():
+            self._drop_limit()
+            self._limiting = follow_limit(self._context)
+            self._limiting.ended.connect(self._forget_limit)
         elif reads:
             self._read.start(IMPORT_DELAY_MS if "data.files" in reads else READ_DELAY_MS)
         if any(name.startswith("model.") for name in names):
@@ -68,10 +75,21 @@ class Follower(QObject):
     def _open_data(self) -> None:
         if self._reading is not None:
             self._reading.drop()
+        self._drop_limit()
         self._reading = open_data(self._context)
         self._read.stop()  # what opening itself put into the draft is already read
         if self._reading is not None:
             self._reading.ended.connect(self._forget)
+
+    def _drop_limit(self) -> None:
+        """Nobody wants the answer for the limit of before."""
+        if self._limiting is not None:
+            self._limiting.drop()
+            self._limiting = None
+
+    def _forget_limit(self) -> None:
+        if self.sender() is self._limiting:
+            self._limiting = None
 
     def _forget(self) -> None:
         if self.sender() is self._reading:

@@ -16,6 +16,10 @@ from gui.state.phase import Phase
 
 CHECKING = say("Checking the texts…", "正在检查文本…")
 COUNTING = say("Counting tokens…", "正在计算词元数…")
+SEARCHED = say(
+    "Only the first {n} rows were searched; the others follow as soon as they are read.",
+    "目前只搜索了前 {n} 行；其余的行读完后会继续搜索。",
+)
 NOTHING_TO_UNDO = say("There is nothing to undo.", "没有可撤销的操作。")
 
 
@@ -46,6 +50,9 @@ def find(context: AppContext, words: str) -> None:
     def done(value: dict[str, Any]) -> None:
         data.words = words
         data.rows_changed(data.facts)
+        if not value.get("all", True):
+            first = number(value.get("covered", 0))
+            context.notices.tell(INFO, say(SEARCHED.en, SEARCHED.zh, n=first))
 
     doing = say("Searching for “{words}”…", "正在搜索“{words}”…", words=words)
     _begin(context, data.finding, doing, "find", done, words=words)
@@ -117,6 +124,21 @@ def check_texts(context: AppContext) -> None:
     """Have the texts' quality looked at, by the draft's settings."""
     quality = context.draft.recipe.data.quality.model_dump(mode="json")
     _begin(context, context.data.checking, CHECKING, "inspect", context.data.rows_changed, quality=quality)
+
+
+def follow_limit(context: AppContext) -> Operation:
+    """Follow another longest length: nothing is read, counted or checked again, and what is being done goes on."""
+    from engine.recipe.file import to_plain
+
+    def done(facts: dict[str, Any]) -> None:
+        state = context.data
+        state.rows_changed(facts)
+        # Rows that were only counted, and are too long now, are looked at.
+        if can_be_judged(context) and not facts.get("measured", True) and not state.counting.is_working:
+            count_tokens(context)
+
+    recipe = to_plain(context.draft.recipe)
+    return Operation(context).in_session(context.bridge.data, "limit", data=recipe["data"]).on_success(done)
 
 
 # ---------------------------------------------------------------------------------------------------------- decisions
