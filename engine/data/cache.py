@@ -54,6 +54,11 @@ def folder(path: Path, *reading: str) -> Path:
     return _root() / key
 
 
+def place(kind: str, key: str) -> Path:
+    """Where something is kept that is made of several files."""
+    return _root() / key / kind
+
+
 def _root() -> Path:
     """The cache, in the system's folder for temporary files where the user's own cannot be written."""
     root = cache_folder() / "data"

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import xxhash
@@ -41,7 +41,7 @@ _LOOK_EVERY = 512
 # --------------------------------------------------------------------------------------------------------- the rows
 def scored_text(example: Example) -> tuple[Sequence[int], Sequence[bool]]:
     """(token ids, which are learned) of what is scored: the conversation; of a preference the chosen answer."""
-    if example.row.chosen is None or not example.prompt_ids:
+    if not example.chosen_ids:
         return example.input_ids, example.learned
     prompt, answer = example.prompt_ids, example.chosen_ids
     return [*prompt, *answer], [False] * len(prompt) + [True] * len(answer)
@@ -73,7 +73,7 @@ class Texts:
             text = scored_text(example)
             ids, flags = np.asarray(text[0], "<u4"), np.asarray(text[1], bool)
             key[place] = xxhash.xxh3_64_intdigest(ids.tobytes() + np.packbits(flags).tobytes())
-            row[place], length[place], counted[place] = example.row.index, len(ids), flags[1:].sum()
+            row[place], length[place], counted[place] = example.index, len(ids), flags[1:].sum()
             if place % _LOOK_EVERY == 0:
                 look()
         return cls(key, row, length, counted)
@@ -190,25 +190,6 @@ def tidy(folder: Path) -> None:
 
 
 # -------------------------------------------------------------------------------------------------------- the choice
-class Picked(Sequence[Example]):
-    """Some of a sequence's examples in an order of their own, looked up when they are asked for."""
-
-    def __init__(self, examples: Sequence[Example], order: NDArray[np.int64]) -> None:
-        self._examples, self._order = examples, order
-
-    def __len__(self) -> int:
-        return len(self._order)
-
-    @overload
-    def __getitem__(self, place: int) -> Example: ...
-    @overload
-    def __getitem__(self, place: slice) -> Picked: ...
-    def __getitem__(self, place: int | slice) -> Example | Picked:
-        if isinstance(place, slice):
-            return Picked(self._examples, self._order[place])
-        return self._examples[int(self._order[place])]
-
-
 def pick(prepared: Prepared, scores: Scores, data: DataSettings) -> Prepared:
     """The rows that are left to train on, in their order; those that are not chosen are set aside with the reason.
 
@@ -216,11 +197,12 @@ def pick(prepared: Prepared, scores: Scores, data: DataSettings) -> Prepared:
     Survey, section 3.1); easy rows first is curriculum learning (Bengio et al. 2009). Held-out rows stay as they are.
     """
     is_chosen = scores.chosen(data)
-    set_aside = sorted((*prepared.set_aside, *_left_out(prepared.train, scores, data)), key=lambda item: item.index)
+    left = int(np.count_nonzero(~is_chosen))
+    set_aside = prepared.set_aside.joined(left, lambda: _left_out(prepared.train, scores, data))
     order = np.flatnonzero(is_chosen[scores.of_text])
     if data.order == "easiest":
         order = order[np.argsort(scores.loss[scores.of_text[order]], kind="stable")]
-    return replace(prepared, train=Picked(prepared.train, order), set_aside=tuple(set_aside))
+    return replace(prepared, train=prepared.train.taken(order), set_aside=set_aside)
 
 
 def _left_out(train: Sequence[Example], scores: Scores, data: DataSettings) -> Iterator[SetAside]:

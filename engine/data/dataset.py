@@ -20,17 +20,20 @@ from engine.data import hub_data
 from engine.data.decisions import Decision, Decisions, edited, record_key, set_aside_by_hand
 from engine.data.declare import BadRow
 from engine.data.formats import Record
-from engine.data.making import Making, Piece
+from engine.data.making import Making, Piece, as_example
 from engine.data.quality.checks import BY_NAME
 from engine.data.read import Source, open_source
 from engine.data.repeats import places_of, repeats
-from engine.data.rows import Row, SetAside
+from engine.data.rows import Message, Row, SetAside
 from engine.data.scan import CODE, CODES, Progress, convert, keys, reasons
+from engine.data.splits import held_out_of
 from engine.protocol.errors import Problem, UserError
 from engine.protocol.text import Text, say
 from engine.recipe.recipe import DataSettings
 
 _PIECE = 2048
+_LOOKED_AT = 64
+"""For each example so many rows are looked at, at most."""
 
 
 class DataSet:
@@ -43,7 +46,7 @@ class DataSet:
 
     Attributes:
         data, preference: as given, or found.
-        sources: the files, the held-out file last.
+        sources: the files, those of general data behind the others, the held-out file last.
         decisions: what a person decided about single rows.
         codes: why each row is set aside, shape (rows,): an index into `engine.data.scan.CODES`, 0 for a usable row.
 
@@ -52,15 +55,18 @@ class DataSet:
     """
 
     codes: NDArray[np.uint8]
+    _examples: tuple[Message, ...]
 
     def __init__(self, data: DataSettings, *, preference: bool | None = None) -> None:
         if not data.files:
             raise _no_file()
         self.data = data
         found = hub_data.found(data.files)
+        general = hub_data.found(data.general).files if data.general else []
+        general = [path for path in general if path not in found.files]
         self._problems = found.problems
-        self.sources = [self._open(path) for path in found.files]
-        self._own = len(self.sources)
+        self.sources = [self._open(path) for path in (*found.files, *general)]
+        self._own, self._trained = len(found.files), len(self.sources)
         if data.held_out_file:
             name = data.held_out_file
             measured = hub_data.fetched(name) if hub_data.is_hub_data(name) else [Path(name)]
@@ -74,6 +80,7 @@ class DataSet:
             source.as_conversation = not preference
         self.decisions = Decisions.load(data.decisions)
         self._decided = [self.decisions.of(str(source.path)) for source in self.sources]
+        self._examples = ()
         self.is_scanned = False
 
     def _open(self, path: Path) -> Source:
@@ -119,7 +126,25 @@ class DataSet:
         self._edited: dict[int, tuple[int, int]] = {}
         self._apply_decisions()
         self._set_duplicates_aside()
-        self._is_candidate = self.codes[: self.measured_from] == 0
+        self._is_candidate = self.codes[: int(self._starts[self._own])] == 0
+        self._examples = ()
+        if self.data.few_shot:
+            self._choose_examples()
+
+    def _choose_examples(self) -> None:
+        """Take rows by lot that stand before each question: single questions with their answer, none held out."""
+        own = len(self._is_candidate)
+        free = np.flatnonzero((self.codes[:own] == 0) & ~held_out_of(self)[:own])
+        lots = np.random.default_rng(self.data.seed).permutation(free)[: _LOOKED_AT * self.data.few_shot]
+        found: dict[int, Sequence[Message]] = {}
+        for index in lots.tolist():
+            if len(found) == self.data.few_shot:
+                break
+            row = self.item(index)
+            if isinstance(row, Row) and (shown := as_example(row)):
+                found[index] = shown
+        self.codes[list(found)] = CODE["example"]
+        self._examples = tuple(itertools.chain.from_iterable(found.values()))
 
     def take(self, data: DataSettings) -> None:
         """Go on with other settings that ask for the same rows of the same files."""
@@ -181,12 +206,17 @@ class DataSet:
     @property
     def measured_from(self) -> int:
         """Number of the held-out file's first row; `count` without such a file."""
-        return int(self._starts[self._own])
+        return int(self._starts[self._trained])
+
+    @property
+    def general(self) -> range:
+        """Numbers of the sources that hold general data."""
+        return range(self._own, self._trained)
 
     @property
     def candidates(self) -> NDArray[np.int64]:
-        """Numbers of the training files' rows that were usable before their quality was looked at, rising: of these
-        some are held out, whatever becomes of the others."""
+        """Numbers of the data files' rows (general data left out) that were usable before their quality was looked at,
+        rising: of these some are held out, whatever becomes of the others."""
         return np.flatnonzero(self._is_candidate)
 
     @property
@@ -272,6 +302,10 @@ class DataSet:
         source = int(np.searchsorted(self._starts, index, side="right")) - 1
         return source, index - int(self._starts[source])
 
+    def files_of(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Number of the source of each of some rows, shape (indices,)."""
+        return np.asarray(np.searchsorted(self._starts, indices, side="right") - 1)
+
     def item(self, index: int) -> Row | SetAside:
         """One row, shaped as the recipe wants it, or why it is set aside."""
         number, row = self.place(index)
@@ -320,7 +354,8 @@ class DataSet:
         source = self.sources[number]
         own = self.data.per_file.get(str(source.path))
         prefix = own.prefix if own is not None else ""
-        return Making(source.path.name, source.shape.name, source.mapping, prefix, self.data, self.preference)
+        shape, mapping = source.shape.name, source.mapping
+        return Making(source.path.name, shape, mapping, prefix, self.data, self.preference, self._examples)
 
     def _item(self, index: int, number: int, record: Record) -> Row | SetAside:
         source = self.sources[number]
@@ -407,6 +442,7 @@ _TOLD = {
     "duplicate": ("It is the same as {where}.", "与 {where} 相同。"),
     "in_held_out": ("{where} of the held-out file asks the same.", "留出文件的 {where} 有相同的提问。"),
     "by_hand": ("You set it aside.", "由你搁置。"),
+    "example": ("It stands before each question as an example.", "它作为示例出现在每个提问之前。"),
 }
 _DISLIKED: Text = say("It is marked as an answer to avoid.", "该回答被标记为不好。")
 

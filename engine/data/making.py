@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -38,6 +39,7 @@ class Making:
         prefix: put before each question.
         data: the recipe's data section.
         preference: rows hold preferences.
+        examples: turns that stand before each question.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Making:
     prefix: str
     data: DataSettings
     preference: bool
+    examples: tuple[Message, ...] = ()
 
     def row(self, index: int, record: Record) -> Row | SetAside:
         """The row that a record makes, as the recipe wants it."""
@@ -53,7 +56,7 @@ class Making:
         return self.wished(found) if isinstance(found, Row) else found
 
     def wished(self, row: Row) -> Row:
-        """A row as the recipe wants it: as conversation or preference, with prefix and system prompt."""
+        """A row as the recipe wants it: as conversation or preference, with prefix, system prompt and examples."""
         if self.prefix:
             row = _prefixed(row, self.prefix)
         messages, data = row.messages, self.data
@@ -64,12 +67,25 @@ class Making:
             row = replace(row, chosen=None, rejected=None)
         if data.system and not (messages and messages[0].role == SYSTEM):
             messages = (Message(SYSTEM, data.system), *messages)
+        if self.examples:
+            begin = sum(1 for _ in itertools.takewhile(lambda m: m.role == SYSTEM, messages))
+            messages = (*messages[:begin], *self.examples, *messages[begin:])
         if data.learn_from == "last_answer":
             last = len(messages) - 1
             messages = tuple(
                 replace(m, learned=False) if m.role == ASSISTANT and i != last else m for i, m in enumerate(messages)
             )
         return row if messages is row.messages else replace(row, messages=messages)
+
+
+def as_example(row: Row) -> tuple[Message, ...]:
+    """A row's question and answer as turns that are not learned; none where it is not one question and its answer."""
+    turns = [message for message in row.messages if message.role != SYSTEM]
+    if row.chosen is not None:
+        turns.append(Message(ASSISTANT, row.chosen))
+    if [turn.role for turn in turns] != [USER, ASSISTANT] or row.tools or turns[-1].calls:
+        return ()
+    return tuple(replace(turn, learned=False) for turn in turns)
 
 
 def _prefixed(row: Row, prefix: str) -> Row:

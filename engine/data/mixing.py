@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.recipe.recipe import DataSettings
-
-T = TypeVar("T")
 
 
 def factors(
@@ -34,16 +31,31 @@ def factors(
     return {file: weights.get(file, 1.0) * total * share / whole / counts[file] for file, share in shares.items()}
 
 
-def factors_of(data: DataSettings, files: Sequence[Path], counts: Mapping[int, int]) -> dict[int, float]:
-    """`factors` as a recipe wants them.
+def factors_of(
+    data: DataSettings, files: Sequence[Path], counts: Mapping[int, int], general: Collection[int] = ()
+) -> dict[int, float]:
+    """`factors` as a recipe wants them; general data take their share of the whole.
 
     Args:
         data: the recipe's data section.
         files: the data files, by number.
         counts: number of a file → rows of it that are trained on.
+        general: numbers of the files of general data: all of them are seen alike.
     """
     weights = {number: own.weight for number, path in enumerate(files) if (own := data.per_file.get(str(path)))}
-    return factors(counts, data.mixing, temperature=data.temperature, weights=weights)
+    tasks = {number: count for number, count in counts.items() if number not in general}
+    often = factors(tasks, data.mixing, temperature=data.temperature, weights=weights)
+    there = sum(counts.get(number, 0) for number in general)
+    if there:
+        wanted = sum(factor * tasks[number] for number, factor in often.items())
+        wanted *= data.general_share / (1 - data.general_share)
+        often |= {number: min(MOST_AGAIN, wanted / there) for number in general if counts.get(number)}
+    return often
+
+
+MOST_AGAIN = 4.0
+"""A row of general data is seen so often in a pass at most: repeated up to four times, data are nearly as good as new
+(Muennighoff et al. 2023, Scaling data-constrained language models)."""
 
 
 def rows_seen(count: int, factor: float) -> int:
@@ -52,22 +64,22 @@ def rows_seen(count: int, factor: float) -> int:
     return int(whole) * count + round(part * count)
 
 
-def mixed(rows: Sequence[T], files: Sequence[int], often: Mapping[int, float], seed: int) -> list[T]:
-    """The rows, each as often as its file's factor says; of a fraction so many rows, chosen by lot.
+def mixed(files: NDArray[np.int64], often: Mapping[int, float], seed: int) -> NDArray[np.int64]:
+    """Rows, each as often as its file's factor says; of a fraction so many rows, chosen by lot.
 
     Args:
-        rows: any.
-        files: of each row its file.
+        files: of each row its file, shape (rows,).
         often: file → factor.
         seed: another seed, another choice.
+
+    Returns:
+        places of the rows, rising, each as often as it is seen.
     """
-    if all(factor == 1.0 for factor in often.values()):
-        return list(rows)
+    again = np.zeros(len(files), np.int64)
     random = np.random.default_rng(seed)
-    again = Counter[int]()
     for file, factor in often.items():
-        places = [place for place, of in enumerate(files) if of == file]
+        places = np.flatnonzero(files == file)
         whole, part = divmod(factor, 1.0)
-        again.update({place: int(whole) for place in places})
-        again.update(random.permutation(places)[: round(part * len(places))].tolist())
-    return [row for place, row in enumerate(rows) for _ in range(again[place])]
+        again[places] = int(whole)
+        again[random.permutation(places)[: round(part * len(places))]] += 1
+    return np.repeat(np.arange(len(files)), again)

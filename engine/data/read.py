@@ -103,6 +103,12 @@ class Source:
         """Rows in the file, unusable ones counted; every row is looked at for it."""
         return self.facts.count
 
+    @property
+    def reading(self) -> tuple[str, ...]:
+        """What tells this reading of this file, as it is now, from any other."""
+        key = cache.folder(self.path, self.encoding, self.format).name
+        return (key, self.shape.name, *(f"{role}={column}" for role, column in sorted(self.mapping.items())))
+
     @cached_property
     def sha256(self) -> str:
         """Fingerprint of the file's content."""

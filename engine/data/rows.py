@@ -128,6 +128,7 @@ REASONS: dict[str, Text] = {
     "disliked": say("marked as an answer to avoid", "标记为应避免的回答"),
     "multimodal": say("needs images, sound or video", "需要图像、音频或视频"),
     "by_hand": say("set aside by you", "由你搁置"),
+    "example": say("shown as an example", "作为示例"),
     "duplicate": say("duplicate", "重复"),
     "in_held_out": say("also in the held-out file", "留出文件中已有"),
     "not_chosen": say("not chosen by the model", "未被模型选中"),
@@ -158,6 +159,10 @@ HINTS: dict[str, Text] = {
     "by_hand": say("Take it back where it should train after all.", "若仍想训练，可将其取回。"),
     "duplicate": say("Nothing is lost: the first one is used.", "没有损失：保留了第一条。"),
     "in_held_out": say("Nothing to do: what is measured is not trained on.", "无需处理：用于评估的内容不参与训练。"),
+    "example": say(
+        "It stands before each question; set few_shot to 0 to train on it.",
+        "它出现在每个提问之前；将 few_shot 设为 0 即可用于训练。",
+    ),
     "not_chosen": say("Raise the share to train on, or train on all rows.", "请增大参与训练的比例，或使用全部行。"),
     "too_long": say("Raise the longest length, or let long rows be cut.", "请增大最大长度，或允许截断。"),
     "answer_cut_away": say("Raise the longest length, or shorten the question.", "请增大最大长度，或缩短提问。"),

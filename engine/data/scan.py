@@ -12,7 +12,7 @@ import json
 import multiprocessing
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, KeysView, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -310,7 +310,7 @@ def _blocks(job: Job, starts: Sequence[int]) -> Iterator[Block]:
             yield scan_block(job, begin, end)
         return
     with Helpers(workers) as helpers:
-        yield from helpers.map(scan_block, [(job, begin, end) for begin, end in pairs])
+        yield from helpers.map(scan_block, ((job, begin, end) for begin, end in pairs))
 
 
 def cores() -> int:
@@ -348,8 +348,8 @@ class Helpers:
             process.terminate()
             process.join()
 
-    def map(self, work: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
-        """What ``work`` gives for each arguments, in their order; each helper is at most two pieces ahead.
+    def map(self, work: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+        """What ``work`` gives for each arguments, in their order; few are asked for before they are needed.
 
         Raises:
             UserError: a helper was ended from outside (most likely memory ran out).
@@ -358,13 +358,16 @@ class Helpers:
         waiting: dict[int, Any] = {}
         busy: dict[Connection, int] = {}
         free = list(self._pipes)
-        sent = given = 0
-        while given < len(arguments):
-            while free and sent < len(arguments) and sent - given < 2 * len(self._pipes):
+        left = enumerate(arguments)
+        given = 0
+        ahead = 2 * len(free)
+        asked: tuple[int, tuple[Any, ...]] | None = next(left, None)
+        while asked is not None or busy or waiting:
+            while asked is not None and free and asked[0] - given < ahead:
                 pipe = free.pop()
-                self._send(pipe, (work, arguments[sent]))
-                busy[pipe] = sent
-                sent += 1
+                self._send(pipe, (work, asked[1]))
+                busy[pipe] = asked[0]
+                asked = next(left, None)
             ready = wait(list(busy)) if given not in waiting else []
             for pipe in [pipe for pipe in self._pipes if pipe in ready]:
                 waiting[busy.pop(pipe)] = self._answer(pipe)
@@ -405,6 +408,7 @@ def _helper_gone() -> UserError:
 def _serve(pipe: Connection) -> None:
     """A helper's life: work until the pipe closes, after those that somebody waits for."""
     give_way()
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # there is a helper for each core
     while True:
         try:
             work, arguments = pipe.recv()

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.data.dataset import DataSet
 from engine.data.read import Source
 from engine.data.scan import fingerprint
 from engine.protocol.errors import UserError
 from engine.protocol.text import say
+
+if TYPE_CHECKING:
+    from engine.data.dataset import DataSet
 
 _FEWEST_TO_SPLIT = 10
 # Where every prompt has more rows than are wanted, one whole prompt is held out if it leaves this share for training.

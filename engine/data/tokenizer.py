@@ -109,7 +109,7 @@ class TextTokenizer:
     def count_batch(self, texts: Sequence[str]) -> list[int]:
         """Numbers of tokens of many texts at once, on all cores; `encode_batch` takes longer: it finds places, too."""
         found = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [len(encoding.ids) for encoding in found]
+        return [len(encoding) for encoding in found]
 
     def count(self, text: str) -> int:
         """Number of tokens of a text."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from engine.data.choice import Scores, Texts, pick, read_kept
 from engine.data.prepare import Example, prepare
 from engine.data.rows import Row, message_to_plain, set_aside_to_plain
-from engine.project.atomic import disk_error, write_json, write_text
+from engine.project.atomic import disk_error, write_json, write_lines
 from engine.recipe.recipe import DataSettings
 
 
@@ -45,26 +44,22 @@ def write_prepared(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise disk_error(error, folder) from error
-    write_text(folder / "train.jsonl", _lines(map(_plain, prepared.train)))
-    write_text(folder / "held_out.jsonl", _lines(map(_plain, prepared.held_out)))
-    write_text(folder / "set_aside.jsonl", _lines(map(set_aside_to_plain, prepared.set_aside)))
+    write_lines(folder / "train.jsonl", map(_plain, prepared.train.with_rows()))
+    write_lines(folder / "held_out.jsonl", map(_plain, prepared.held_out.with_rows()))
+    write_lines(folder / "set_aside.jsonl", map(set_aside_to_plain, prepared.set_aside))
     report = {
         "out": str(folder),
         "train": len(prepared.train),
         "held_out": len(prepared.held_out),
         "set_aside": dict(Counter(item.reason for item in prepared.set_aside).most_common()),
-        "tokens": sum(example.length for example in prepared.train),
-        "learned": sum(example.learned_tokens for example in prepared.train),
+        "tokens": int(prepared.train.lengths.sum()),
+        "learned": int(prepared.train.learned.sum()),
         "template": prepared.template.name,
         "limit": prepared.limit,
         "files": [{"path": str(source.path), "sha256": source.sha256} for source in prepared.sources],
     }
     write_json(folder / "report.json", report)
     return report
-
-
-def _lines(items: Iterable[dict[str, Any]]) -> str:
-    return "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items)
 
 
 def _plain(example: Example) -> dict[str, Any]:

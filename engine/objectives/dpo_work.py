@@ -16,7 +16,7 @@ from engine.protocol.errors import UserError
 from engine.protocol.text import say
 
 if TYPE_CHECKING:
-    from engine.data.prepare import Example
+    from engine.data.token_store import Examples
 
 REFERENCE = "ref"
 """Name that TRL gives its copy of the adapter."""
@@ -33,8 +33,6 @@ def build_trainer(parts: Parts) -> Hooks:
             say("Choose rows grouped by length instead.", "请改用按长度分组。"),
             where="train.short_rows",
         )
-    rows = [encode(example) for example in parts.train]
-    held_out = sorted((encode(example) for example in parts.held_out), key=length)
     restore = full_precision(parts.model)
     _still(parts.model)
     trainer = Preference(
@@ -48,7 +46,9 @@ def build_trainer(parts: Parts) -> Hooks:
                 disable_dropout=False,
             )
         ),
-        train_dataset=datasets.Dataset.from_list(rows[:1]),  # TRL looks at one row; `attach` brings the others
+        train_dataset=datasets.Dataset.from_list(
+            [encode(parts.train, 0)]
+        ),  # TRL looks at one row; `attach` brings the others
         processing_class=parts.tokenizer,
         data_collator=DataCollatorForPreference(pad_token_id=parts.tokenizer.pad_token_id),
         callbacks=parts.callbacks,
@@ -58,22 +58,18 @@ def build_trainer(parts: Parts) -> Hooks:
         # off instead, which is the same reference, also after a resume, at half the adapter's memory.
         parts.model.delete_adapter(REFERENCE)
     restore()
-    trainer.attach(parts, rows, held_out, [length(row) for row in rows])
+    trainer.attach(parts, encode)
     return trainer
 
 
-def encode(example: Example) -> dict[str, list[int]]:
+def encode(rows: Examples, place: int) -> dict[str, list[int]]:
     """A row as TRL's collator is given it."""
+    example = rows[place]
     return {
-        "prompt_ids": list(example.prompt_ids),
-        "chosen_ids": list(example.chosen_ids),
-        "rejected_ids": list(example.rejected_ids),
+        "prompt_ids": example.prompt_ids,
+        "chosen_ids": example.chosen_ids,
+        "rejected_ids": example.rejected_ids,
     }
-
-
-def length(row: dict[str, list[int]]) -> int:
-    """Tokens of the longer of the two conversations."""
-    return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
 
 
 def _still(model: PeftModel) -> None:

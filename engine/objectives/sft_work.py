@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import datasets
+import numpy as np
 import torch
 from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTConfig, SFTTrainer
@@ -16,13 +17,11 @@ from engine.protocol.errors import UserError
 from engine.protocol.text import say
 
 if TYPE_CHECKING:
-    from engine.data.prepare import Example
+    from engine.data.token_store import Examples
 
 
 def build_trainer(parts: Parts) -> Hooks:
     """A trainer that learns the marked tokens of each row, in every turn."""
-    rows = [encode(example) for example in parts.train]
-    held_out = [encode(example) for example in sorted(parts.held_out, key=lambda example: len(example.input_ids))]
     restore = full_precision(parts.model)
     packed = parts.recipe.train.short_rows == "packed"
     if packed:
@@ -31,22 +30,26 @@ def build_trainer(parts: Parts) -> Hooks:
         model=parts.model,
         args=one_device(SFTConfig(**arguments(parts), max_length=None, dataset_kwargs={"skip_prepare_dataset": True})),
         # TRL looks at one row to learn what it is given, and insists on this class; `attach` brings the rows.
-        train_dataset=datasets.Dataset.from_list([{name: value.tolist() for name, value in rows[0].items()}]),
+        train_dataset=datasets.Dataset.from_list(
+            [{name: value.tolist() for name, value in encode(parts.train, 0).items()}]
+        ),
         processing_class=parts.tokenizer,
         data_collator=Join() if packed else Pad(parts.tokenizer.pad_token_id),
         callbacks=parts.callbacks,
     )
     restore()
-    if trainer.args.device.type == "cpu":
+    # A mixture of experts balances its experts with a loss of its own, which TRL's head brings along.
+    if trainer.args.device.type == "cpu" and not trainer.aux_loss_enabled:
         add_learned_head(parts.model.get_base_model())
-    trainer.attach(parts, rows, held_out, [len(row["input_ids"]) for row in rows])
+    trainer.attach(parts, encode)
     return trainer
 
 
-def encode(example: Example) -> dict[str, torch.Tensor]:
+def encode(rows: Examples, place: int) -> dict[str, torch.Tensor]:
     """A row as the model is given it: ids, and labels that are `IGNORED` where nothing is learned."""
-    ids = torch.tensor(example.input_ids)
-    return {"input_ids": ids, "labels": ids.masked_fill(~torch.tensor(example.learned), IGNORED)}
+    tokens, learned = rows.tokens(place)
+    ids = torch.from_numpy(tokens.astype(np.int64))
+    return {"input_ids": ids, "labels": ids.masked_fill(~torch.from_numpy(np.array(learned)), IGNORED)}
 
 
 class Pad:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 import torch
 from peft import PeftModel
 from torch.utils.data import Dataset, Sampler
@@ -21,8 +22,9 @@ from engine.protocol.text import say
 from engine.recipe.recipe import Recipe, TrainSettings
 
 if TYPE_CHECKING:
-    from engine.data.prepare import Example
+    from engine.data.token_store import Examples
 
+Encode = Callable[["Examples", int], dict[str, Any]]
 Configuration = TypeVar("Configuration", bound=TrainingArguments)
 
 OPTIMIZERS = {
@@ -50,8 +52,8 @@ class Parts:
     model: PeftModel
     tokenizer: PreTrainedTokenizerBase
     recipe: Recipe
-    train: Sequence[Example]
-    held_out: Sequence[Example]
+    train: Examples
+    held_out: Examples
     steps: int
     warmup: int
     folder: Path
@@ -108,16 +110,21 @@ def arguments(parts: Parts) -> dict[str, Any]:
 
 
 class Rows(Dataset[dict[str, Any]]):
-    """Tokenised rows in memory, as tensors. An arrow table would be turned into lists again for each batch."""
+    """Tokenised rows, read from the disk when their turn comes.
 
-    def __init__(self, rows: Sequence[dict[str, Any]]) -> None:
-        self._rows = rows
+    Args:
+        rows: where they are.
+        encode: makes of a row what the collator is given.
+    """
+
+    def __init__(self, rows: Examples, encode: Encode) -> None:
+        self._rows, self._encode = rows, encode
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return self._rows[index]
+        return self._encode(self._rows, index)
 
 
 class EpochSampler(Sampler[int]):
@@ -169,18 +176,15 @@ class Hooks(Trainer):
     save: Callable[[Trainer], None]
     tokens: torch.Tensor
 
-    def attach(
-        self, parts: Parts, train: Sequence[dict[str, Any]], held_out: Sequence[dict[str, Any]], lengths: list[int]
-    ) -> None:
-        """Give the built trainer its rows, their order and its checkpoints.
-
-        ``held_out`` is measured as it stands, so that sorting it by length saves padding.
-        """
+    def attach(self, parts: Parts, encode: Encode) -> None:
+        """Give the built trainer its rows, their order and its checkpoints; ``encode`` as in `Rows`."""
         settings = parts.recipe.train
-        self.train_dataset = Rows(train)
-        self.eval_dataset = Rows(held_out) if held_out else None
+        self.train_dataset = Rows(parts.train, encode)
+        # Measured from short to long: that saves padding.
+        measured = parts.held_out.taken(np.argsort(parts.held_out.lengths, kind="stable"))
+        self.eval_dataset = Rows(measured, encode) if len(measured) else None
         self.order = EpochSampler(
-            lengths,
+            parts.train.lengths.tolist(),
             group=settings.batch_size * settings.accumulation,
             grouped=settings.short_rows == "grouped",
             seed=settings.seed,

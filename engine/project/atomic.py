@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -52,6 +52,17 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, content: str) -> None:
     """Replace ``path`` by ``content`` in UTF-8, line ends as given. Raises `UserError` as `writing` does."""
     write_bytes(path, content.encode("utf-8"))
+
+
+def write_lines(path: Path, items: Iterable[Mapping[str, Any]]) -> None:
+    """Replace a file by JSON Lines, one item a line; however many there are, they are never all in memory.
+
+    Raises:
+        UserError: the disk is full, or the folder cannot be written.
+    """
+    with writing(path) as file:
+        for item in items:
+            file.write((json.dumps(item, ensure_ascii=False) + "\n").encode("utf-8"))
 
 
 def write_json(path: Path, content: Any) -> None:

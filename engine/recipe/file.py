@@ -163,6 +163,7 @@ def _anchored(recipe: Recipe, folder: Path) -> Recipe:
         update={
             "template": anchor(template) if template.endswith(TEMPLATE_FILES) else template,
             "files": tuple(anchor(name) for name in recipe.data.files),
+            "general": tuple(anchor(name) for name in recipe.data.general),
             "held_out_file": anchor(recipe.data.held_out_file),
             "decisions": anchor(recipe.data.decisions),
             "scored_by": anchor(recipe.data.scored_by),

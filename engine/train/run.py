@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,10 @@ from transformers.utils import logging as library_log
 
 from engine.catalogue import CATALOGUE
 from engine.data.choice import NOT_CHOSEN
-from engine.data.prepare import Example, Prepared, prepare
+from engine.data.prepare import Prepared, prepare
 from engine.data.rows import row_to_plain, set_aside_to_plain
 from engine.data.templates import TEMPLATES
+from engine.data.token_store import Examples
 from engine.machine.detect import gauge
 from engine.machine.dims import ModelDims
 from engine.machine.memory import predict
@@ -37,7 +37,7 @@ from engine.model.load import (
 from engine.model.locate import locate
 from engine.objectives.registry import OBJECTIVES
 from engine.objectives.trainer import Hooks, Parts
-from engine.project.atomic import read_json, write_text
+from engine.project.atomic import read_json, write_lines, write_text
 from engine.project.run_folder import RunFolder
 from engine.protocol.channel import Channel
 from engine.protocol.codec import build
@@ -216,14 +216,10 @@ def _with_own_decisions(recipe: Recipe, run: RunFolder) -> Recipe:
 def _keep(run: RunFolder, recipe: Recipe, prepared: Prepared, folder: Path) -> None:
     """Write down what the run is made of, before anything can go wrong."""
     save(recipe, run.recipe_as_run)
-    write_text(run.held_out, _lines(row_to_plain(example.row) for example in prepared.held_out))
-    write_text(run.set_aside, _lines(set_aside_to_plain(item) for item in prepared.set_aside))
+    write_lines(run.held_out, (row_to_plain(example.row) for example in prepared.held_out.with_rows()))
+    write_lines(run.set_aside, map(set_aside_to_plain, prepared.set_aside))
     facts = run.read_facts() if run.facts.is_file() else {}
     run.write_facts({**facts, "model_folder": str(folder)})
-
-
-def _lines(items: Iterable[dict[str, Any]]) -> str:
-    return "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items)
 
 
 def _tell_data(prepared: Prepared, remembered: Remembered, channel: Channel) -> None:
@@ -255,15 +251,13 @@ def _planned(recipe: Recipe, prepared: Prepared, plan: Schedule, model: Any, fol
     )
 
 
-def _predicted(recipe: Recipe, rows: Sequence[Example], folder: Path, on: str) -> float | None:
+def _predicted(recipe: Recipe, rows: Examples, folder: Path, on: str) -> float | None:
     """GiB that the memory model expects; None for an architecture that it does not know."""
     try:
         dims = ModelDims.from_config(read_json(folder / "config.json"))
     except UserError:
         return None
-    return predict(
-        dims, recipe, longest=max(row.length for row in rows), device="cuda" if on == "cuda" else "cpu"
-    ).total
+    return predict(dims, recipe, longest=int(rows.lengths.max()), device="cuda" if on == "cuda" else "cpu").total
 
 
 # ---------------------------------------------------------------------------------------------------------- during

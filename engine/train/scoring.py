@@ -19,9 +19,10 @@ import torch
 from numpy.typing import NDArray
 
 from engine.data import choice
-from engine.data.choice import KEPT, Picked, Scores, Texts, pick, scored_text
+from engine.data.choice import KEPT, Scores, Texts, pick, scored_text
 from engine.data.prepare import Example, Prepared, prepare
 from engine.data.rows import Row
+from engine.data.token_store import Examples
 from engine.evaluate.score import Scored, Scorer, TextLoss, in_batches
 from engine.evaluate.watch import Watch
 from engine.methods.registry import METHODS
@@ -122,7 +123,7 @@ class _Found:
     new: int
 
 
-def _scored(recipe: Recipe, rows: Sequence[Example], folder: Path, watch: Watch, before: Sequence[Path]) -> _Found:
+def _scored(recipe: Recipe, rows: Examples, folder: Path, watch: Watch, before: Sequence[Path]) -> _Found:
     """Scores of the rows: from the files ``before`` first, then from the cache, and the rest from the model."""
     texts = Texts.of(rows, watch.look)
     file = choice.kept_file(*_named(recipe, folder))
@@ -134,7 +135,7 @@ def _scored(recipe: Recipe, rows: Sequence[Example], folder: Path, watch: Watch,
     if len(new):
         found = _Asked(file)
         try:
-            _ask(recipe, Picked(rows, new), Texts(*(array[new] for array in _arrays(texts))), folder, watch, found)
+            _ask(recipe, rows.taken(new), Texts(*(array[new] for array in _arrays(texts))), folder, watch, found)
         finally:
             found.write()
         kept = choice.joined(kept, found.kept)

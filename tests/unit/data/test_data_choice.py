@@ -1,13 +1,16 @@
 """Rows chosen and ordered by figures: which, in what order, what is said of the others, and what is kept on disk."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from engine.data import choice
-from engine.data.choice import KEPT, Picked, Scores, Texts, pick, read_kept, write_kept
-from engine.data.prepare import Example, Prepared
+from engine.data.choice import KEPT, Scores, Texts, pick, read_kept, write_kept
+from engine.data.encode import Example
+from engine.data.prepare import Prepared, RowsAside
 from engine.data.reasons import reason_hint, reason_label
 from engine.data.rows import ASSISTANT, USER, Message, Row, SetAside
 from engine.protocol.errors import UserError
@@ -21,10 +24,18 @@ def example(index: int, ids: list[int], learned: int = 2) -> Example:
     return Example(row, ids, [False] * (len(ids) - learned) + [True] * learned, whole=len(ids))
 
 
+class Listed(list[Example]):
+    """Examples in memory."""
+
+    def taken(self, places: NDArray[np.int64]) -> "Listed":
+        return Listed(self[place] for place in places.tolist())
+
+
 def prepared(train: list[Example]) -> Prepared:
     aside = SetAside(3, "rows.jsonl:4", "no_answer", say("No answer.", "没有回答。"))
-    made: dict[str, object] = dict.fromkeys(("template", "tokenizer"))
-    return Prepared(train=train, held_out=(), set_aside=(aside,), sources=(), limit=64, **made)
+    made: dict[str, Any] = dict.fromkeys(("template", "tokenizer"))
+    made |= {"train": Listed(train), "held_out": Listed()}
+    return Prepared(set_aside=RowsAside((1, lambda: [aside])), sources=(), limit=64, **made)
 
 
 ROWS = [
@@ -164,13 +175,3 @@ def test_of_many_models_the_last_used_are_kept(tmp_path: Path, monkeypatch: pyte
         os.utime(tmp_path / f"{n}.npy", (n, n))
     choice.tidy(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["2.npy", "3.npy"]
-
-
-def test_picked_examples_are_a_sequence() -> None:
-    found = Picked(ROWS, np.array([4, 0, 2]))
-    assert len(found) == 3
-    assert [item.row.index for item in found] == [5, 0, 2]
-    assert [item.row.index for item in found[1:]] == [0, 2]
-    assert found[-1].row.index == 2
-    with pytest.raises(IndexError):
-        found[3]

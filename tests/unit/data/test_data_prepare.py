@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from engine.data.prepare import Example, Prepared, asked_in_training, gather, prepare, split
+from engine.data.encode import Example
+from engine.data.prepare import Prepared, gather, prepare
 from engine.data.rows import Message, Row, row_from_plain, row_to_plain, set_aside_from_plain, set_aside_to_plain
 from engine.protocol.errors import EXIT_INPUT, UserError
 from engine.recipe.recipe import DataSettings
@@ -189,7 +190,7 @@ def test_duplicates_are_set_aside_once(run: Callable[..., Prepared], write: Writ
         ("duplicate", "a.jsonl:2"),
         ("duplicate", "b.jsonl:1"),
     ]
-    assert "a.jsonl:1" in prepared.set_aside[0].text.en
+    assert "a.jsonl:1" in next(iter(prepared.set_aside)).text.en
     assert [e.row.where for e in prepared.train] == ["a.jsonl:1", "b.jsonl:2"]
 
 
@@ -213,32 +214,36 @@ def test_how_many_are_held_out(
     assert len(run(alpaca(count), held_out=share).held_out) == held_out
 
 
-def row(index: int, prompt: str, answer: str) -> Example:
-    return Example(Row(index, f"a:{index}", (Message("user", prompt), Message("assistant", answer))), [1], [True])
+def asked(*prompts: str) -> list[dict[str, str]]:
+    """A record for each prompt, each with an answer of its own."""
+    return [{"prompt": prompt, "completion": f"It is number {i}."} for i, prompt in enumerate(prompts)]
 
 
-def test_the_same_prompt_falls_on_one_side() -> None:
-    examples = [row(i, f"prompt {i % 30}", f"answer {i}") for i in range(120)]
+def questions(examples: Sequence[Example]) -> set[str]:
+    return {example.row.question for example in examples}
+
+
+def test_the_same_prompt_falls_on_one_side(run: Callable[..., Prepared], write: Write) -> None:
+    path = write("a.jsonl", lines(*asked(*(f"What is thing {i % 30}?" for i in range(120)))))
     for seed in range(5):
-        train, held_out = split(examples, 0.2, seed)
-        assert len(held_out) == 24
-        assert not {e.row.question for e in train} & {e.row.question for e in held_out}
+        prepared = run(path, held_out=0.2, seed=seed)
+        assert len(prepared.held_out) == 24
+        assert not questions(prepared.train) & questions(prepared.held_out)
 
 
-def test_one_prompt_for_all_rows_is_still_split() -> None:
-    examples = [row(i, "the same", f"answer {i}") for i in range(40)]
-    train, held_out = split(examples, 0.1, 7)
-    assert (len(train), len(held_out)) == (36, 4)
-    assert asked_in_training([e.row for e in train], [e.row for e in held_out]) == {e.row.index for e in held_out}
+def test_one_prompt_for_all_rows_is_still_split(run: Callable[..., Prepared], write: Write) -> None:
+    prepared = run(write("a.jsonl", lines(*asked(*["What is the same?"] * 40))), held_out=0.1, seed=7)
+    assert (len(prepared.train), len(prepared.held_out)) == (36, 4)
 
 
-def test_prompts_with_more_rows_than_wanted_do_not_leak() -> None:
-    examples = [row(i, f"prompt {i % 5}", f"answer {i}") for i in range(43)]
+def test_prompts_with_more_rows_than_wanted_do_not_leak(run: Callable[..., Prepared], write: Write) -> None:
+    path = write("a.jsonl", lines(*asked(*(f"What is thing {i % 5}?" for i in range(43)))))
     for seed in range(5):
-        train, held_out = split(examples, 0.1, seed)
-        assert len(held_out) == 8  # one of the two prompts with the fewest rows, whole
-        assert asked_in_training([e.row for e in train], [e.row for e in held_out]) == set()
-    assert len(split([row(i, f"prompt {i % 3}", f"answer {i}") for i in range(42)], 0.1, 1)[1]) == 4
+        prepared = run(path, held_out=0.1, seed=seed)
+        assert len(prepared.held_out) == 8  # one of the two prompts with the fewest rows, whole
+        assert not questions(prepared.train) & questions(prepared.held_out)
+    thirds = write("b.jsonl", lines(*asked(*(f"What is thing {i % 3}?" for i in range(42)))))
+    assert len(run(thirds, held_out=0.1, seed=1).held_out) == 4
 
 
 def test_a_held_out_file_is_never_trained_on(run: Callable[..., Prepared], write: Write) -> None:
@@ -285,7 +290,8 @@ def test_progress_counts_every_row(starter_text: Path, alpaca: Callable[..., Pat
     seen: list[tuple[int, int]] = []
     data = DataSettings(files=(str(alpaca(2100)),))
     prepare(data, preference=False, model_folder=starter_text, progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(1024, 2100), (2048, 2100), (2100, 2100)]
+    assert seen[:3] == [(512, 2100), (1024, 2100), (1536, 2100)]
+    assert seen[-1] == (2100, 2100)
 
 
 # ----------------------------------------------------------------------------------------------------------- as JSON
@@ -300,7 +306,7 @@ def test_rows_survive_json() -> None:
 
 def test_set_aside_rows_survive_json(run: Callable[..., Prepared], write: Write) -> None:
     record = {"prompt": "Q", "completion": "A"}
-    item = run(write("a.jsonl", lines(record, record))).set_aside[0]
+    item = next(iter(run(write("a.jsonl", lines(record, record))).set_aside))
     assert set_aside_from_plain(json.loads(json.dumps(set_aside_to_plain(item)))) == item
 
 

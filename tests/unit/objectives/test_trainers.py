@@ -6,18 +6,20 @@ machines by rounding only.
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from transformers import TrainerCallback, set_seed
 from trl.trainer import base_trainer
 
 from engine.catalogue import CATALOGUE
-from engine.data.prepare import Example, Prepared, prepare
-from engine.data.rows import Row
+from engine.data.encode import Example
+from engine.data.prepare import Prepared, prepare
 from engine.methods import ia3_work, lora_work
 from engine.methods.registry import METHODS
 from engine.model.load import load_base, load_tokenizer
@@ -151,18 +153,30 @@ def test_ten_losses_of_a_pretrained_model(shared_data: Path, tmp_path: Path, met
 
 
 # ------------------------------------------------------------------------------------------------------------ SFT
-def example(ids: list[int], learned: list[bool]) -> Example:
-    return Example(Row(0, "made:1", ()), ids, learned)
+class Given:
+    """Rows of given tokens: (ids, which are learned) each."""
+
+    def __init__(self, *rows: tuple[list[int], list[bool]]) -> None:
+        self._rows = rows
+
+    def tokens(self, place: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+        ids, learned = self._rows[place]
+        return np.array(ids, np.int32), np.array(learned)
+
+
+def encoded(ids: list[int], learned: list[bool]) -> dict[str, torch.Tensor]:
+    rows: Any = Given((ids, learned))
+    return sft_work.encode(rows, 0)
 
 
 def test_labels_are_ids_where_learned_and_ignored_elsewhere() -> None:
-    row = sft_work.encode(example([5, 6, 7, 8], [False, True, False, True]))
+    row = encoded([5, 6, 7, 8], [False, True, False, True])
     assert row["input_ids"].tolist() == [5, 6, 7, 8]
     assert row["labels"].tolist() == [-100, 6, -100, 8]
 
 
 def test_batches_are_padded_to_their_own_longest_row() -> None:
-    rows = [sft_work.encode(example([5, 6, 7], [True] * 3)), sft_work.encode(example([8], [True]))]
+    rows = [encoded([5, 6, 7], [True] * 3), encoded([8], [True])]
     batch = sft_work.Pad(2)(rows)
     assert batch["input_ids"].tolist() == [[5, 6, 7], [8, 2, 2]]
     assert batch["labels"].tolist() == [[5, 6, 7], [8, -100, -100]]
@@ -171,7 +185,7 @@ def test_batches_are_padded_to_their_own_longest_row() -> None:
 
 # ----------------------------------------------------------------------------------------------------------- packing
 def test_packed_rows_stand_behind_one_another() -> None:
-    rows = [sft_work.encode(example([5, 6, 7], [True] * 3)), sft_work.encode(example([8, 9], [True, True]))]
+    rows = [encoded([5, 6, 7], [True] * 3), encoded([8, 9], [True, True])]
     batch = sft_work.Join()(rows)
     assert batch["input_ids"].tolist() == [[5, 6, 7, 8, 9]]
     assert batch["labels"].tolist() == [[-100, 6, 7, -100, 9]]
@@ -216,7 +230,7 @@ def test_preferences_are_not_packed(tiny: Path, preferences: Path, tmp_path: Pat
     assert caught.value.problem.code == "train.packing_pairs"
 
 
-def mean_loss(model: Any, examples: tuple[Example, ...]) -> float:
+def mean_loss(model: Any, examples: Sequence[Example]) -> float:
     """Cross-entropy over the learned tokens of rows, one row at a time, without TRL."""
     total, count = 0.0, 0
     for item in examples:
