@@ -22,6 +22,7 @@ from gui.state.settings import AppSettings
 from gui.state.wizard import Wizard
 
 if TYPE_CHECKING:
+    from gui.state.job import JobView
     from gui.state.takeaway import TakeAway
     from gui.state.talk import TalkState
 
@@ -68,6 +69,13 @@ class AppContext(QObject):
         from gui.state.talk import TalkState
 
         return TalkState(self)
+
+    @cached_property
+    def scoring(self) -> JobView:
+        """The job in which a model scores the rows; made when a page first asks for it."""
+        from gui.state.job import JobView
+
+        return JobView(self.bridge, self)
 
     @cached_property
     def takeaway(self) -> TakeAway:

@@ -27,6 +27,7 @@ from gui.i18n.numbers import count
 from gui.operations import data as operations
 from gui.operations import hub_data as hub_operations
 from gui.operations import rows as row_operations
+from gui.operations import score as score_operations
 from gui.operations import split as split_operations
 from gui.operations.data import shown_name
 from gui.operations.operation import Operation
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from engine.protocol.errors import Failure
     from gui.pages.data_files import FilesPanel
     from gui.pages.data_hub import HubView
+    from gui.pages.data_score import ScorePanel
     from gui.pages.data_split import SplitPanel
     from gui.widgets.columns_panel import ColumnsPanel
 
@@ -77,7 +79,7 @@ class DataPage(Page):
         super().__init__(context)
         self.setAcceptDrops(True)
         self._panel: ColumnsPanel | None = None
-        self._other_panel: FilesPanel | SplitPanel | None = None
+        self._other_panel: FilesPanel | SplitPanel | ScorePanel | None = None
         self._asked = False
         self._hub: HubView | None = None
         self._shown_version = self._decided = -1
@@ -85,6 +87,7 @@ class DataPage(Page):
         context.data.changed.connect(self.refresh)
         context.project.opened.connect(self.refresh)
         context.project.opened.connect(self._prepare)
+        context.scoring.finished.connect(self._scored)
         paste = QShortcut(QKeySequence(QKeySequence.StandardKey.Paste), self, self._paste)
         paste.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
 
@@ -190,6 +193,7 @@ class DataPage(Page):
         from gui.pages.data_side import SideCard
 
         self._rows = RowsCard(self.context)
+        self._rows.scores_wanted.connect(self._open_scores)
         self._side = SideCard(self.context, self._rows.show_only)
         self._place = row(self._rows, self._side, spacing=14)
         self._place.setStretch(0, 1)
@@ -386,19 +390,28 @@ class DataPage(Page):
         if name == "columns":
             self._open_columns()
             return
-        from gui.pages.data_files import FilesPanel
-        from gui.pages.data_split import SplitPanel
-
-        close = partial(self._toggle_panel, name)
-        made = (
-            FilesPanel(self.context, close)
-            if name == "files"
-            else SplitPanel(self.context, close, self._rows.show_only)
-        )
-        self._other_panel = made
+        made = self._other_panel = self._made_panel(name)
         made.fill(self.context.data.facts)
         self._place.addWidget(made)
         made.first.setFocus()
+
+    def _made_panel(self, name: str) -> FilesPanel | SplitPanel | ScorePanel:
+        from gui.pages.data_files import FilesPanel
+        from gui.pages.data_score import ScorePanel
+        from gui.pages.data_split import SplitPanel
+
+        close = partial(self._toggle_panel, name)
+        if name == "files":
+            return FilesPanel(self.context, close)
+        kind = SplitPanel if name == "split" else ScorePanel
+        return kind(self.context, close, self._rows.show_only)
+
+    def _open_scores(self) -> None:
+        if self._other_panel is None or self._other_panel.name != "score":
+            self._toggle_panel("score")
+
+    def _scored(self) -> None:
+        score_operations.read(self.context)
 
     def _open_columns(self) -> None:
         from gui.widgets.columns_panel import ColumnsPanel

@@ -6,18 +6,18 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from PySide6.QtCore import Qt
+from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QMenu, QSplitter
 
 from engine.data.registry import SHAPES
 from engine.protocol.text import NOTHING, Text, as_text, say
 from gui.context import AppContext
 from gui.i18n.language import tr
-from gui.i18n.numbers import count
+from gui.i18n.numbers import count, figure
 from gui.operations import rows as operations
 from gui.operations.operation import Operation
 from gui.pages.data_row import RowView
-from gui.pages.words import STATUSES, reason_label, rows_expected, status_label
+from gui.pages.words import SCORES, STATUSES, reason_label, rows_expected, status_label
 from gui.widgets.basic import menu_title, rename, tool
 from gui.widgets.card import Card
 from gui.widgets.chip import BAD, GOOD, PLAIN, WARN
@@ -32,6 +32,7 @@ STATUS: dict[str, tuple[Text, str]] = {
 }
 FILTERS = ("", "ready", "held_out", "over", "set_aside")
 SEARCH = say("Search the rows", "搜索数据行")
+BY_DIFFICULTY = say("By difficulty for the model…", "按对模型的难度…")
 WAITS = say("Possible when every row is read", "全部读取后可用")
 MARKED = {True: (say("good", "好"), GOOD), False: (say("avoid", "避免"), BAD)}
 CELLS_SHARE = 0.58
@@ -40,14 +41,20 @@ AT_ONCE, NEWEST = 2, 4
 
 
 class RowsCard(Card):
-    """A table of all rows, filtered and searched on request, and below it the chosen one."""
+    """A table of all rows, filtered and searched on request, and below it the chosen one.
+
+    Signals:
+        scores_wanted: the user wants to know what a model makes of the rows.
+    """
+
+    scores_wanted = Signal()
 
     def __init__(self, context: AppContext) -> None:
         super().__init__(say("Rows", "数据行"), " ")
         self._context = context
         self._facts: dict[str, Any] = {}
         self._status, self._words = "", ""
-        self._look = ("", 0)
+        self._look = ("", 0, "")
         self._sizes: list[int] = []
         self._files: list[Any] = []
         self._limit = self._decided = 0
@@ -107,7 +114,7 @@ class RowsCard(Card):
         """What is worth seeing of rows of one kind."""
         width = 26 + 7 * len(count(max(100, int(self._facts.get("total", 0)))))
         number = Column("#", lambda r: count(r.get("index", 0) + 1), width, muted=True, tip=_where)
-        tokens = Column(say("Tokens", "词元"), _tokens, 62, right=True)
+        tokens = _SCORE_COLUMNS.get(self._status, Column(say("Tokens", "词元"), _tokens, 62, right=True))
         tone = lambda r: STATUS[r.get("status", "ready")][1]  # noqa: E731  one of many small functions of a row
         stands = Column(say("Stands", "状态"), self._stands, 122, tone=tone, tip=self._why)
         return (number, *self._texts(kind), tokens, stands)
@@ -170,7 +177,11 @@ class RowsCard(Card):
             self._choose(self.table.currentIndex().row())
 
     def _fit_columns(self, facts: dict[str, Any]) -> None:
-        look = (_kind_of(facts), len(str(facts.get("total", 0))))
+        look = (
+            _kind_of(facts),
+            len(str(facts.get("total", 0))),
+            self._status if self._status in _SCORE_COLUMNS else "",
+        )
         if look != self._look:
             self._look = look
             self.table.set_columns(self._columns(look[0]))
@@ -179,6 +190,7 @@ class RowsCard(Card):
         """Show only rows that stand so (a status, a reason for being set aside, or what a check found); all for ""."""
         self._status, self._words = status, self._context.data.words
         self._decided = self._context.data.decided
+        self._fit_columns(self._facts)
         rename(self.filter, tr(status_label(status, self._facts)) + " ▾")
         self._forget_requests()
         self.table.paged.reset(rows_expected(status, self._facts))
@@ -253,6 +265,13 @@ class RowsCard(Card):
         self._add_group(menu, say("Checks", "检查"), "check:", checks)
         self._add_group(menu, say("Languages", "语言"), "language:", dict(quality.get("languages", {})))
         self._add_group(menu, say("Tasks", "任务"), "task:", dict(quality.get("tasks", {})))
+        scores = dict(self._facts.get("scores") or {})
+        self._add_group(
+            menu, say("For the model", "对模型而言"), "score:", {name: scores.get(name, 0) for name in SCORES}
+        )
+        if self._context.data.is_scanned:
+            menu.addSeparator()
+            menu.addAction(tr(BY_DIFFICULTY), self.scores_wanted.emit)
         return menu
 
     def _add_group(self, menu: QMenu, title: Text, prefix: str, rows: dict[str, int]) -> None:
@@ -303,6 +322,19 @@ def _where(line: dict[str, Any]) -> str:
 
 def _tokens(line: dict[str, Any]) -> str:
     return "" if line.get("tokens") is None else count(line["tokens"])
+
+
+def _figure(name: str) -> Any:
+    return lambda line: "" if line.get(name) is None else figure(line[name])
+
+
+_LOSS = Column(say("Loss", "损失"), _figure("loss"), 62, right=True)
+_SCORE_COLUMNS = {
+    "score:hardest": _LOSS,
+    "score:uncertain": Column(say("Entropy", "熵"), _figure("uncertainty"), 62, right=True),
+    "score:easiest": _LOSS,
+}
+"""What stands in the place of the tokens where rows are shown by their scores."""
 
 
 def _marked(line: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ from gui.operations.data import ENDINGS, shown_name
 from gui.state.phase import Phase
 from gui.widgets.basic import ElidedLabel, button, column, holder, label, row
 from gui.widgets.card import Card
-from gui.widgets.editors import ChoiceEditor, Editor, IntegerEditor, NumberEditor
+from gui.widgets.editors import ChoiceEditor, Editor, IntegerEditor, PercentEditor
 from gui.widgets.facts import Facts
 from gui.widgets.scroll import scrolled
 
@@ -30,14 +30,6 @@ BY_COLUMN = ("group", "time", "column", "stratified")
 BY_SHARE = ("random", "group", "time", "stratified")
 BY_LOT = ("random", "group", "stratified")
 FILE = "file"
-
-
-class PercentEditor(NumberEditor):
-    """A share of 0 to 1, written as per cent."""
-
-    def put(self, value: Any) -> None:
-        """Show a value; one that a person wrote and is no number is shown as it stands."""
-        super().put(round(100 * float(value), 4)) if isinstance(value, (int, float)) else None
 
 
 class SplitPanel(Card):
@@ -161,11 +153,7 @@ class SplitPanel(Card):
 
     # --------------------------------------------------------------------------------------------------------- actions
     def _set(self, name: str) -> Callable[[object], object]:
-        def edited(value: object) -> None:
-            is_share = name == "held_out" and isinstance(value, (int, float))
-            operations.try_split(self._context, {name: float(value) / 100 if is_share else value})  # type: ignore[arg-type]
-
-        return edited
+        return lambda value: operations.try_split(self._context, {name: value})
 
     def _set_way(self, way: object) -> None:
         if way == FILE:

@@ -81,12 +81,21 @@ def status_label(status: str, facts: Mapping[str, Any]) -> Text:
     kind, _, name = status.partition(":")
     if not name:
         return STATUSES.get(status) or reason_label(status, facts.get("reasons"))
+    if kind == "score" and name in SCORES:
+        return SCORES[name]
     quality = dict(facts.get("quality") or {})
     if kind == "check":
         return as_text(dict(quality.get("checks", {})).get(name, {}).get("label", name))
     group = {"language": "languages", "task": "tasks", "style": "styles"}.get(kind, "")
     return as_text(dict(quality.get("names", {})).get(group, {}).get(name, name))
 
+
+SCORES: dict[str, Text] = {
+    "hardest": say("the hardest rows", "最难的行"),
+    "uncertain": say("the most uncertain rows", "最不确定的行"),
+    "easiest": say("the easiest rows", "最容易的行"),
+}
+"""Rows in the order of what a model made of them."""
 
 STATUSES: dict[str, Text] = {
     "": say("all rows", "所有行"),
@@ -104,6 +113,8 @@ def rows_expected(status: str, facts: Mapping[str, Any]) -> int:
     """How many rows a filter shows, from the facts; the first page says it exactly."""
     kind, _, name = status.partition(":")
     aside = dict(facts.get("set_aside", {}))
+    if kind == "score":
+        return int(dict(facts.get("scores") or {}).get(name, 0))
     if name:
         quality = dict(facts.get("quality") or {})
         group = {"language": "languages", "task": "tasks", "style": "styles"}.get(kind)

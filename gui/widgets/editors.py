@@ -123,7 +123,22 @@ class NumberEditor(Editor):
         text = self._line.text().strip().replace(",", ".")
         if text != self._shown:
             self._shown = text
-            self.edited.emit(_number(text))
+            self.edited.emit(self._told(_number(text)))
+
+    def _told(self, value: float | str) -> float | str:
+        """What is told of an entered number, or of a text that is none, which the validation then names."""
+        return value
+
+
+class PercentEditor(NumberEditor):
+    """A share of 0 to 1, written as per cent."""
+
+    def put(self, value: Any) -> None:
+        """Show a value."""
+        super().put(round(100 * float(value), 4))
+
+    def _told(self, value: float | str) -> float | str:
+        return value / 100 if isinstance(value, float) else value
 
 
 class TextEditor(Editor):
