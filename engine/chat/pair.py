@@ -17,6 +17,7 @@ from transformers import (
 
 from engine.chat.sampling import Sampling as Sampling
 from engine.chat.text_stream import Pieces, StopText
+from engine.data.making import with_examples
 from engine.data.rows import SYSTEM, USER, Message
 from engine.model.load import ran_out_of_memory
 from engine.model.tuned import SIDES, Side, TunedModel, load_tuned
@@ -83,7 +84,7 @@ class Pair:
         return cls(load_tuned(run))
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
-        """Token ids of a conversation that is to be answered, by the template and system prompt of training.
+        """Token ids of a conversation that is to be answered, by the template, system prompt and examples of training.
 
         Raises:
             UserError: the template refuses it, or it leaves no room in the model's context.
@@ -91,6 +92,7 @@ class Pair:
         system = self.tuned.recipe.data.system
         if system and not (messages and messages[0].role == SYSTEM):
             messages = (Message(SYSTEM, system), *messages)
+        messages = with_examples(tuple(messages), self.tuned.examples)
         ids, _ = self.tuned.tokenizer.encode(self.tuned.template.render(messages, generation_prompt=True).text)
         if self.tuned.context is not None and len(ids) >= self.tuned.context:
             raise UserError(

@@ -48,6 +48,7 @@ class DataSet:
         data, preference: as given, or found.
         sources: the files, those of general data behind the others, the held-out file last.
         decisions: what a person decided about single rows.
+        examples: turns that stand before each question; none unless the recipe wants some.
         codes: why each row is set aside, shape (rows,): an index into `engine.data.scan.CODES`, 0 for a usable row.
 
     Raises:
@@ -55,7 +56,7 @@ class DataSet:
     """
 
     codes: NDArray[np.uint8]
-    _examples: tuple[Message, ...]
+    examples: tuple[Message, ...]
 
     def __init__(self, data: DataSettings, *, preference: bool | None = None) -> None:
         if not data.files:
@@ -80,7 +81,7 @@ class DataSet:
             source.as_conversation = not preference
         self.decisions = Decisions.load(data.decisions)
         self._decided = [self.decisions.of(str(source.path)) for source in self.sources]
-        self._examples = ()
+        self.examples = ()
         self.is_scanned = False
 
     def _open(self, path: Path) -> Source:
@@ -127,7 +128,7 @@ class DataSet:
         self._apply_decisions()
         self._set_duplicates_aside()
         self._is_candidate = self.codes[: int(self._starts[self._own])] == 0
-        self._examples = ()
+        self.examples = ()
         if self.data.few_shot:
             self._choose_examples()
 
@@ -144,7 +145,7 @@ class DataSet:
             if isinstance(row, Row) and (shown := as_example(row)):
                 found[index] = shown
         self.codes[list(found)] = CODE["example"]
-        self._examples = tuple(itertools.chain.from_iterable(found.values()))
+        self.examples = tuple(itertools.chain.from_iterable(found.values()))
 
     def take(self, data: DataSettings) -> None:
         """Go on with other settings that ask for the same rows of the same files."""
@@ -355,7 +356,7 @@ class DataSet:
         own = self.data.per_file.get(str(source.path))
         prefix = own.prefix if own is not None else ""
         shape, mapping = source.shape.name, source.mapping
-        return Making(source.path.name, shape, mapping, prefix, self.data, self.preference, self._examples)
+        return Making(source.path.name, shape, mapping, prefix, self.data, self.preference, self.examples)
 
     def _item(self, index: int, number: int, record: Record) -> Row | SetAside:
         source = self.sources[number]

@@ -67,15 +67,21 @@ class Making:
             row = replace(row, chosen=None, rejected=None)
         if data.system and not (messages and messages[0].role == SYSTEM):
             messages = (Message(SYSTEM, data.system), *messages)
-        if self.examples:
-            begin = sum(1 for _ in itertools.takewhile(lambda m: m.role == SYSTEM, messages))
-            messages = (*messages[:begin], *self.examples, *messages[begin:])
+        messages = with_examples(messages, self.examples)
         if data.learn_from == "last_answer":
             last = len(messages) - 1
             messages = tuple(
                 replace(m, learned=False) if m.role == ASSISTANT and i != last else m for i, m in enumerate(messages)
             )
         return row if messages is row.messages else replace(row, messages=messages)
+
+
+def with_examples(messages: tuple[Message, ...], examples: Sequence[Message]) -> tuple[Message, ...]:
+    """The conversation with examples before its first question."""
+    if not examples:
+        return messages
+    begin = sum(1 for _ in itertools.takewhile(lambda m: m.role == SYSTEM, messages))
+    return (*messages[:begin], *examples, *messages[begin:])
 
 
 def as_example(row: Row) -> tuple[Message, ...]:

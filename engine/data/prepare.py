@@ -25,7 +25,7 @@ from engine.data.quality.checks import sets_aside
 from engine.data.quality.inspect import set_poor_aside
 from engine.data.read import Source
 from engine.data.reasons import reason_hint
-from engine.data.rows import SetAside
+from engine.data.rows import Message, SetAside
 from engine.data.splits import held_out_of, held_out_rows
 from engine.data.template import ChatTemplate, choose_template
 from engine.data.token_store import Examples, tokenised
@@ -66,6 +66,7 @@ class Prepared:
         template, tokenizer: what they were made with.
         sources: the files they came from.
         limit: longest length in tokens that was applied.
+        examples: turns that stand before each question.
     """
 
     train: Examples
@@ -75,6 +76,7 @@ class Prepared:
     tokenizer: TextTokenizer
     sources: tuple[Source, ...]
     limit: int
+    examples: tuple[Message, ...] = ()
 
 
 def prepare(
@@ -118,7 +120,8 @@ def prepare(
     train = _mixed(rows, train)
     if data.order == "shortest":
         train = train.taken(np.argsort(train.lengths, kind="stable"))
-    return Prepared(train, held_out, set_aside, template, tokenizer, tuple(rows.sources), limit)
+    sources = tuple(rows.sources)
+    return Prepared(train, held_out, set_aside, template, tokenizer, sources, limit, rows.examples)
 
 
 def _mixed(rows: DataSet, train: Examples) -> Examples:

@@ -203,7 +203,7 @@ def row_from_plain(plain: Mapping[str, Any]) -> Row:
     return Row(
         plain.get("index", 0),
         plain["where"],
-        tuple(_message_from_plain(m) for m in plain["messages"]),
+        tuple(message_from_plain(m) for m in plain["messages"]),
         plain.get("chosen"),
         plain.get("rejected"),
         plain.get("liked"),
@@ -212,7 +212,8 @@ def row_from_plain(plain: Mapping[str, Any]) -> Row:
     )
 
 
-def _message_from_plain(plain: Mapping[str, Any]) -> Message:
+def message_from_plain(plain: Mapping[str, Any]) -> Message:
+    """The turn that `message_to_plain` wrote. Raises `KeyError` when a field is missing."""
     calls = tuple(ToolCall(call["name"], call["arguments"]) for call in plain.get("calls", ()))
     return Message(
         plain["role"],

@@ -19,6 +19,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from transformers.utils import logging as library_log
 
 from engine.catalogue import CATALOGUE
+from engine.data.rows import Message, message_from_plain
 from engine.data.template import ChatTemplate, choose_template
 from engine.data.tokenizer import TextTokenizer
 from engine.model.load import load_for, ran_out_of_memory
@@ -45,6 +46,7 @@ class TunedModel:
         stop_ids: tokens that end an answer.
         stop_texts: texts that end an answer and are no single token.
         pad_id: token to pad with; masked wherever it is used.
+        examples: turns that stood before each question in training.
         context: positions the model has; None when its configuration does not say.
         vocabulary: width of the logits.
     """
@@ -58,6 +60,7 @@ class TunedModel:
     pad_id: int
     context: int | None
     vocabulary: int
+    examples: tuple[Message, ...] = ()
     _base_on: ExitStack = field(default_factory=ExitStack, repr=False)
     _side: Side = "tuned"
 
@@ -151,11 +154,19 @@ def _described(model: PeftModel, folder: Path, run: RunFolder, recipe: Recipe) -
         pad_id=0 if pad is None else pad,
         context=getattr(config, "max_position_embeddings", None),
         vocabulary=int(config.vocab_size),
+        examples=_examples(run),
     )
     # The base's own file may ask for sampling; what is wanted here is said with each answer.
     untyped: Any = model
     untyped.generation_config = GenerationConfig(pad_token_id=tuned.pad_id, eos_token_id=sorted(stops) or None)
     return tuned
+
+
+def _examples(run: RunFolder) -> tuple[Message, ...]:
+    """The turns that the run put before each question."""
+    if not run.examples.is_file():
+        return ()
+    return tuple(message_from_plain(json.loads(line)) for line in run.examples.read_text("utf-8").splitlines())
 
 
 def _ends(adapter: Path) -> list[int]:

@@ -92,6 +92,11 @@ class RunFolder(JobFolder):
         return self.path / "set_aside.jsonl"
 
     @property
+    def examples(self) -> Path:
+        """Turns that stand before each question, one a line; absent where the recipe wants none."""
+        return self.path / "examples.jsonl"
+
+    @property
     def scores(self) -> Path:
         """What a model made of the training rows, where it chose or ordered them: a resumed run does the same."""
         return self.path / "scores.npy"

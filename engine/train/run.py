@@ -18,7 +18,7 @@ from transformers.utils import logging as library_log
 from engine.catalogue import CATALOGUE
 from engine.data.choice import NOT_CHOSEN
 from engine.data.prepare import Prepared, prepare
-from engine.data.rows import row_to_plain, set_aside_to_plain
+from engine.data.rows import message_to_plain, row_to_plain, set_aside_to_plain
 from engine.data.templates import TEMPLATES
 from engine.data.token_store import Examples
 from engine.machine.detect import gauge
@@ -218,6 +218,8 @@ def _keep(run: RunFolder, recipe: Recipe, prepared: Prepared, folder: Path) -> N
     save(recipe, run.recipe_as_run)
     write_lines(run.held_out, (row_to_plain(example.row) for example in prepared.held_out.with_rows()))
     write_lines(run.set_aside, map(set_aside_to_plain, prepared.set_aside))
+    if prepared.examples:
+        write_lines(run.examples, map(message_to_plain, prepared.examples))
     facts = run.read_facts() if run.facts.is_file() else {}
     run.write_facts({**facts, "model_folder": str(folder)})
 

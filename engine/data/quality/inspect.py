@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.data.dataset import DataSet
+from engine.data.making import Piece
 from engine.data.quality.duplicates import Leaks, leaks, near_duplicates
 from engine.data.quality.groups import Groups
 from engine.data.quality.report import Report, Tally, compared_text
 from engine.data.rows import Row
 from engine.data.scan import Helpers, cores
 from engine.data.splits import held_out_of
-from engine.recipe.recipe import DataSettings
+from engine.recipe.quality import QualitySettings
 
 Progress = Callable[[int, int], None]
 _PIECE = 4096
@@ -59,35 +59,21 @@ def set_poor_aside(rows: DataSet) -> Report:
 
 
 def _tallies(rows: DataSet, usable: NDArray[np.int64]) -> Iterator[Tally]:
-    pieces = [usable[start : start + _PIECE] for start in range(0, len(usable), _PIECE)]
+    settings = rows.data.quality
+    pieces = rows.pieces(usable, most=_PIECE)
     if len(usable) <= _ALONE or cores() < 2:
         for piece in pieces:
-            yield _counted(rows, piece)
+            yield tally_rows(settings, piece)
         return
-    asked = rows.data.model_dump_json()
-    with Helpers(min(len(pieces), cores())) as helpers:
-        yield from helpers.map(tally_rows, [(asked, rows.preference, piece) for piece in pieces])
+    with Helpers(cores()) as helpers:
+        yield from helpers.map(tally_rows, ((settings, piece) for piece in pieces))
 
 
-def tally_rows(data: str, preference: bool, indices: NDArray[np.int64]) -> Tally:
-    """Look at some rows of a data set, in a process that keeps it open.
-
-    Args:
-        data: the recipe's data section, as JSON.
-        preference: as in `DataSet`.
-        indices: numbers of the rows, rising.
-    """
-    return _counted(_opened(data, preference), indices)
-
-
-@lru_cache(maxsize=1)
-def _opened(data: str, preference: bool) -> DataSet:
-    return DataSet(DataSettings.model_validate_json(data), preference=preference).scan()
-
-
-def _counted(rows: DataSet, indices: NDArray[np.int64]) -> Tally:
-    tally = Tally(rows.data.quality)
-    for row in rows.rows(indices):
+def tally_rows(settings: QualitySettings, piece: Piece) -> Tally:
+    """Look at some rows, in whatever process."""
+    tally = Tally(settings)
+    for row in piece.items():
+        assert isinstance(row, Row), row
         tally.add(row.index, row)
     return tally
 

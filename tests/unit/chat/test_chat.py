@@ -11,7 +11,8 @@ import torch
 
 from engine.chat.pair import CANCELLED, ENDED, LIMIT, Pair, Sampling, ask_both
 from engine.chat.serve import ChatService
-from engine.data.rows import USER, Message
+from engine.data.rows import ASSISTANT, USER, Message, message_to_plain
+from engine.project.atomic import write_lines
 from engine.project.run_folder import RunFolder
 from engine.protocol.errors import Stopped, UserError
 from engine.protocol.events import Event, Request, Stage, Token
@@ -272,3 +273,16 @@ def test_service_says_what_is_wrong(name: str, arguments: dict[str, object], cod
     with pytest.raises(UserError) as caught:
         ChatService().handle(Request(request=1, name=name, arguments=arguments), lambda event: None)
     assert caught.value.problem.code == code
+
+
+def test_examples_of_training_stand_before_the_question(run: RunFolder, pair: Pair) -> None:
+    shown = [Message(USER, "tree?"), Message(ASSISTANT, "blue", learned=False)]
+    write_lines(run.examples, map(message_to_plain, shown))
+    try:
+        asked = Pair.load(run)
+    finally:
+        run.examples.unlink()
+    text = asked.tuned.tokenizer.decode(asked.prompt(QUESTION), skip_special=False)
+    assert text.index("tree?") < text.index("blue") < text.index("boat?")
+    assert asked.prompt((*shown, *QUESTION)) != asked.prompt(QUESTION)
+    assert pair.prompt((*shown, *QUESTION)) == asked.prompt(QUESTION)

@@ -284,3 +284,71 @@ def test_a_summary_of_lengths() -> None:
     assert found == {"mean": 50.5, "p50": 50, "p90": 90, "p95": 95, "p99": 99, "longest": 100}
     assert set(summary(np.array([7], np.int32)).values()) == {7}
     assert set(summary(np.zeros(0, np.int32)).values()) == {1}
+
+
+# ------------------------------------------------------------------------------------------ examples in the prompt
+def test_examples_stand_before_each_question_and_are_not_trained_on(path: Path, starter_text: Path) -> None:
+    data = DataSettings(files=(str(path),), few_shot=2, system="Be brief.", held_out=0.2)
+    prepared = prepare(data, preference=False, model_folder=starter_text)
+    assert [m.role for m in prepared.examples] == ["user", "assistant"] * 2
+    shown = [item for item in prepared.set_aside if item.reason == "example"]
+    assert len(shown) == 2
+    questions = {m.content for m in prepared.examples}
+    for example in (*prepared.train, *prepared.held_out):
+        turns = example.row.messages
+        assert [m.role for m in turns] == ["system", *["user", "assistant"] * 3]
+        assert [m.learned for m in turns if m.role == "assistant"] == [False, False, True]
+        assert turns[1:5] == prepared.examples
+        assert turns[5].content not in questions
+    learned = prepared.train[0]
+    ids = [i for i, flag in zip(learned.input_ids, learned.learned, strict=True) if flag]
+    assert prepared.tokenizer.decode(ids) == learned.row.answer
+
+
+def test_examples_leave_the_same_rows_held_out(path: Path, starter_text: Path) -> None:
+    data = DataSettings(files=(str(path),), held_out=0.2)
+    without = prepare(data, preference=False, model_folder=starter_text)
+    few = prepare(data.model_copy(update={"few_shot": 3}), preference=False, model_folder=starter_text)
+    assert few.held_out.rows.tolist() == without.held_out.rows.tolist()
+    assert len(few.train) == len(without.train) - 3
+    other = prepare(data.model_copy(update={"few_shot": 3, "seed": 8}), preference=False, model_folder=starter_text)
+    assert other.examples != few.examples
+
+
+def test_the_view_shows_the_examples(path: Path, starter_text: Path) -> None:
+    view = DataView(DataSettings(files=(str(path),), few_shot=1), starter_text)
+    assert view.facts()["set_aside"]["example"] == 1
+    ready = next(row for row in view.page(0, 20)["rows"] if row["status"] == "ready")
+    assert "".join(piece["text"] for piece in view.row(ready["index"])["pieces"]).count("<|im_start|>user") == 2
+
+
+# ------------------------------------------------------------------------------------------------------ general data
+def test_general_data_take_their_share(write: Write, starter_text: Path) -> None:
+    task = write("task.jsonl", _records(70, "task"))
+    general = write("general.jsonl", _records(100, "general"))
+    data = DataSettings(files=(str(task),), general=(str(general),), held_out=0.1)
+    prepared = prepare(data, preference=False, model_folder=starter_text)
+    seen = Counter(example.row.where.split(":")[0] for example in prepared.train)
+    assert seen == {"task.jsonl": 63, "general.jsonl": 27}
+    assert {example.row.where.split(":")[0] for example in prepared.held_out} == {"task.jsonl"}
+    assert len(set(prepared.train.rows.tolist())) == len(prepared.train)
+
+
+def test_few_general_rows_are_seen_four_times_at_most(write: Write, starter_text: Path) -> None:
+    task, general = write("task.jsonl", _records(70, "task")), write("general.jsonl", _records(3, "general"))
+    data = DataSettings(files=(str(task),), general=(str(general), str(task)), general_share=0.5, held_out=0.0)
+    seen = Counter(prepare(data, preference=False, model_folder=starter_text).train.rows.tolist())
+    assert {index: seen[index] for index in range(70, 73)} == {70: 4, 71: 4, 72: 4}
+    assert len(seen) == 73  # a file that is named twice is data of the task
+
+
+def test_without_general_share_none_are_seen(write: Write, starter_text: Path) -> None:
+    task, general = write("task.jsonl", _records(20, "task")), write("general.jsonl", _records(20, "general"))
+    data = DataSettings(files=(str(task),), general=(str(general),), general_share=0.0)
+    train = prepare(data, preference=False, model_folder=starter_text).train
+    assert {example.row.where.split(":")[0] for example in train} == {"task.jsonl"}
+
+
+def _records(count: int, name: str) -> str:
+    rows = ({"instruction": f"What is {name} {i}?", "output": f"It is number {i} of {name}."} for i in range(count))
+    return "".join(json.dumps(row) + "\n" for row in rows)

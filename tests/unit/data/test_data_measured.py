@@ -42,13 +42,13 @@ def work(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
     counted("encode")
     counted("lengths")
-    looked = quality._counted
+    looked = quality.tally_rows
 
     def checked(*given: Any) -> Any:
         done["checks"] += 1
         return looked(*given)
 
-    monkeypatch.setattr(quality, "_counted", checked)
+    monkeypatch.setattr(quality, "tally_rows", checked)
     return done
 
 
