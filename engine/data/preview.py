@@ -23,13 +23,13 @@ from numpy.typing import NDArray
 from tokenizers import Encoding
 
 from engine.data import hub_data
-from engine.data.check import OddTexts, length_problems, percentiles
+from engine.data.check import OddTexts, length_problems
 from engine.data.dataset import DataSet
 from engine.data.decisions import Decision
 from engine.data.declare import Role
 from engine.data.formats import Record
 from engine.data.hub_names import shown_name
-from engine.data.lengths import LengthEstimate
+from engine.data.lengths import LengthEstimate, percentiles
 from engine.data.measured import CUTS, NO_LIMIT, Measured
 from engine.data.mixing import factors_of, rows_seen
 from engine.data.prepare import RowEncoder, learned_tokens, longest, render_row
@@ -522,13 +522,13 @@ class DataView:
             ``format``, ``encoding``, ``shape``, ``shape_label``, ``confidence``, ``certainty`` ("sure", "likely",
             "ask"), ``why``, ``columns``, ``mapping``, ``offers`` (role that names no column → all that it may be),
             ``rows``; when all are looked at also ``trained`` (rows of it), ``seen`` (rows of it in a pass) and
-            ``share`` (of the pass)), ``roles`` (of the first file's shape: ``name``, ``label``, ``required``, ``holds``
-            ("column", "key", "word")), ``preference``, ``scanned`` (every row was looked at; else the counts are those
-            of the first rows), ``total``, ``trainable``, ``held_out``, ``in_training`` (held-out rows whose prompt a
-            training row has too), ``cut``, ``over`` (longer than the limit, whatever becomes of them), ``set_aside``
-            (reason → count), ``reasons`` (reason → label), ``problems``, ``template`` (``name``, ``reason``; None
-            without a model), ``estimate``, ``measured``, ``error`` (of estimated lengths: 95 of 100 rows are that near,
-            as a share; None where none are estimated), ``limit``.
+            ``share`` (of the pass), ``general``), ``roles`` (of the first file's shape: ``name``, ``label``,
+            ``required``, ``holds`` ("column", "key", "word")), ``preference``, ``scanned`` (every row was looked at;
+            else the counts are those of the first rows), ``total``, ``trainable``, ``held_out``, ``in_training``
+            (held-out rows whose prompt a training row has too), ``cut``, ``over`` (longer than the limit, whatever
+            becomes of them), ``set_aside`` (reason → count), ``reasons`` (reason → label), ``problems``, ``template``
+            (``name``, ``reason``; None without a model), ``estimate``, ``measured``, ``error`` (of estimated lengths:
+            95 of 100 rows are that near, as a share; None where none are estimated), ``limit``.
         """
         roles = self._rows.sources[0].shape.roles
         return {
@@ -575,18 +575,19 @@ class DataView:
         trained = self._used[~self._is_held_out[self._used]]
         counts = np.diff(np.searchsorted(trained, starts[: own + 1])).tolist()
         known = {number: count for number, count in enumerate(counts) if count}
-        often = factors_of(self.data, [source.path for source in self._rows.sources], known)
+        often = factors_of(self.data, [source.path for source in self._rows.sources], known, self._rows.general)
         seen = {number: rows_seen(count, often[number]) for number, count in known.items()}
         total = max(1, sum(seen.values()))
         for number in range(own):
             shown = seen.get(number, 0)
             found[number] |= {"trained": known.get(number, 0), "seen": shown, "share": shown / total}
+            found[number]["general"] = number in self._rows.general
         return found
 
     @property
     def _hub_names(self) -> dict[Path, str]:
         """Files of data sets of the hub, and how the recipe names these."""
-        names = [name for name in self.data.files if hub_data.is_hub_data(name)]
+        names = [name for name in (*self.data.files, *self.data.general) if hub_data.is_hub_data(name)]
         return {path: name for name in names for path in hub_data.fetched(name)}
 
     def _file_facts(self, number: int) -> dict[str, Any]:
@@ -618,8 +619,9 @@ class DataView:
         return {"name": template.name, "reason": _plain(template.reason)}
 
     def _problems(self) -> list[Problem]:
+        whole = [*self._rows.problems, *unasked_problems(self._rows.sources)]
         if not self.is_scanned:
-            return list(self._rows.problems)
+            return whole
         cut = int(self._is_cut.sum())
         lengths = [] if self._encoder is None else length_problems(self._encoder, cut)
         if self._odd is None:
@@ -628,7 +630,7 @@ class DataView:
             for row in self._rows.rows(readable[:_LOOKED_AT]):
                 odd.look(row)
             self._odd = odd.problems()
-        return [*self._rows.problems, *lengths, *self._odd]
+        return [*whole, *lengths, *self._odd]
 
     @staticmethod
     def shapes() -> list[dict[str, Any]]:
@@ -669,10 +671,13 @@ class DataView:
         if found and self._found is not None:
             wanted = np.intersect1d(wanted, self._found)
         shown = wanted[start : start + count]
+        order = np.argsort(shown, kind="stable")  # scores put rows in another order than the files
+        place, shown = np.argsort(order, kind="stable"), shown[order]
         unmeasured = shown[self._unmeasured(shown)]
         if len(unmeasured):
             self._measure(unmeasured, closely=False)
-        return {"total": len(wanted), "start": start, "rows": list(self._lines(shown))}
+        lines = list(self._lines(shown))
+        return {"total": len(wanted), "start": start, "rows": [lines[at] for at in place.tolist()]}
 
     def _first_page(self, start: int, count: int, status: str, found: bool) -> dict[str, Any]:
         """`page` before `scan`."""
@@ -908,7 +913,7 @@ class DataView:
             yield item
 
 
-_ROWS_BY = ("files", "shape", "mapping", "encoding", "per_file", "decisions", "held_out_file")
+_ROWS_BY = ("files", "general", "shape", "mapping", "encoding", "per_file", "decisions", "held_out_file")
 """Settings that decide which rows there are; the others only say what is done with them."""
 
 
@@ -920,7 +925,12 @@ def _split_of(data: DataSettings) -> tuple[Any, ...]:
     return (data.split, data.split_column, data.held_out, data.seed, data.held_out_file)
 
 
-_AFTER_ROWS = frozenset({*_ROWS_BY, "max_length", "over_long", "template", "order", "mixing", "temperature"})
+_AFTER_ROWS = frozenset(
+    {
+        *(*_ROWS_BY, "max_length", "over_long", "template", "order", "mixing", "temperature"),
+        *("general_share", "choice", "choice_share", "scored_by"),
+    }
+)
 _NOT_OF_TOKENS = _AFTER_ROWS | {"held_out", "split", "split_column", "seed", "quality"}
 """Settings that change no row's tokens; what the template is, is compared by itself."""
 _NOT_OF_TEXTS = _AFTER_ROWS | {"learn_from"}

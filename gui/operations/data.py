@@ -24,6 +24,7 @@ AUTO = "auto"
 HOW_READ = (
     "data.files",
     "data.held_out_file",
+    "data.general",
     "data.mapping",
     "data.shape",
     "data.encoding",
@@ -145,8 +146,10 @@ def go_back(context: AppContext) -> None:
 
 def leave_out(context: AppContext, file: str) -> None:
     """Take one of several files out of the data; it stays on the disk. Of a folder the other files are named then."""
-    known: dict[str, Any] = next((item for item in context.data.facts.get("files", []) if item["path"] == file), {})
-    file = str(known.get("named") or file)
+    file = _named(context, file)
+    if file in context.draft.recipe.data.general:
+        leave_general_out(context, file)
+        return
     named = list(context.draft.recipe.data.files)
     inside = [name for name in named if name != file and Path(name) in Path(file).parents]
     others = [str(item["path"]) for item in context.data.facts.get("files", []) if str(item["path"]) != file]
@@ -156,6 +159,26 @@ def leave_out(context: AppContext, file: str) -> None:
         files += of_folder if name in inside else [name] if name != file else []
     per_file = {name: own for name, own in _plain_files(context).items() if name != file}
     attempt(context, lambda: context.draft.set({"data.files": files, "data.per_file": per_file}))
+
+
+def _named(context: AppContext, file: str) -> str:
+    """How the recipe names a file: of a data set of the hub it is not its place on the disk."""
+    known: dict[str, Any] = next((item for item in context.data.facts.get("files", []) if item["path"] == file), {})
+    return str(known.get("named") or file)
+
+
+def add_general(context: AppContext, paths: Sequence[Path | str]) -> None:
+    """Mix these files of general data in, besides the ones that are there."""
+    known = list(context.draft.recipe.data.general)
+    new = [str(path) for path in paths if str(path) not in known]
+    attempt(context, lambda: context.draft.set({"data.general": [*known, *new]}))
+
+
+def leave_general_out(context: AppContext, file: str) -> None:
+    """Take a file of general data out of the mix; it stays on the disk. One of a folder takes the folder with it."""
+    name = _named(context, file)
+    kept = [item for item in context.draft.recipe.data.general if item != name and Path(item) not in Path(name).parents]
+    attempt(context, lambda: context.draft.set({"data.general": kept}))
 
 
 def choose(context: AppContext, name: str, value: object) -> None:
@@ -170,7 +193,7 @@ def choose_of_file(context: AppContext, file: str, name: str, value: object) -> 
 
 def file_at_fault(context: AppContext, failure: Failure) -> str:
     """Which of several files a failure is about, "" where that is not known or there is no other."""
-    files = context.draft.recipe.data.files
+    files = (*context.draft.recipe.data.files, *context.draft.recipe.data.general)
     if len(files) < 2:
         return ""
     place = failure.where
@@ -235,7 +258,7 @@ def not_here(context: AppContext) -> list[str]:
     from engine.recipe.recipe import HUB_DATA
 
     data = context.draft.recipe.data
-    named = [name for name in (*data.files, data.held_out_file) if name.startswith(HUB_DATA)]
+    named = [name for name in (*data.files, *data.general, data.held_out_file) if name.startswith(HUB_DATA)]
     return [name for name in named if name not in context.data.hub.known]
 
 

@@ -44,8 +44,8 @@ WHAT_IS_CHECKED = say(
 )
 WHAT_WAITS = say(
     "Every row is being read: its columns, its length, and whether it is there twice. Then the rows to hold out are "
-    "chosen, and search, filters and changes of cells work. Rows shown here are the first of the file.",
-    "正在读取每一行：各列、长度以及是否重复。之后选出留出的行，搜索、筛选和修改单元格也可使用。此处显示的是文件开头的行。",
+    "chosen, filters and changes of cells work, and the texts can be checked. Shown here are the first rows.",
+    "正在读取每一行：各列、长度以及是否重复。之后会选出留出的行，可筛选、修改单元格并检查文本。此处显示的是开头的行。",
 )
 CHECK = say("Check the texts", "检查文本")
 AGAIN = say("Check again", "重新检查")

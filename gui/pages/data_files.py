@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from PySide6.QtWidgets import QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFileDialog, QVBoxLayout, QWidget
 
 from engine.protocol.text import Text, say
 from engine.recipe.fields import settings
@@ -17,11 +17,15 @@ from gui.i18n.numbers import count, percent, short
 from gui.operations import data as operations
 from gui.widgets.basic import ElidedLabel, add_shortcut, button, clear, column, holder, label, row, rule, tool
 from gui.widgets.card import Card
-from gui.widgets.editors import ChoiceEditor, NumberEditor, TextEditor
+from gui.widgets.editors import ChoiceEditor, NumberEditor, PercentEditor, TextEditor
 from gui.widgets.scroll import scrolled
 
 WIDTH = 340
 WEIGHT_WIDTH = 64
+NO_GENERAL = say(
+    "Conversations of many kinds, mixed in so that the model keeps what it could before.",
+    "混入各类通用对话，使模型保持原有能力。",
+)
 LATER = say("Known when every row is read.", "全部读取后可知。")
 LEAVE_OUT = say("Leave this file out; it stays on the disk", "不使用此文件；磁盘上的文件不变")
 
@@ -44,17 +48,30 @@ class FilesPanel(Card):
         self._context = context
         self.setFixedWidth(WIDTH)
         self.boxes: dict[str, FileBox] = {}
-        self._list = QVBoxLayout()
-        self._list.setSpacing(12)
+        self._shown: list[tuple[str, bool]] = []
+        self._list, self._general = QVBoxLayout(), QVBoxLayout()
+        for made in (self._list, self._general):
+            made.setSpacing(12)
         self.mixing = self._choice("mixing")
         self.temperature = NumberEditor()
         self._heat = self._setting("temperature", self.temperature)
         self._pass = label("", "strong")
         done = button(say("Close", "关闭"), close, shortcut="Ctrl+Shift+K")
-        self.body.addWidget(scrolled(holder(column(self._list, None, margins=(0, 0, 8, 0)))), 1)
-        for item in (rule(), self._setting("mixing", self.mixing), self._heat):
-            self.body.addWidget(item)
+        self._mixing = self._setting("mixing", self.mixing)
+        inner = column(self._list, self._mixing, self._heat, rule(), *self._general_part(), None, margins=(0, 0, 8, 0))
+        inner.setSpacing(12)
+        self.body.addWidget(scrolled(holder(inner)), 1)
+        self.body.addWidget(rule())
         self.body.addLayout(row(self._pass, None, done))
+
+    def _general_part(self) -> tuple[QWidget | QVBoxLayout, ...]:
+        """Files of general data: their share of what is trained on, and the way to more."""
+        self.share = PercentEditor()
+        self._share = self._setting("general_share", self.share, unit=" (%)")
+        self._reached = label("", "facts", wrap=True)
+        add = button(say("Add general data…", "添加通用数据…"), self._ask_for_general, "small", shortcut="Ctrl+Shift+G")
+        title = label(say("General data, against forgetting", "通用数据，防止遗忘"), "card")
+        return (title, self._reached, self._general, self._share, holder(row(add, None)))
 
     @property
     def first(self) -> QWidget:
@@ -65,34 +82,50 @@ class FilesPanel(Card):
     def _choice(name: str) -> ChoiceEditor:
         return ChoiceEditor(list(settings(DataSettings)[name].choices))
 
-    def _setting(self, name: str, editor: ChoiceEditor | NumberEditor) -> QWidget:
+    def _setting(self, name: str, editor: ChoiceEditor | NumberEditor, unit: str = "") -> QWidget:
         about = settings(DataSettings)[name]
         editor.control.setAccessibleName(tr(about.label))
         editor.setToolTip(tr(about.help))
         editor.edited.connect(lambda value: operations.choose(self._context, name, value))
-        words = label(about.label)
+        words = label(f"{tr(about.label)}{unit}")
         words.setBuddy(editor)
         return holder(row(words, None, editor))
+
+    def _ask_for_general(self) -> None:
+        kinds = " ".join(f"*{ending}" for ending in operations.ENDINGS)
+        words = tr(say("Choose files of general data", "选择通用数据文件"))
+        names, _ = QFileDialog.getOpenFileNames(self, words, "", f"{tr(say('Data', '数据'))} ({kinds})")
+        if names:
+            operations.add_general(self._context, names)
 
     def fill(self, facts: dict[str, Any]) -> None:
         """Other facts are there. Boxes are kept while the files are the same: one of them may have the focus."""
         files = [file for file in facts.get("files", []) if "trained" in file or not self._context.data.is_scanned]
-        if [str(file["path"]) for file in files] != list(self.boxes):
+        if [_identity(file) for file in files] != self._shown:
             self._rebuild(files)
         for file in files:
             self.boxes[str(file["path"])].put(file)
-        self.note.setText(tr(say("1 file", "1 个文件") if len(files) == 1 else _number(len(files))))
+        general = [file for file in files if file.get("general")]
+        own = len(files) - len(general)
+        self.note.setText(tr(say("1 file", "1 个文件") if own == 1 else _number(own)))
         data = self._context.draft.recipe.data
         self.mixing.put(data.mixing)
         self.temperature.put(data.temperature)
-        self._heat.setVisible(data.mixing == "temperature")
+        self.share.put(data.general_share)
+        self._mixing.setVisible(own > 1)
+        self._heat.setVisible(own > 1 and data.mixing == "temperature")
+        self._share.setVisible(bool(general))
+        self._reached.setText(tr(_reached(general, data.general_share)))
         self._pass.setText(tr(_a_pass(files)) if self._context.data.is_scanned else tr(LATER))
 
     def _rebuild(self, files: list[dict[str, Any]]) -> None:
         clear(self._list)
-        self.boxes = {str(file["path"]): FileBox(self._context, file, len(files) > 1) for file in files}
-        for box in self.boxes.values():
-            self._list.addWidget(box)
+        clear(self._general)
+        self._shown = [_identity(file) for file in files]
+        several = len([file for file in files if not file.get("general")]) > 1
+        self.boxes = {str(file["path"]): FileBox(self._context, file, several) for file in files}
+        for file in files:
+            (self._general if file.get("general") else self._list).addWidget(self.boxes[str(file["path"])])
 
 
 class FileBox(QWidget):
@@ -100,10 +133,10 @@ class FileBox(QWidget):
 
     Args:
         file: the session's facts.
-        can_leave: whether there are others.
+        several: whether there are others that it is mixed with.
     """
 
-    def __init__(self, context: AppContext, file: dict[str, Any], can_leave: bool) -> None:
+    def __init__(self, context: AppContext, file: dict[str, Any], several: bool) -> None:
         super().__init__()
         self._context, self._path = context, str(file["path"])
         self._name = ElidedLabel(str(file.get("shown") or file["name"]), "strong", middle=True)
@@ -111,14 +144,18 @@ class FileBox(QWidget):
         self._rows = label("", "facts")
         self.weight, self.prefix = NumberEditor(), TextEditor()
         self.weight.setFixedWidth(WEIGHT_WIDTH)
-        self.leave = tool("✕", partial(operations.leave_out, context, self._path))
+        is_general = bool(file.get("general"))
+        leave = operations.leave_general_out if is_general else operations.leave_out
+        self.leave = tool("✕", partial(leave, context, self._path))
         add_shortcut(self.leave, "", tr(LEAVE_OUT))
         self.leave.setAccessibleName(f"{tr(LEAVE_OUT)}: {file['name']}")
-        self.leave.setVisible(can_leave)
+        self.leave.setVisible(several or is_general)
         head = row(self._name, self._share, self.leave)
         head.setStretch(0, 1)
-        fields = row(*self._field("weight", self.weight), 6, *self._field("prefix", self.prefix))
-        fields.setStretch(4, 1)
+        weight = holder(row(*self._field("weight", self.weight), 6))
+        weight.setVisible(not is_general)  # all files of general data are seen alike
+        fields = row(weight, *self._field("prefix", self.prefix))
+        fields.setStretch(2, 1)
         self.setLayout(column(head, self._rows, fields, spacing=5))
         self.setAccessibleName(str(file["name"]))
 
@@ -139,6 +176,23 @@ class FileBox(QWidget):
         known = "seen" in file
         self._share.setText(_share(float(file["share"])) if known else "")
         self._rows.setText(tr(_of_file(file) if known else LATER))
+
+
+def _identity(file: dict[str, Any]) -> tuple[str, bool]:
+    return str(file["path"]), bool(file.get("general"))
+
+
+def _reached(general: list[dict[str, Any]], wanted: float) -> Text:
+    """What share general data have, or what they are good for."""
+    if not general:
+        return NO_GENERAL
+    share = sum(float(file.get("share", 0)) for file in general)
+    if share < wanted - 0.01:
+        words = "{n} of what is trained on: there are too few rows for {m}, none is seen more than four times a pass."
+        return say(
+            words, "占训练数据的 {n}：行数不足以达到 {m}，每轮中同一行最多出现四次。", n=_share(share), m=_share(wanted)
+        )
+    return say("{n} of what is trained on.", "占训练数据的 {n}。", n=_share(share))
 
 
 def _share(share: float) -> str:

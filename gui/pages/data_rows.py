@@ -33,6 +33,10 @@ STATUS: dict[str, tuple[Text, str]] = {
 FILTERS = ("", "ready", "held_out", "over", "set_aside")
 SEARCH = say("Search the rows", "搜索数据行")
 BY_DIFFICULTY = say("By difficulty for the model…", "按对模型的难度…")
+FIRST_ONES = say(
+    "Searches the first rows now, and all as soon as they are read (Ctrl+F)",
+    "现在搜索开头的行，全部读取后再搜索所有行 (Ctrl+F)",
+)
 WAITS = say("Possible when every row is read", "全部读取后可用")
 MARKED = {True: (say("good", "好"), GOOD), False: (say("avoid", "避免"), BAD)}
 CELLS_SHARE = 0.58
@@ -101,13 +105,13 @@ class RowsCard(Card):
         self.corner(self.filter)
 
     def _enable(self, is_scanned: bool) -> None:
-        """Search and filters need every row; until then they say so."""
-        for control in (self.search, self.filter):
-            control.setEnabled(is_scanned)
+        """Filters need every row, the search goes through the first ones; until all are read they say so."""
+        for control, waits in ((self.search, FIRST_ONES), (self.filter, WAITS)):
             tip = str(control.property("tip") or control.toolTip())
             control.setProperty("tip", tip)
-            control.setToolTip(tip if is_scanned else tr(WAITS))
-            control.setAccessibleDescription("" if is_scanned else tr(WAITS))
+            control.setToolTip(tip if is_scanned else tr(waits))
+            control.setAccessibleDescription("" if is_scanned else tr(waits))
+        self.filter.setEnabled(is_scanned)
 
     # -------------------------------------------------------------------------------------------------------- columns
     def _columns(self, kind: str) -> tuple[Column, ...]:

@@ -57,7 +57,7 @@ class ScorePanel(Card):
         super().__init__(say("Rows by difficulty", "按难度查看"))
         self._context = context
         self.setFixedWidth(WIDTH)
-        self.begin = button("", partial(operations.begin, context), "primary", shortcut="Ctrl+Shift+G")
+        self.begin = button("", partial(operations.begin, context), "primary", shortcut="Ctrl+Shift+B")
         self.cancel = button(say("Cancel", "取消"), partial(operations.end, context), "small", shortcut="Ctrl+Shift+Z")
         self.doing, self.far = label("", "muted", wrap=True), label("", "facts")
         self.bar = QProgressBar()
@@ -137,7 +137,7 @@ class ScorePanel(Card):
         self.begin.setEnabled(can)
         again, words = say("Score again", "重新评分"), say("Score the rows", "开始评分")
         self.begin.setText(tr(again if scores else words))
-        self.begin.setShortcut("Ctrl+Shift+G")
+        self.begin.setShortcut("Ctrl+Shift+B")
 
     def _show_failure(self, failure: Failure | None) -> None:
         self._failed.setVisible(failure is not None)

@@ -395,10 +395,10 @@ def test_the_first_rows_are_there_while_all_are_read(
     scan.told(Progress(done=2**30, total=2**31, unit="bytes", seconds_left=30))
     assert "Reading large.jsonl… 1.0 GiB of 2.0 GiB · 30 s left" in texts(page)
     assert "the first 200 rows" in texts(page)
-    assert not page._rows.search.isEnabled()
+    assert not page._rows.filter.isEnabled()
     assert "Duplicate" not in texts(page._side)
     scan.done(facts(file("large.jsonl")))
-    assert page._rows.search.isEnabled()
+    assert page._rows.filter.isEnabled()
     assert "Cancel" not in buttons(page)
 
 

@@ -273,6 +273,28 @@ def test_files_tell_their_share_and_are_weighted(
     assert page._side.isVisible()
 
 
+def test_general_data_have_a_share_of_their_own(
+    qtbot: QtBot, context: AppContext, data: Session, page: DataPage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(QFileDialog, "getOpenFileNames", lambda *_: (["/d/chat.jsonl"], ""))
+    panel = files_panel(page)
+    assert any("keeps what it could before" in words for words in texts(panel))
+    assert not panel._share.isVisible()
+    buttons(panel)["Add general data…"].click()
+    assert context.draft.recipe.data.general == ("/d/chat.jsonl",)
+    chat = file("chat.jsonl", trained=50, seen=200, share=0.1, general=True)
+    read(context, data, facts(*two_files()["files"], chat))
+    assert any(words.startswith("10% of what is trained on: there are too few rows for 30%") for words in texts(panel))
+    assert panel.note.text() == "2 files"
+    assert not panel.boxes[chat["path"]].weight.isVisible()
+    edit(qtbot, panel.share, "10")
+    assert context.draft.recipe.data.general_share == 0.1
+    read(context, data, facts(*two_files()["files"], chat))
+    assert "10% of what is trained on." in texts(panel)
+    panel.boxes[chat["path"]].leave.click()
+    assert context.draft.recipe.data.general == ()
+
+
 def test_a_file_of_a_folder_or_of_the_hub_is_left_out(context: AppContext, data: Session, page: DataPage) -> None:
     folder = Path("/d/folder")
     inside = [{**file(name), "path": str(folder / name)} for name in ("a.jsonl", "b.jsonl")]
@@ -393,10 +415,12 @@ def test_scored_rows_are_opened(context: AppContext, data: Session, page: DataPa
 # ------------------------------------------------------------------------------------------------ while all is read
 def test_what_must_wait_for_every_row_says_so(context: AppContext, data: Session, page: DataPage) -> None:
     read(context, data, facts(file("large.jsonl"), scanned=False, quality=None, total=200))
-    for control in (page._rows.search, page._rows.filter, page._split):
+    for control in (page._rows.filter, page._split):
         assert not control.isEnabled()
         assert control.toolTip() == "Possible when every row is read"
-    assert page._rows.search.accessibleDescription() == "Possible when every row is read"
+    assert page._rows.filter.accessibleDescription() == "Possible when every row is read"
+    assert page._rows.search.isEnabled()
+    assert page._rows.search.toolTip().startswith("Searches the first rows now")
     words = texts(page._side)
     assert "of the first 200 rows" in words
     assert any("Every row is being read" in line for line in words)
