@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.catalogue import CATALOGUE
+from engine.data.check import NO_QUESTIONS
 from engine.data.lengths import summary
 from engine.data.preview import DataView
 from engine.data.rows import REASONS
@@ -71,6 +72,9 @@ def plan_for(
         # After what it needs: nothing else changes as much of what is learned.
         document["reasons"].insert(1, reason.en)
         document["texts"]["reasons"].insert(1, to_plain(reason))
+    if any(file["shape"] == "text" for file in facts["files"]):
+        document["reasons"].append(NO_QUESTIONS.en)
+        document["texts"]["reasons"].append(to_plain(NO_QUESTIONS))
     return document
 
 

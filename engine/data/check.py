@@ -10,12 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from engine.data.dataset import DataSet
+from engine.data.lengths import percentiles
 from engine.data.prepare import RowEncoder, learned_tokens, longest, nothing_to_train
 from engine.data.quality.inspect import set_poor_aside
+from engine.data.quality.patterns import placeholders
+from engine.data.read import Source
 from engine.data.reasons import reason_hint
 from engine.data.rows import Row, SetAside
 from engine.data.template import choose_template
@@ -29,7 +29,10 @@ from engine.recipe.recipe import DataSettings
 # Each row is told by line; a file of a million bad rows would bury the reader and the terminal.
 _MOST_PER_REASON = 1000
 _BOUNDARIES = 20
-_PLACEHOLDER = re.compile(r"\{\{\s*\w+\s*\}\}|\bTODO\b|待补充")
+NO_QUESTIONS = say(
+    "Plain text has no questions: its loss and perplexity can be measured, answers cannot.",
+    "纯文本没有提问：只能测量损失和困惑度，无法评估回答。",
+)
 
 
 class CheckFailed(UserError):
@@ -177,7 +180,16 @@ def _fill(
     set_aside.sort(key=lambda item: item.index)
     report["trainable"] = trainable
     report["set_aside"] = dict(counts.most_common())
-    _add(report, (*rows.problems, *odd.problems(), *lengths, *set_aside_problems(set_aside, counts)))
+    _add(
+        report,
+        (
+            *rows.problems,
+            *unasked_problems(rows.sources),
+            *odd.problems(),
+            *lengths,
+            *set_aside_problems(set_aside, counts),
+        ),
+    )
     if trainable == 0:
         raise nothing_to_train(settings.files, set_aside, rows.count)
 
@@ -224,17 +236,13 @@ def _with_model(
     return len(whole), length_problems(encoder, cut)
 
 
-def percentiles(lengths: array[int] | NDArray[np.int32]) -> dict[str, int]:
-    """Median, 95th percentile and greatest of lengths; zeros for none."""
-    ordered = np.sort(np.asarray(lengths)) if len(lengths) else np.zeros(1, np.int32)
-
-    def at(share: float) -> int:
-        return int(ordered[min(len(ordered) - 1, int(share * len(ordered)))])
-
-    return {"median": at(0.5), "p95": at(0.95), "longest": int(ordered[-1])}
-
-
 # ---------------------------------------------------------------------------------------------------------- problems
+def unasked_problems(sources: Iterable[Source]) -> list[Problem]:
+    """What cannot be measured of plain text: said of the first file of it."""
+    plain = next((source for source in sources if source.shape.kind == "text"), None)
+    return [] if plain is None else [Problem("data.no_questions", NO_QUESTIONS, where=plain.path.name)]
+
+
 def set_aside_problems(set_aside: Iterable[SetAside], counts: Mapping[str, int]) -> list[Problem]:
     """A problem for each set-aside row, up to a thousand for each reason, then one that counts the rest.
 
@@ -268,7 +276,7 @@ class OddTexts:
         self.encoder = encoder
         self.notes: Counter[str] = Counter()
         self._filled = self._special = 0
-        self._first_filled: Row | None = None
+        self._first_filled: tuple[str, str] = ("", "")
         self._first_special: tuple[str, str] = ("", "")
         self._first: list[Row] = []
 
@@ -282,9 +290,11 @@ class OddTexts:
         """One row."""
         if len(self._first) < _BOUNDARIES and row.chosen is None and row.text is None:
             self._first.append(row)
-        if _PLACEHOLDER.search(row.answer):
+        if places := placeholders(row.answer):
             self._filled += 1
-            self._first_filled = self._first_filled or row
+            if not self._first_filled[0]:
+                start, end = places[0]
+                self._first_filled = (row.answer[start:end], row.where)
         if self.encoder is not None and self._pattern is not None:
             for message in row.messages:
                 if found := self._pattern.search(message.content):
@@ -299,8 +309,8 @@ class OddTexts:
     def problems(self) -> list[Problem]:
         """What was found."""
         found: list[Problem] = []
-        if self._first_filled is not None:
-            found.append(_placeholders(self._filled, self._first_filled))
+        if self._filled:
+            found.append(_placeholders(self._filled, *self._first_filled))
         if self._special:
             found.append(_specials(self._special, *self._first_special))
         found += [_altered(note, count) for note, count in self.notes.most_common()]
@@ -317,14 +327,14 @@ def _altered(note: str, count: int) -> Problem:
     return Problem("data.template_alters", message, hint, "data.template")
 
 
-def _placeholders(count: int, first: Row) -> Problem:
+def _placeholders(count: int, example: str, where: str) -> Problem:
     message = say(
         "{n} answers hold a placeholder such as {example}; the model will learn to write it.",
         "{n} 个回答含有 {example} 之类的占位符；模型会学着写出它。",
         n=count,
-        example=_matched(_PLACEHOLDER, first.answer),
+        example=example,
     )
-    return Problem("data.placeholder", message, say("Fill them in before training.", "请在训练前填好。"), first.where)
+    return Problem("data.placeholder", message, say("Fill them in before training.", "请在训练前填好。"), where)
 
 
 def _specials(count: int, token: str, where: str) -> Problem:
@@ -336,11 +346,6 @@ def _specials(count: int, token: str, where: str) -> Problem:
         token=token,
     )
     return Problem("data.special_token", message, say("Remove it from the texts.", "请从文本中删除。"), where)
-
-
-def _matched(pattern: re.Pattern[str], text: str) -> str:
-    found = pattern.search(text)
-    return found.group() if found else ""
 
 
 def length_problems(encoder: RowEncoder, cut: int) -> list[Problem]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -59,6 +60,14 @@ class LengthEstimate:
 def _facts(rows: DataSet, indices: NDArray[np.int64]) -> NDArray[np.float64]:
     columns = [rows.column(name)[indices].astype(np.float64) for name in ("characters", "tokens")]
     return np.stack([*columns, np.ones(len(indices))], axis=1)
+
+
+def percentiles(lengths: array[int] | NDArray[np.int32]) -> dict[str, int]:
+    """Median, 95th percentile and greatest of lengths, as `summary` ranks them; zeros for none."""
+    if not len(lengths):
+        return {"median": 0, "p95": 0, "longest": 0}
+    found = summary(np.asarray(lengths, dtype=np.int32))
+    return {"median": int(found["p50"]), "p95": int(found["p95"]), "longest": int(found["longest"])}
 
 
 def summary(lengths: NDArray[np.int32]) -> dict[str, float]:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from tokenizers import Encoding
 
 from engine.data import hub_data
-from engine.data.check import OddTexts, length_problems
+from engine.data.check import OddTexts, length_problems, unasked_problems
 from engine.data.dataset import DataSet
 from engine.data.decisions import Decision
 from engine.data.declare import Role

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from engine.data.check import NO_QUESTIONS
 from engine.evaluate.answers import GreedyAnswer
 from engine.evaluate.metrics import exact_match, mean, mean_loss, perplexity, rouge_l, share, tally
 from engine.evaluate.preference import PairLoss, preference_accuracy, ranking_accuracy
@@ -50,10 +51,17 @@ def _of_row(question: Question, loss: TextLoss, answer: GreedyAnswer | None) -> 
     )
 
 
-def scores(measured: Sequence[EvaluatedRow], scored: dict[Side, SideLosses]) -> tuple[Scores, Scores, dict[str, Text]]:
-    """(base, tuned, notes): the figures of both models, and why a metric is None."""
+def scores(
+    measured: Sequence[EvaluatedRow], scored: dict[Side, SideLosses], *, plain: int = 0
+) -> tuple[Scores, Scores, dict[str, Text]]:
+    """(base, tuned, notes): the figures of both models, and why a metric is None.
+
+    Args:
+        measured, scored: the rows, and both sides' losses of them.
+        plain: how many of them are plain text, which asks nothing.
+    """
     base, tuned = (_scores([getattr(row, side) for row in measured], scored[side].texts) for side in SIDES)
-    notes = _notes({"base": base, "tuned": tuned}, measured)
+    notes = _notes({"base": base, "tuned": tuned}, measured, plain)
     pairs = {side: scored[side].pairs for side in SIDES}
     if pairs["base"]:
         ranking = {side: ranking_accuracy(pairs[side]) for side in SIDES}
@@ -79,22 +87,38 @@ def _scores(sides: Sequence[SideOfRow], texts: Sequence[TextLoss]) -> Scores:
     )
 
 
-def _notes(sides: dict[Side, Scores], measured: Sequence[EvaluatedRow]) -> dict[str, Text]:
+def _notes(sides: dict[Side, Scores], measured: Sequence[EvaluatedRow], plain: int) -> dict[str, Text]:
     """Why a metric is None, and how many rows could not be asked."""
-    notes: dict[str, Text] = {}
-    for name, reason in _REASONS.items():
-        missing = [NAMES[side] for side, scores in sides.items() if getattr(scores, name) is None]
-        if missing:
-            who = missing[0] if len(missing) == 1 else say("both models", "两个模型")
-            notes[name] = say("{reason} ({who}).", "{reason}（{who}）。", reason=reason, who=who)
+    if plain == len(measured):
+        without = dict.fromkeys(("exact_match", "rouge_l"), NO_QUESTIONS)
+        return {**{n: text for n, text in _missing(sides).items() if n not in without}, **without}
+    notes = _missing(sides)
     unasked = sum(row.tuned.answer is None for row in measured)
-    if unasked and "exact_match" not in notes:
+    if plain:
+        notes["exact_match"] = say(
+            "{n} of {all} rows are plain text without questions and are left out.",
+            "{all} 行中有 {n} 行是没有提问的纯文本，未计入。",
+            n=plain,
+            all=len(measured),
+        )
+    elif unasked and "exact_match" not in notes:
         notes["exact_match"] = say(
             "{n} of {all} rows leave no room for an answer in the model's context and are left out.",
             "{all} 行中有 {n} 行占满了模型的上下文，无法作答，未计入。",
             n=unasked,
             all=len(measured),
         )
+    return notes
+
+
+def _missing(sides: dict[Side, Scores]) -> dict[str, Text]:
+    """Why a metric is None."""
+    notes: dict[str, Text] = {}
+    for name, reason in _REASONS.items():
+        missing = [NAMES[side] for side, scores in sides.items() if getattr(scores, name) is None]
+        if missing:
+            who = missing[0] if len(missing) == 1 else say("both models", "两个模型")
+            notes[name] = say("{reason} ({who}).", "{reason}（{who}）。", reason=reason, who=who)
     return notes
 
 

@@ -96,6 +96,9 @@ def _question(tuned: TunedModel, example: Example) -> Question:
             Scored(example.prompt_ids + answer, [False] * len(example.prompt_ids) + [True] * len(answer))
             for answer in (example.chosen_ids, example.rejected_ids)
         )
+    if row.text is not None:
+        # Plain text asks nothing: it is scored alone.
+        return Question(row, texts, [], 0)
     try:
         prompt, _ = tuned.tokenizer.encode(
             tuned.template.render(row.prompt, tools=row.tools, generation_prompt=True).text

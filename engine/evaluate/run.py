@@ -67,7 +67,7 @@ def evaluate(run: RunFolder, channel: Channel, *, rows: int | None = None) -> di
             raise
         raise failure from error
     measured = figures.rows(questions, scored, asked)
-    base, after, notes = figures.scores(measured, scored)
+    base, after, notes = figures.scores(measured, scored, plain=sum(q.row.text is not None for q in questions))
     evaluation = Evaluation(
         base=base,
         tuned=after,

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from engine.data.check import CheckFailed, check
+from engine.data.preview import DataView
 from engine.protocol.errors import EXIT_INPUT, UserError
 from engine.recipe.recipe import DataSettings
 
@@ -143,6 +144,14 @@ def test_odd_texts_are_told(starter_text: Path, write: Write) -> None:
         "data.placeholder": "a.jsonl:1",
         "data.special_token": "a.jsonl:2",
     }
+
+
+def test_plain_text_says_what_cannot_be_measured(starter_text: Path, write: Write) -> None:
+    path = write("a.txt", "Once upon a time there was a house.\n\nIt stood by the sea, and nobody lived there.\n")
+    report = check(path, model_folder=starter_text)
+    assert [p["where"] for p in report["problems"] if p["code"] == "data.no_questions"] == ["a.txt"]
+    problems = DataView(DataSettings(files=(str(path),)), starter_text).facts()["problems"]
+    assert any("perplexity" in problem["message"]["en"] for problem in problems)
 
 
 def test_a_template_whose_prompts_are_cut_otherwise_is_told(

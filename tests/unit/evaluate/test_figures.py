@@ -1,6 +1,7 @@
 """Figures and reasons from losses and answers, without a model."""
 
 import math
+from typing import Any
 
 import pytest
 
@@ -55,6 +56,24 @@ def test_a_loss_beyond_measure_is_null_with_a_reason() -> None:
     assert "(tuned model)" in notes["loss"].en
     assert "(both models)" in notes["perplexity"].en
     assert figures.verdict(measured).losses.p_value is None
+
+
+def test_plain_text_is_scored_and_never_asked() -> None:
+    questions = [Question(Row(0, "a.txt:1", (), text="Some words."), (), [], 0)]
+    losses = {side: SideLosses([TextLoss(2.0, 2, 1)] * 2, []) for side in ("base", "tuned")}
+    one = {side: SideLosses([TextLoss(2.0, 2, 1)], []) for side in ("base", "tuned")}
+    none: dict[Any, Any] = {side: [None] for side in ("base", "tuned")}
+    _, tuned, notes = figures.scores(figures.rows(questions, one, none), one, plain=1)
+    assert (tuned.exact_match, tuned.rouge_l, tuned.loss) == (None, None, 1.0)
+    assert {name: "has no questions" in text.en for name, text in notes.items()} == {
+        "exact_match": True,
+        "rouge_l": True,
+    }
+    both: dict[Any, Any] = {side: [None, _answer("red")] for side in ("base", "tuned")}
+    measured = figures.rows([*questions, _question("red")], losses, both)
+    _, tuned, notes = figures.scores(measured, losses, plain=1)
+    assert tuned.exact_match == 1.0
+    assert notes["exact_match"].en.startswith("1 of 2 rows are plain text")
 
 
 def test_rows_that_cannot_be_asked_are_left_out_and_counted() -> None:
