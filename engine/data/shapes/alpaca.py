@@ -16,6 +16,7 @@ from engine.data.shapes.turns import (
     joined,
     pairs_in_turn,
     parsed,
+    plain_exchange,
     refuse_media,
     side,
     text_cell,
@@ -25,16 +26,24 @@ from engine.data.shapes.turns import (
 )
 from engine.protocol.text import say
 
+_TEXTS = ("instruction", "input", "output")
+_PLAIN = frozenset(_TEXTS)
+
 
 def convert(record: Mapping[str, Any], mapping: Mapping[str, str]) -> Conversation:
     """One record as a conversation, earlier turns of ``history`` first. Raises `BadRow`."""
     refuse_media(record)
+    if _PLAIN.issuperset(mapping):
+        cells = (record.get(mapping.get(role, "")) for role in _TEXTS)
+        found = plain_exchange(*cells)
+        if found is not None:
+            return found
     question = joined(text_cell(record, mapping, "instruction"), text_cell(record, mapping, "input"))
     messages = (Message(USER, question), *side(record, mapping, "output", ASSISTANT))
     if "history" in mapping:
         messages = (*_history(cell(record, mapping, "history")), *messages)
-    found = with_system(messages, text_cell(record, mapping, "system"))
-    return Conversation(conversation(found), tools=tools_cell(record, mapping))
+    all_turns = with_system(messages, text_cell(record, mapping, "system"))
+    return Conversation(conversation(all_turns), tools=tools_cell(record, mapping))
 
 
 def _history(value: Any) -> tuple[Message, ...]:

@@ -8,13 +8,30 @@ from typing import Any
 from engine.data.declare import Conversation, Role, Shape
 from engine.data.rows import ASSISTANT, USER
 from engine.data.shapes.messages import SYSTEM_ROLE, TOOLS_ROLE
-from engine.data.shapes.turns import conversation, refuse_media, side, text_cell, tools_cell, with_system
+from engine.data.shapes.turns import (
+    conversation,
+    plain_exchange,
+    refuse_media,
+    side,
+    text_cell,
+    tools_cell,
+    with_system,
+)
 from engine.protocol.text import say
+
+_TEXTS = ("prompt", "context", "completion")
+_PLAIN = frozenset(_TEXTS)
 
 
 def convert(record: Mapping[str, Any], mapping: Mapping[str, str]) -> Conversation:
     """One record as a conversation; prompt and completion may be text or lists of turns. Raises `BadRow`."""
     refuse_media(record)
+    if _PLAIN.issuperset(mapping):
+        prompt, extra, completion = (record.get(mapping.get(role, "")) for role in _TEXTS)
+        if type(prompt) is str and prompt[:1] not in ("[", "{"):  # else it may be turns
+            exchange = plain_exchange(prompt, extra, completion)
+            if exchange is not None:
+                return exchange
     context = text_cell(record, mapping, "context") if "context" in mapping else ""
     asked = side(record, mapping, "prompt", USER, context)
     answered = side(record, mapping, "completion", ASSISTANT)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from engine.data.declare import BadRow
+from engine.data.declare import BadRow, Conversation
 from engine.data.rows import ASSISTANT, SYSTEM, TOOL, USER, Message, ToolCall
 from engine.protocol.text import say
 
@@ -518,6 +518,17 @@ def side(
             value = value[0]
         value = as_string(value, mapping.get(role, role))
     return (Message(speaker, joined(value, extra)),)
+
+
+def plain_exchange(question: Any, extra: Any, answer: Any) -> Conversation | None:
+    """One question and its answer where the cells are texts and nothing else, as in most rows of most files; None
+    where they must be looked at closely."""
+    if type(question) is not str or type(answer) is not str or not (extra is None or type(extra) is str):
+        return None
+    if answer[:1] in "[{" or answer.isspace():  # "" is in every text
+        return None
+    asked = joined(question, extra or "")
+    return Conversation((Message(USER, asked), Message(ASSISTANT, answer))) if asked else None
 
 
 def with_system(messages: tuple[Message, ...], system: str) -> tuple[Message, ...]:

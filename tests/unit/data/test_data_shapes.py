@@ -13,6 +13,7 @@ from engine.data.declare import BadRow
 from engine.data.read import open_source
 from engine.data.registry import SHAPES
 from engine.data.rows import ASSISTANT, HINTS, REASONS, SYSTEM, TOOL, USER, Message, Row, SetAside, ToolCall
+from engine.data.shapes import alpaca, prompt_completion
 from engine.protocol.errors import UserError
 
 Write = Callable[[str, str | bytes], Path]
@@ -345,3 +346,28 @@ def test_a_wrong_mapping_or_shape_is_told(write: Write) -> None:
             open_source(path, **options)
         assert caught.value.problem.code == code
         assert hint in caught.value.problem.hint.en
+
+
+@pytest.mark.parametrize("shape", ["alpaca", "prompt_completion"])
+@pytest.mark.parametrize(
+    "answer", ["A.", "", "  ", None, 7, "[1, 2]", '[{"role": "assistant", "content": "A"}]', ["a", "b"]]
+)
+@pytest.mark.parametrize("question", ["Q?", "", " ", None, 3, '[{"role": "user", "content": "Q"}]', "[x]"])
+@pytest.mark.parametrize("extra", ["more", "", None, 5])
+def test_the_short_way_for_plain_texts_gives_what_the_long_one_does(
+    shape: str, question: Any, extra: Any, answer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = {"alpaca": alpaca, "prompt_completion": prompt_completion}[shape]
+    roles = module._TEXTS
+    record = dict(zip(roles, (question, extra, answer), strict=True))
+    mapping = {role: role for role in roles}
+
+    def outcome() -> Any:
+        try:
+            return SHAPES[shape].convert(record, mapping)
+        except BadRow as bad:
+            return bad.reason
+
+    short = outcome()
+    monkeypatch.setattr(module, "_PLAIN", frozenset())
+    assert short == outcome()
