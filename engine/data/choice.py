@@ -125,11 +125,19 @@ class Scores:
         figures = {"uncertain": -self.uncertainty, "hardest": -self.loss, "easiest": self.loss}[choice]
         return np.argsort(figures, kind="stable")
 
-    def chosen(self, data: DataSettings) -> NDArray[np.bool_]:
-        """Of each row whether the recipe trains on it."""
+    def chosen(self, data: DataSettings, general_from: int | None = None) -> NDArray[np.bool_]:
+        """Of each row whether the recipe trains on it.
+
+        Args:
+            general_from: number of the first row of general data. They are chosen among themselves: a base model finds
+                them easy and certain, and they would lose the share that the recipe gives them.
+        """
         found = np.ones(len(self.rows), bool)
         if data.choice != "all":
-            found[self.ranked(data.choice)[data.chosen(len(found)) :]] = False
+            ranked = self.ranked(data.choice)
+            is_general = self.rows[ranked] >= (np.inf if general_from is None else general_from)
+            for group in (ranked[~is_general], ranked[is_general]):
+                found[group[data.chosen(len(group)) :]] = False
         return found
 
 
@@ -196,21 +204,23 @@ def pick(prepared: Prepared, scores: Scores, data: DataSettings) -> Prepared:
     Choosing the rows that a model is least certain of is uncertainty sampling (Settles 2009, Active Learning Literature
     Survey, section 3.1); easy rows first is curriculum learning (Bengio et al. 2009). Held-out rows stay as they are.
     """
-    is_chosen = scores.chosen(data)
+    is_chosen = scores.chosen(data, prepared.general_from)
     left = int(np.count_nonzero(~is_chosen))
-    set_aside = prepared.set_aside.joined(left, lambda: _left_out(prepared.train, scores, data))
+    set_aside = prepared.set_aside.joined(left, lambda: _left_out(prepared.train, scores, is_chosen, data))
     order = np.flatnonzero(is_chosen[scores.of_text])
     if data.order == "easiest":
         order = order[np.argsort(scores.loss[scores.of_text[order]], kind="stable")]
     return replace(prepared, train=prepared.train.taken(order), set_aside=set_aside)
 
 
-def _left_out(train: Sequence[Example], scores: Scores, data: DataSettings) -> Iterator[SetAside]:
+def _left_out(
+    train: Sequence[Example], scores: Scores, is_chosen: NDArray[np.bool_], data: DataSettings
+) -> Iterator[SetAside]:
     """The rows that are not chosen, with why."""
     figures, name = scores.loss, say("loss", "损失")
     if data.choice == "uncertain":
         figures, name = scores.uncertainty, say("entropy", "熵")
-    for place in np.flatnonzero(~scores.chosen(data)).tolist():
+    for place in np.flatnonzero(~is_chosen).tolist():
         row = train[int(scores.first[place])].row
         text = say(
             "Not among the {share:.0%} of rows {which} ({name} {value:.2f}).",
@@ -231,15 +241,15 @@ WHICH = {
 NOT_CHOSEN = "not_chosen"
 
 
-def told(scores: Scores, data: DataSettings) -> Text:
-    """What was chosen, and in which order, in a sentence."""
+def told(scores: Scores, data: DataSettings, general_from: int | None = None) -> Text:
+    """What was chosen, and in which order, in a sentence; ``general_from`` as for `Scores.chosen`."""
     which = WHICH.get(data.choice)
     if which is None:
         return say("The rows are trained on from the easiest to the hardest.", "按由易到难的顺序训练。")
     text = say(
         "Training on the {n} of {all} rows {which}.",
         "用{which}的 {n} 行训练（共 {all} 行）。",
-        n=data.chosen(len(scores.rows)),
+        n=int(scores.chosen(data, general_from).sum()),
         all=len(scores.rows),
         which=which,
     )

@@ -215,6 +215,11 @@ class DataSet:
         return range(self._own, self._trained)
 
     @property
+    def general_from(self) -> int:
+        """Number of the first row of general data; `measured_from` without such data."""
+        return int(self._starts[self._own])
+
+    @property
     def candidates(self) -> NDArray[np.int64]:
         """Numbers of the data files' rows (general data left out) that were usable before their quality was looked at,
         rising: of these some are held out, whatever becomes of the others."""

@@ -67,6 +67,7 @@ class Prepared:
         sources: the files they came from.
         limit: longest length in tokens that was applied.
         examples: turns that stand before each question.
+        general_from: number of the first row of general data, where there are such.
     """
 
     train: Examples
@@ -77,6 +78,7 @@ class Prepared:
     sources: tuple[Source, ...]
     limit: int
     examples: tuple[Message, ...] = ()
+    general_from: int | None = None
 
 
 def prepare(
@@ -120,8 +122,17 @@ def prepare(
     train = _mixed(rows, train)
     if data.order == "shortest":
         train = train.taken(np.argsort(train.lengths, kind="stable"))
-    sources = tuple(rows.sources)
-    return Prepared(train, held_out, set_aside, template, tokenizer, sources, limit, rows.examples)
+    return Prepared(
+        train,
+        held_out,
+        set_aside,
+        template,
+        tokenizer,
+        tuple(rows.sources),
+        limit,
+        rows.examples,
+        rows.general_from if data.general else None,
+    )
 
 
 def _mixed(rows: DataSet, train: Examples) -> Examples:

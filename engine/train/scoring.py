@@ -79,7 +79,7 @@ def score(recipe: Recipe, channel: Channel, *, out: Path | None = None) -> dict[
         if (failure := ran_out_of_memory(error)) is None:
             raise
         raise failure from error
-    is_chosen = found.scores.chosen(recipe.data)
+    is_chosen = found.scores.chosen(recipe.data, prepared.general_from)
     if out is not None:
         _write(out, prepared.train, found.scores, is_chosen)
     return {
@@ -108,7 +108,7 @@ def chosen(prepared: Prepared, recipe: Recipe, folder: Path, run: RunFolder, cha
         return prepared
     found = _scored(recipe, prepared.train, folder, Watch(channel), (run.scores,))
     choice.write_kept(run.scores, found.kept)
-    channel.emit(Note(code="data.chosen", text=choice.told(found.scores, recipe.data)))
+    channel.emit(Note(code="data.chosen", text=choice.told(found.scores, recipe.data, prepared.general_from)))
     return pick(prepared, found.scores, recipe.data)
 
 

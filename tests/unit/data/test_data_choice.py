@@ -1,5 +1,6 @@
 """Rows chosen and ordered by figures: which, in what order, what is said of the others, and what is kept on disk."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,19 @@ def test_the_share_that_is_wanted_is_trained_on_in_the_files_order(wanted: str, 
     assert sorted([item.index for item in aside] + left) == [0, 1, 2, 4, 5]
     assert [item.index for item in found.set_aside] == sorted(item.index for item in found.set_aside)
     assert "no_answer" in {item.reason for item in found.set_aside}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "left", "mixed_up"), [("hardest", [2, 3, 5], [0, 2, 3]), ("easiest", [0, 1, 4], [1, 4, 5])]
+)
+def test_general_data_are_chosen_among_themselves(wanted: str, left: list[int], mixed_up: list[int]) -> None:
+    """Rows 4 and 5 are general data, easy for any model: half of them stay, whatever is wanted."""
+    data = DataSettings(choice=wanted, choice_share=0.5)
+    rows = [example(index, [index, 7, 8]) for index in range(6)]
+    known = Scores.of(Texts.of(rows), kept(rows, (2.0, 1.0, 3.0, 4.0, 0.1, 0.2), (0.0,) * 6))
+    assert indices(pick(replace(prepared(rows), general_from=4), known, data)) == left
+    assert indices(pick(prepared(rows), known, data)) == mixed_up
+    assert "the 3 of 6 rows" in choice.told(known, data, 4).en
 
 
 def test_what_is_left_out_says_why() -> None:

@@ -254,6 +254,20 @@ def test_a_run_trains_on_the_chosen_rows_alone(
     assert {json.loads(line)["where"] for line in run.held_out.read_text().splitlines()} == held_out
 
 
+def test_general_data_stay_in_their_share_whatever_is_chosen(
+    recipe: Callable[..., Recipe], new_run: Callable[[Recipe], RunFolder], tmp_path: Path
+) -> None:
+    general = tmp_path / "general.jsonl"
+    lines = [json.dumps({"instruction": f"Say {n}", "input": "", "output": "red " * (n + 1)}) for n in range(12)]
+    general.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    run, told = new_run(recipe(general=[str(general)], general_share=0.25, choice="hardest")), Teller()
+    train(run, told)
+    aside = [json.loads(line)["where"] for line in run.set_aside.read_text(encoding="utf-8").splitlines()]
+    assert sum(where.startswith("rows.jsonl") for where in aside) == 18
+    assert sum(where.startswith("general.jsonl") for where in aside) == 6
+    assert told.of(RunPlanned)[0].rows == 18 + 6
+
+
 def test_a_run_tells_that_it_scores_and_can_be_stopped_there(
     recipe: Callable[..., Recipe], new_run: Callable[[Recipe], RunFolder]
 ) -> None:
