@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from PySide6.QtCore import QObject, QTimer
 
 from gui.context import AppContext
@@ -33,7 +35,7 @@ class Follower(QObject):
         self._read = self._timer("data are read again", READ_DELAY_MS, self._open_data)
         self._plan = self._timer("plan is computed", PLAN_DELAY_MS, self._compute)
         context.draft.changed.connect(self._draft_changed)
-        self._planned: tuple[int, Phase] | None = None
+        self._planned: tuple[dict[str, Any], Phase] | None = None
         context.data.changed.connect(self._data_changed)
         for signal in (context.models.changed, context.machine.detected, context.project.opened):
             signal.connect(self._plan.start)
@@ -67,9 +69,9 @@ class Follower(QObject):
 
     def _data_changed(self) -> None:
         """Plan anew for other facts; progress, which is told often, changes nothing."""
-        now = (id(self._context.data.facts), self._context.data.status.phase)
-        if now != self._planned:
-            self._planned = now
+        facts, phase = self._context.data.facts, self._context.data.status.phase
+        if self._planned is None or self._planned[0] is not facts or self._planned[1] is not phase:
+            self._planned = (facts, phase)  # kept, so that no other facts can be taken for them
             self._plan.start()
 
     def _open_data(self) -> None:
