@@ -14,6 +14,7 @@ from engine.data.dataset import DataSet
 
 SAMPLE = 1000
 _SEED = 7
+_CHUNK = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,11 @@ class LengthEstimate:
 
     def lengths(self, rows: DataSet, indices: NDArray[np.int64]) -> NDArray[np.int32]:
         """Estimated tokens of rows, at least 1 each, shape (rows,)."""
-        found = np.rint(_facts(rows, indices) @ np.array(self.weights))
-        return np.asarray(np.maximum(1, found), dtype=np.int32)
+        found = np.empty(len(indices), np.int32)
+        for start in range(0, len(indices), _CHUNK):
+            some = np.rint(_facts(rows, indices[start : start + _CHUNK]) @ np.array(self.weights))
+            found[start : start + _CHUNK] = np.maximum(1, some)
+        return found
 
 
 def _facts(rows: DataSet, indices: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -115,7 +115,7 @@ def prepare(
     is_own = of < rows.measured_from
     is_held_out = held_out_of(rows)[of]
     if not (is_held_out.any() or data.held_out_file):  # those that were wanted cannot be used
-        is_held_out = held_out_rows(rows.keys[of], rows.prompts[of], data.held_out, data.seed)
+        is_held_out = held_out_rows(rows.prompts[of], data.held_out, data.seed, rows=lambda: rows.keys[of])
     train, held_out = store.all().taken(is_own & ~is_held_out), store.all().taken(is_held_out)
     if not len(train):
         raise nothing_to_train(data.files, set_aside, rows.count)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from engine.data.dataset import DataSet
 
 _FEWEST_TO_SPLIT = 10
+_CHUNK = 1 << 18
 # Where every prompt has more rows than are wanted, one whole prompt is held out if it leaves this share for training.
 _LEAST_TRAINED = 0.75
 _MEASURED = frozenset({"test", "validation", "valid", "val", "dev", "eval", "held_out", "heldout", "held-out"})
@@ -43,12 +44,13 @@ def held_out_of(rows: DataSet) -> NDArray[np.bool_]:
 
 # -------------------------------------------------------------------------------------------------------------- ways
 def _random(rows: DataSet, candidates: NDArray[np.int64]) -> NDArray[np.bool_]:
-    return held_out_rows(rows.keys[candidates], rows.prompts[candidates], rows.data.held_out, rows.data.seed)
+    prompts = rows.prompts[candidates]
+    return held_out_rows(prompts, rows.data.held_out, rows.data.seed, rows=lambda: rows.keys[candidates])
 
 
 def _group(rows: DataSet, candidates: NDArray[np.int64]) -> NDArray[np.bool_]:
     groups = np.fromiter(map(fingerprint, _values(rows, candidates)), np.uint64, len(candidates))
-    found = held_out_rows(rows.keys[candidates], groups, rows.data.held_out, rows.data.seed)
+    found = held_out_rows(groups, rows.data.held_out, rows.data.seed, rows=lambda: rows.keys[candidates])
     if np.isin(groups[found], groups[~found]).any():
         raise _groups_too_large(rows, len(np.unique(groups)))
     return found
@@ -134,9 +136,7 @@ def _groups_too_large(rows: DataSet, count: int) -> UserError:
         n=count,
         name=name,
     )
-    hint = say(
-        "Choose a column with more groups, or hold rows out at random.", "请选择分组更多的列，或改为随机留出。"
-    )
+    hint = say("Choose a column with more groups, or hold rows out at random.", "请选择分组更多的列，或改为随机留出。")
     return UserError("data.split", few if count > 1 else one, hint, where="data.split_column")
 
 
@@ -172,7 +172,9 @@ def wanted_rows(count: int, share: float) -> int:
     return max(1, wanted) if share > 0 and count >= _FEWEST_TO_SPLIT else wanted
 
 
-def held_out_rows(rows: NDArray[np.uint64], prompts: NDArray[np.uint64], share: float, seed: int) -> NDArray[np.bool_]:
+def held_out_rows(
+    prompts: NDArray[np.uint64], share: float, seed: int, *, rows: Callable[[], NDArray[np.uint64]]
+) -> NDArray[np.bool_]:
     """Which rows are held out by lot; rows that ask the same fall on one side.
 
     Prompts are taken in the order of a hash of seed and text, so that adding rows moves few others. Where every prompt
@@ -180,37 +182,39 @@ def held_out_rows(rows: NDArray[np.uint64], prompts: NDArray[np.uint64], share: 
     to train on; else single rows are taken.
 
     Args:
-        rows: fingerprint of each row, shape (rows,).
-        prompts: fingerprint of what each asks, shape (rows,).
+        prompts: fingerprint of what each row asks, shape (rows,).
+        rows: gives the fingerprint of each row, shape (rows,); asked for where single rows are taken.
 
     Returns:
         True for a row that is held out, shape (rows,).
     """
-    found = np.zeros(len(rows), bool)
-    wanted = wanted_rows(len(rows), share)
+    count = len(prompts)
+    found = np.zeros(count, bool)
+    wanted = wanted_rows(count, share)
     if wanted == 0:
         return found
     lots = _lots(prompts, seed)
     # Rows of one prompt have one lot. Mostly the rows with the lowest lots are enough: sorting all takes long.
-    among = min(len(rows), 2 * wanted)
+    among = 2 * wanted
     while True:
-        low = np.flatnonzero(lots <= np.partition(lots, among - 1)[among - 1])
+        # Lots are spread evenly.
+        low = np.flatnonzero(lots <= np.uint64(min(2**64 - 1, 2**64 * among // count)))
         order = low[np.argsort(lots[low], kind="stable")]
-        starts = np.flatnonzero(np.r_[True, lots[order][1:] != lots[order][:-1]])
+        starts = np.flatnonzero(np.r_[True, lots[order][1:] != lots[order][:-1]]) if len(order) else order
         counts = np.diff(starts, append=len(order))
         taken = _take(counts, wanted)
-        if int(counts[taken].sum()) == wanted or len(low) == len(rows):
+        if int(counts[taken].sum()) == wanted or len(low) == count:
             break
-        among = min(len(rows), 4 * among)
+        among *= 4
     if not taken.any():
         # One prompt whole, where enough is left to train on.
         smallest = int(np.argmin(counts))
-        if counts[smallest] <= int(len(rows) * (1 - _LEAST_TRAINED)):
+        if counts[smallest] <= int(count * (1 - _LEAST_TRAINED)):
             taken[smallest] = True
     if taken.any():
         found[order[np.repeat(taken, counts)]] = True
     else:
-        found[np.argsort(_lots(rows, seed), kind="stable")[:wanted]] = True
+        found[np.argsort(_lots(rows(), seed), kind="stable")[:wanted]] = True
     return found
 
 
@@ -229,8 +233,11 @@ def _take(counts: NDArray[np.int64], wanted: int) -> NDArray[np.bool_]:
 
 def _lots(keys: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
     """Where each group stands in the order in which groups are taken (SplitMix64's finaliser, Steele et al. 2014)."""
-    with np.errstate(over="ignore"):
-        mixed = keys + np.uint64((0x9E3779B97F4A7C15 * (seed + 1)) % 2**64)
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return mixed ^ (mixed >> np.uint64(31))
+    found = np.empty(len(keys), np.uint64)
+    for start in range(0, len(keys), _CHUNK):
+        with np.errstate(over="ignore"):
+            mixed = keys[start : start + _CHUNK] + np.uint64((0x9E3779B97F4A7C15 * (seed + 1)) % 2**64)
+            mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            found[start : start + _CHUNK] = mixed ^ (mixed >> np.uint64(31))
+    return found
