@@ -215,7 +215,7 @@ def _splits_here(source: str, config: str, splits: Sequence[str] | dict[str, int
     return tuple(split for split in splits if any(is_here(HubName(source, name, split).name) for name in (config, "")))
 
 
-def peek(name: str, count: int = 8) -> dict[str, Any]:
+def peek(name: str, count: int = 12) -> dict[str, Any]:
     """The first rows, streamed: nothing is kept, and little more than they is fetched.
 
     Returns:

@@ -149,6 +149,8 @@ class DataPage(Page):
         found = self._leave_button(failure)
         found += self._back_button("" if found else "primary")
         found += self._random_button(failure, "" if found else "primary")
+        if failure.code.startswith("data.hub_"):  # the network may come back, and terms can be accepted
+            found.insert(0, button(say("Try again", "重试"), self._read_again, "primary", shortcut="Ctrl+R"))
         return [*found, self._import_button("" if found else "primary"), *self._reset_button()]
 
     def _leave_button(self, failure: Failure) -> list[QPushButton]:

@@ -39,7 +39,7 @@ NONE_HERE = say(
     "取过的数据集会列在这里，无需联网。私有或受限的数据集使用本机 “hf auth login” 或 HF_TOKEN 的令牌打开。",
 )
 GATED = say("its owner wants to be asked first", "需要所有者许可")
-MOST_LISTED, MOST_COLUMNS, ROWS_SHOWN = 6, 5, 8
+MOST_LISTED, MOST_COLUMNS, ROWS_SHOWN = 6, 5, 12
 
 
 class HubView(QWidget):
@@ -80,6 +80,8 @@ class HubView(QWidget):
             name.setBuddy(box)
             box.setAccessibleName(tr(words))
             items += [name, box]
+            if box is self.config:
+                self._config_name = name
         self.config.activated.connect(self._choose_config)
         self.split.activated.connect(self._choose_split)
         self._chips = QHBoxLayout()
@@ -165,7 +167,8 @@ class HubView(QWidget):
         _put(self.config, {name: name for name in about["configs"]}, about["config"])
         rows = {name: f"{name} · {_rows(number)}" if number else name for name, number in about["splits"].items()}
         _put(self.split, rows, wished.split)
-        self.config.setEnabled(self.config.count() > 1)
+        for widget in (self._config_name, self.config):
+            widget.setVisible(self.config.count() > 1)
         self.split.setEnabled(self.split.count() > 1)
         clear(self._chips)
         for words, tone in _known(about, wished.split):

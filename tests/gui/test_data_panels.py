@@ -166,7 +166,9 @@ def test_a_fetch_that_fails_says_what_to_do(context: AppContext, data: Session, 
     message, hint = say("The owner wants to be asked.", "需要许可。"), say("Accept its terms.", "请接受条款。")
     hub.last("hub_data_get").failed(Failure("data.hub_gated", message, hint, where=name))
     assert page.banner.sentence == "The owner wants to be asked."
-    assert "Leave owner/name out" in buttons(page)
+    buttons(page)["Try again"].click()
+    assert len(hub.all("hub_data_get")) == 2
+    hub.last("hub_data_get").failed(Failure("data.hub_gated", message, hint, where=name))
     buttons(page)["Leave owner/name out"].click()
     assert name not in context.draft.recipe.data.files
 
