@@ -15,7 +15,7 @@ from engine.jobs import AGAIN, english, failure_of, interruption, resume_with, r
 from engine.options import language_of, parser
 from engine.protocol.errors import EXIT_MACHINE, Failure, UserError
 from engine.protocol.text import Text, as_text, say
-from engine.terminal import Terminal
+from engine.terminal import SHOWN, Terminal, more
 
 if TYPE_CHECKING:
     from engine.recipe.recipe import DataSettings, Recipe
@@ -244,10 +244,13 @@ def _check_lines(report: dict[str, Any]) -> list[Text]:
     for name, about in (report["quality"] or {"checks": {}})["checks"].items():
         if about["rows"]:
             lines.append(say("  {what}: {n}", "  {what}：{n}", what=reason_label(name), n=about["rows"]))
-    for problem, text in list(zip(report["problems"], texts["problems"], strict=True))[:20]:
+    problems = list(zip(report["problems"], texts["problems"], strict=True))
+    for problem, text in problems[:SHOWN]:
         told = say("{message} {hint}", "{message}{hint}", **{name: as_text(value) for name, value in text.items()})
         where = f"{problem['where']}: " if problem["where"] else ""
         lines.append(say("  {where}{told}", "  {where}{told}", where=where, told=told))
+    if len(problems) > SHOWN:
+        lines.append(say("  {text}", "  {text}", text=more(len(problems) - SHOWN)))
     return lines
 
 

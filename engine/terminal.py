@@ -18,6 +18,8 @@ from engine.protocol.events import FAILED, Event, Finished, HeldOut, Note, Progr
 from engine.protocol.text import Text, say
 
 FOLLOW_SECONDS = 0.1
+SHOWN = 20
+"""Problems that a person is told one by one."""
 
 
 class Terminal:
@@ -56,14 +58,21 @@ class Terminal:
         if failure.hint:
             self.show("  " + self._read(failure.hint))
         if len(failure.problems) > 1 or (failure.problems and failure.problems[0].message != failure.message):
-            for problem in failure.problems:
+            for problem in failure.problems[:SHOWN]:
                 self.show(f"  - {problem.where}: " + self._read(problem.message) + " " + self._read(problem.hint))
+            if len(failure.problems) > SHOWN:
+                self.show("  " + self._read(more(len(failure.problems) - SHOWN)))
 
     def _document(self, value: dict[str, Any]) -> None:
         print(json.dumps(to_plain(value), ensure_ascii=False, indent=2, allow_nan=False), flush=True)
 
     def _read(self, text: Text | str) -> str:
         return text.in_language(self.language) if isinstance(text, Text) else text
+
+
+def more(count: int) -> Text:
+    """The line behind a list of problems that is not whole."""
+    return say("… {n} more; --json lists them all.", "……另有 {n} 个；--json 会全部列出。", n=count)
 
 
 def error_document(failure: Failure) -> dict[str, Any]:

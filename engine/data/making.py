@@ -91,7 +91,7 @@ def as_example(row: Row) -> tuple[Message, ...]:
         turns.append(Message(ASSISTANT, row.chosen))
     if [turn.role for turn in turns] != [USER, ASSISTANT] or row.tools or turns[-1].calls:
         return ()
-    return tuple(replace(turn, learned=False) for turn in turns)
+    return tuple(replace(turn, learned=turn.role != ASSISTANT) for turn in turns)
 
 
 def _prefixed(row: Row, prefix: str) -> Row:
