@@ -329,7 +329,7 @@ class DataPage(Page):
         from gui.pages.words import aside_words, mapping_words
 
         names = self.context.draft.recipe.data.files
-        read = len(self._files_of(facts))
+        read = len([file for file in self._files_of(facts) if not file.get("general")])
         self._file.setText(_shortened(shown_name(names[0]) if names else str(facts.get("name", ""))))
         self._file.setToolTip("\n".join(str(file.get("path", "")) for file in self._files_of(facts)[:30]))
         several = say("and {n} more…", "等共 {m} 个文件…", n=len(names) - 1, m=len(names))
