@@ -29,7 +29,7 @@ SECTIONS: tuple[tuple[str, Text], ...] = (
     ("evaluate", say("Evaluation", "评估")),
 )
 ELSEWHERE = frozenset(
-    f"data.{name}" for name in ("files", "mapping", "shape", "encoding", "per_file", "decisions", "quality")
+    f"data.{name}" for name in ("files", "general", "mapping", "shape", "encoding", "per_file", "decisions", "quality")
 )
 """Settings that the Data page edits, where their effect is seen."""
 LABELS = 146
