@@ -112,16 +112,9 @@ class RowEncoder:
             if progress is not None:
                 progress(done)
 
-    def lengths(self, rows: Iterable[Row]) -> Iterator[tuple[Row, int]]:
-        """Tokens of each row, in order and quickly; 0 for a row of which only `encode` can tell what becomes of it."""
-        left = iter(rows)
-        while batch := list(itertools.islice(left, 256)):
-            yield from zip(batch, self.count(batch), strict=True)
-
     def count(self, rows: Sequence[Row]) -> list[int]:
-        """Tokens of each row, quickly; 0 for a row of which only `encode` can tell what becomes of it."""
-        counts = self.tokenizer.count_batch([self._plain_text(row) for row in rows])
-        return [count if count <= self.limit else 0 for count in counts]
+        """Tokens of each row before cutting, quickly; 0 for one of which only `encode` can tell what becomes of it."""
+        return self.tokenizer.count_batch([self._plain_text(row) for row in rows])
 
     def _plain_text(self, row: Row) -> str:
         """The row's text where it is one conversation of which something is learned, else nothing."""

@@ -44,7 +44,7 @@ class Measured:
         if isinstance(found, SetAside):
             self.refused[found.index] = CODE[found.reason]
             return
-        index = found.row.index
+        index = found.index
         self.whole[index], self.learned[index] = found.whole, found.learned_tokens
         if found.learned:
             self.first[index] = found.learned.index(True)

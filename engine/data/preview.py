@@ -5,6 +5,7 @@ All answers are plain dicts, ready for JSON; texts for people are ``{"en", "zh"}
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import itertools
 import json
@@ -48,6 +49,7 @@ from engine.data.scored import RowScores
 from engine.data.splits import held_out_of
 from engine.data.template import ChatTemplate, Rendered, choose_template
 from engine.data.templates import TEMPLATES
+from engine.data.tokenise import counted
 from engine.data.tokenizer import TextTokenizer
 from engine.data.turns import NOTES
 from engine.protocol.errors import Problem, UserError
@@ -338,14 +340,31 @@ class DataView:
         while self._left and self._left != before:
             before = self._left
             left = self._wanted[self._unmeasured(self._wanted)][:rows]
-            for start in range(0, len(left), _CHUNK):
-                self._measure(left[start : start + _CHUNK], closely=start < _CLOSELY)
+            for _ in self._measured_in_pieces(left):
                 if progress is not None:
                     progress(len(self._wanted) - self._left, len(self._wanted))
             self._left = int(self._unmeasured(self._wanted).sum())
             if rows is not None:
                 break
         return {"done": len(self._wanted) - self._left, "total": len(self._wanted)}
+
+    def _measured_in_pieces(self, left: NDArray[np.int64]) -> Iterator[None]:
+        """Measure rows (rising): of the first ones what is learned too, of the others the length, on all cores."""
+        for start in range(0, min(_CLOSELY, len(left)), _CHUNK):
+            self._measure(left[start : min(start + _CHUNK, _CLOSELY)])
+            yield
+        if self._encoder is None or len(left) <= _CLOSELY:
+            return
+        with contextlib.closing(counted(self._rows, left[_CLOSELY:], self._encoder)) as found:
+            for indices, lengths in found:
+                self.pause()
+                self._lengths[indices] = lengths
+                if (unknown := self._unmeasured(indices)).any():
+                    self._measure(indices[unknown])
+                with self._lock:
+                    self._codes[indices] = self._limited(indices)
+                    self._left = max(0, self._left - int((~unknown).sum()))
+                yield
 
     @property
     def _lengths(self) -> NDArray[np.int32]:
@@ -358,10 +377,11 @@ class DataView:
         unknown = self._measured.unknown(indices, self.limit, self.data.over_long)
         return np.asarray(unknown & (self._codes[indices] == 0))
 
-    def _measure(self, indices: NDArray[np.int64], *, closely: bool = True) -> None:
-        """Find the lengths of rows; ``closely`` also what of each is learned."""
-        rows = self._politely(self._rows_at(indices))
-        for item in self._counter.encode(rows if closely else list(self._count(rows))):
+    def _measure(self, indices: NDArray[np.int64]) -> None:
+        """Find the lengths of rows (rising), and what of each is learned."""
+        pieces = (piece.items() for piece in self._rows.pieces(indices))
+        rows = (item for item in itertools.chain.from_iterable(pieces) if isinstance(item, Row))
+        for item in self._counter.encode(self._politely(rows)):
             self._measured.take(item)
         with self._lock:
             self._codes[indices] = self._limited(indices)
@@ -378,20 +398,6 @@ class DataView:
             if number % _POLITE == 0:
                 self.pause()
             yield row
-
-    def _rows_at(self, indices: NDArray[np.int64]) -> Iterable[Row]:
-        """Usable rows, rising: each by itself where they lie far apart, else read in one go."""
-        if len(indices) and len(indices) * _SPARSE < int(indices[-1] - indices[0]):
-            return (item for i in indices.tolist() if isinstance(item := self._rows.item(i), Row))
-        return self._rows.rows(indices)
-
-    def _count(self, rows: Iterable[Row]) -> Iterator[Row]:
-        """Count the tokens of rows of which nothing else need be known; gives the others."""
-        for row, length in self._counter.lengths(rows):
-            if length:
-                self._lengths[row.index] = length
-            if not length or (length > self.limit and self.data.over_long in CUTS):
-                yield row
 
     def guess_lengths(self) -> None:
         """Measure a sample of the rows, and estimate the others from it; nothing where it was done."""
@@ -675,7 +681,7 @@ class DataView:
         place, shown = np.argsort(order, kind="stable"), shown[order]
         unmeasured = shown[self._unmeasured(shown)]
         if len(unmeasured):
-            self._measure(unmeasured, closely=False)
+            self._measure(unmeasured)
         lines = list(self._lines(shown))
         return {"total": len(wanted), "start": start, "rows": [lines[at] for at in place.tolist()]}
 
@@ -810,7 +816,7 @@ class DataView:
             place = np.array([index])
             self._rows.place(index)
             if self._unmeasured(place)[0]:
-                self._measure(place, closely=False)
+                self._measure(place)
             found = self._line(index, self._rows.item(index))
             item = self._rows.seen(index)
         if not isinstance(item, Row):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -83,7 +83,7 @@ def noted(bits: int) -> tuple[str, ...]:
 
 def counted(
     rows: DataSet, indices: NDArray[np.int64], encoder: RowEncoder
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int32]]]:
+) -> Generator[tuple[NDArray[np.int64], NDArray[np.int32]]]:
     """(numbers, tokens) of usable rows (rising), piece by piece, in order; 0 as `RowEncoder.count` tells it."""
     for piece, found in _by_piece(count_piece, rows, indices, encoder):
         yield piece.indices, found
@@ -126,8 +126,10 @@ def _encoder(folder: Path, data: str) -> RowEncoder:
 
 
 def count_piece(encoder: RowEncoder, piece: Piece) -> NDArray[np.int32]:
-    """Tokens of each row of a piece, shape (rows,)."""
-    return np.array(encoder.count(_rows(piece)), np.int32)
+    """Tokens of each row of a piece, shape (rows,); 0 for one that a decision made unusable meanwhile."""
+    items = list(piece.items())
+    counts = iter(encoder.count([item for item in items if isinstance(item, Row)]))
+    return np.array([next(counts) if isinstance(item, Row) else 0 for item in items], np.int32)
 
 
 def encode_piece(encoder: RowEncoder, piece: Piece) -> Encoded:
