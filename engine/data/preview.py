@@ -98,7 +98,7 @@ class DataView:
         rows: DataSet | None = None,
         known: DataView | None = None,
     ) -> None:
-        self.data = data
+        self.data, self._preference = data, preference
         self.pause: Callable[[], object] = _go_on
         self._lock = threading.Lock()
         self._rows = rows if rows is not None else DataSet(data, preference=preference)
@@ -122,7 +122,8 @@ class DataView:
     def rows_for(self, data: DataSettings, preference: bool | None) -> DataSet | None:
         """The rows as they are known, where other settings ask for the same ones of the same files; else None."""
         same = all(getattr(data, name) == getattr(self.data, name) for name in _ROWS_BY)
-        if not (same and self.is_scanned and preference == self._rows.preference):
+        is_alike = preference in (self._rows.preference, self._preference)
+        if not (same and self.is_scanned and is_alike):
             return None
         try:
             files = hub_data.found(data.files).files
