@@ -24,8 +24,6 @@ class Measured:
     Attributes:
         whole: tokens of each row before cutting, shape (rows,); 0 where they were not counted.
         learned: tokens that the loss counts before cutting; 0 where nobody looked.
-        first, last: places of the first and the last learned token, -1 where nobody looked. Of a preference ``first``
-            is where its answers begin to differ.
         refused: why the template or the loss mask rules a row out whatever its length is, an index into
             `engine.data.scan.CODES`; 0 for none.
     """
@@ -34,8 +32,10 @@ class Measured:
         self.preference = preference
         self.whole = np.zeros(count, dtype=np.int32)
         self.learned = np.zeros(count, dtype=np.int32)
-        self.first = np.full(count, -1, dtype=np.int32)
-        self.last = np.full(count, -1, dtype=np.int32)
+        # Places of the first and the last learned token and one more, 0 where nobody looked. Of a preference the first is
+        # where its answers begin to differ. Memory that nobody writes to costs nothing: most rows are only counted.
+        self._first = np.zeros(count, dtype=np.int32)
+        self._last = np.zeros(count, dtype=np.int32)
         self.refused = np.zeros(count, dtype=np.uint8)
 
     # ----------------------------------------------------------------------------------------------------- finding out
@@ -47,25 +47,25 @@ class Measured:
         index = found.index
         self.whole[index], self.learned[index] = found.whole, found.learned_tokens
         if found.learned:
-            self.first[index] = found.learned.index(True)
-            self.last[index] = len(found.learned) - 1 - found.learned[::-1].index(True)
+            self._first[index] = found.learned.index(True) + 1
+            self._last[index] = len(found.learned) - found.learned[::-1].index(True)
         else:
             pairs = zip(found.chosen_ids, found.rejected_ids, strict=False)
             differ = next((place for place, (a, b) in enumerate(pairs) if a != b), None)
             alike = min(len(found.chosen_ids), len(found.rejected_ids)) if differ is None else differ
-            self.first[index], self.last[index] = len(found.prompt_ids) + alike, found.whole - 1
+            self._first[index], self._last[index] = len(found.prompt_ids) + alike + 1, found.whole
 
     def forget(self, index: int) -> None:
         """The row is another now."""
         self.whole[index] = self.learned[index] = self.refused[index] = 0
-        self.first[index] = self.last[index] = -1
+        self._first[index] = self._last[index] = 0
 
     # ------------------------------------------------------------------------------------------------- with some limit
     def unknown(self, rows: NDArray[np.int64], limit: int, over_long: str) -> NDArray[np.bool_]:
         """Which of some rows must be looked at to know what becomes of them, shape (rows,)."""
         whole = self.whole[rows]
         # Whether a row that loses an end keeps any of its answer is known from places alone.
-        closely = (whole > limit) & (self.first[rows] < 0)
+        closely = (whole > limit) & (self._first[rows] == 0)
         if over_long not in CUTS and not self.preference:
             closely[:] = False
         return np.asarray(((whole == 0) | closely) & (self.refused[rows] == 0))
@@ -74,7 +74,7 @@ class Measured:
         """Why each of some rows cannot be trained on with a longest length, as `engine.data.prepare.RowEncoder` has it:
         an index into `engine.data.scan.CODES`, shape (rows,); 0 for those that can, and where it is not known."""
         found = self.refused[rows].copy()
-        whole, first, last = self.whole[rows], self.first[rows], self.last[rows]
+        whole, first, last = self.whole[rows], self._first[rows] - 1, self._last[rows] - 1
         over = (whole > limit) & (found == 0)
         if over_long == "drop":
             found[over] = CODE["too_long"]
@@ -93,10 +93,11 @@ class Measured:
 
         Of a row that loses an end it is taken that what is learned lies evenly between its first and its last place.
         """
-        rows = rows[self.first[rows] >= 0]
+        rows = rows[self._first[rows] > 0]
         if not len(rows):
             return None
-        whole, first, last = (part[rows].astype(np.float64) for part in (self.whole, self.first, self.last))
+        whole, first, last = (part[rows].astype(np.float64) for part in (self.whole, self._first, self._last))
+        first, last = first - 1, last - 1
         kept = np.minimum(whole, limit)
         inside = np.ones(len(rows))
         if over_long == "cut" or self.preference:

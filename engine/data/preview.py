@@ -43,6 +43,7 @@ from engine.data.quality.tasks import TASKS
 from engine.data.read import SMALL
 from engine.data.reasons import reason_hint
 from engine.data.registry import SHAPES
+from engine.data.repeats import asked_too, parts
 from engine.data.rows import ASSISTANT, REASONS, Row, SetAside, message_to_plain, set_aside_to_plain
 from engine.data.scan import CODE, CODES, TURN_TOKENS, Progress, estimated_tokens, reasons, row_texts
 from engine.data.scored import RowScores
@@ -157,9 +158,9 @@ class DataView:
         rows = self._rows
         self._measured = Measured(rows.count, preference=rows.preference)
         self._estimate: LengthEstimate | None = None
-        self._wanted = np.concatenate([rows.usable, rows.measured])
         if self._encoder is None:
-            self._lengths[self._wanted] = np.maximum(1, rows.column("tokens")[self._wanted].astype(np.int32))
+            for some in parts(self._wanted):
+                self._lengths[some] = np.maximum(1, rows.column("tokens")[some].astype(np.int32))
         self._judge()
 
     def _judge(self) -> None:
@@ -169,10 +170,17 @@ class DataView:
         self._held_out: NDArray[np.bool_] | None = None
         self._odd: list[Problem] | None = None
         with self._lock:
-            self._wanted = np.concatenate([rows.usable, rows.measured])
             self._codes = rows.codes.copy()
-            self._codes[self._wanted] = self._limited(self._wanted)
-            self._left = int(self._unmeasured(self._wanted).sum())
+            self._left = self._total = 0
+            for some in parts(self._wanted):
+                self._codes[some] = self._limited(some)
+                self._left += int(self._unmeasured(some).sum())
+                self._total += len(some)
+
+    @property
+    def _wanted(self) -> NDArray[np.int64]:
+        """Numbers of the rows that can be used as far as their texts go, rising."""
+        return np.flatnonzero(self._rows.codes == 0)
 
     def _limited(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Why each of some rows is set aside, as far as it is known."""
@@ -343,11 +351,11 @@ class DataView:
             left = self._wanted[self._unmeasured(self._wanted)][:rows]
             for _ in self._measured_in_pieces(left):
                 if progress is not None:
-                    progress(len(self._wanted) - self._left, len(self._wanted))
-            self._left = int(self._unmeasured(self._wanted).sum())
+                    progress(self._total - self._left, self._total)
+            self._left = sum(int(self._unmeasured(some).sum()) for some in parts(self._wanted))
             if rows is not None:
                 break
-        return {"done": len(self._wanted) - self._left, "total": len(self._wanted)}
+        return {"done": self._total - self._left, "total": self._total}
 
     def _measured_in_pieces(self, left: NDArray[np.int64]) -> Iterator[None]:
         """Measure rows (rising): of the first ones what is learned too, of the others the length, on all cores."""
@@ -416,11 +424,11 @@ class DataView:
         the first rows before `scan`."""
         if not self.is_scanned:
             return np.array([length for length in self._first_lengths() if length], dtype=np.int32)
-        used = self._wanted[self._codes[self._wanted] == 0]
+        used = self._used
         found = self._lengths[used]
-        unknown = found == 0
         if self._estimate is None:
-            return np.asarray(found[~unknown])
+            return np.asarray(found[found > 0])
+        unknown = np.flatnonzero(found == 0)
         found[unknown] = self._estimate.lengths(self._rows, used[unknown])
         return np.asarray(found)
 
@@ -480,7 +488,7 @@ class DataView:
         if not data.held_out_file:
             used[self._rows.measured_from :] = False
         held, trained = found & used, used & ~found
-        asked = np.isin(self._rows.prompts[held], self._rows.prompts[trained])
+        asked = asked_too(self._rows.prompts, held, trained)
         return {"train": int(trained.sum()), "held_out": int(held.sum()), "in_training": int(asked.sum())}
 
     def _split(self) -> NDArray[np.bool_]:
@@ -494,10 +502,7 @@ class DataView:
     def _is_asked(self) -> NDArray[np.bool_]:
         """Held-out rows whose prompt is trained on too, shape (rows,)."""
         held, used = self._is_held_out, self._codes == 0
-        asked = np.zeros(self._rows.count, bool)
-        place = np.flatnonzero(held & used)
-        asked[place] = np.isin(self._rows.prompts[place], self._rows.prompts[used & ~held])
-        return asked
+        return asked_too(self._rows.prompts, held & used, used & ~held)
 
     @property
     def _cuts(self) -> bool:
@@ -516,7 +521,7 @@ class DataView:
         """Rows longer than the limit, whatever becomes of them, shape (rows,); estimated where not yet measured."""
         over = np.asarray((self._lengths > self.limit) & (self._rows.codes == 0))
         if self._estimate is not None:
-            unknown = self._wanted[(self._lengths[self._wanted] == 0) & (self._codes[self._wanted] == 0)]
+            unknown = np.flatnonzero((self._lengths == 0) & (self._codes == 0))
             over[unknown] = self._estimate.lengths(self._rows, unknown) > self.limit
         return over
 
@@ -557,7 +562,7 @@ class DataView:
         over = int(self._is_over.sum())
         return {
             "total": self._rows.count,
-            "trainable": len(self._used),
+            "trainable": int(np.count_nonzero(self._codes == 0)),
             "held_out": int(self._is_held_out.sum()),
             "in_training": int(self._is_asked.sum()),
             "cut": int((self._is_over & (self._codes == 0)).sum()) if self._cuts else 0,
@@ -579,8 +584,8 @@ class DataView:
             return found
         starts = np.cumsum([0, *(source.count for source in self._rows.sources)])
         own = int(np.searchsorted(starts, self._rows.measured_from))
-        trained = self._used[~self._is_held_out[self._used]]
-        counts = np.diff(np.searchsorted(trained, starts[: own + 1])).tolist()
+        is_trained = (self._codes == 0) & ~self._is_held_out
+        counts = [int(is_trained[slice(*of)].sum()) for of in itertools.pairwise(starts[: own + 1].tolist())]
         known = {number: count for number, count in enumerate(counts) if count}
         often = factors_of(self.data, [source.path for source in self._rows.sources], known, self._rows.general)
         seen = {number: rows_seen(count, often[number]) for number, count in known.items()}
@@ -633,7 +638,7 @@ class DataView:
         lengths = [] if self._encoder is None else length_problems(self._encoder, cut)
         if self._odd is None:
             odd = OddTexts(self._encoder)
-            readable = self._wanted[self._rows.codes[self._wanted] == 0]
+            readable = self._wanted
             for row in self._rows.rows(readable[:_LOOKED_AT]):
                 odd.look(row)
             self._odd = odd.problems()

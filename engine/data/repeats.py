@@ -59,6 +59,28 @@ def _chunks(keys: NDArray[np.uint64], start: int, stop: int) -> Iterator[tuple[i
         yield begin, np.asarray(keys[begin : min(begin + _CHUNK, stop)])
 
 
+def parts(indices: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Numbers of rows, a quarter of a million at a time."""
+    for start in range(0, len(indices), _PART):
+        yield indices[start : start + _PART]
+
+
+def asked_too(
+    prompts: NDArray[np.uint64], held_out: NDArray[np.bool_], trained: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Which held-out rows ask what a training row asks, too; all three and the result of shape (rows,)."""
+    measured = np.flatnonzero(held_out)
+    asked, which = np.unique(prompts[measured], return_inverse=True)
+    is_trained = np.zeros(len(asked), bool)
+    for start in range(0, len(prompts), _CHUNK):
+        some = prompts[start : start + _CHUNK][trained[start : start + _CHUNK]]
+        place = places_of(some, asked)
+        is_trained[place[place >= 0]] = True
+    found = np.zeros(len(prompts), bool)
+    found[measured] = is_trained[which]
+    return found
+
+
 def places_of(keys: NDArray[np.uint64], among: NDArray[np.uint64]) -> NDArray[np.int64]:
     """Where each key stands in ``among`` (rising, each once); -1 for one that it does not hold, shape (keys,)."""
     found = np.full(len(keys), -1, np.int64)

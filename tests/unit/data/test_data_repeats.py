@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from engine.data import repeats as module
-from engine.data.repeats import places_of, repeats
+from engine.data.repeats import asked_too, places_of, repeats
 
 
 @pytest.mark.parametrize("part", [1 << 18, 50])
@@ -38,3 +38,12 @@ def test_places_among_others(monkeypatch: pytest.MonkeyPatch) -> None:
     among = np.array([3, 7, 9], np.uint64)
     assert places_of(np.array([9, 4, 3, 10, 7], np.uint64), among).tolist() == [2, -1, 0, -1, 1]
     assert places_of(np.array([1, 2], np.uint64), among[:0]).tolist() == [-1, -1]
+
+
+def test_held_out_rows_that_training_asks_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_CHUNK", 3)
+    prompts = np.array([1, 2, 3, 1, 4, 2, 5, 1], np.uint64)
+    held_out = np.array([1, 1, 0, 0, 1, 0, 0, 1], bool)
+    trained = np.array([0, 0, 1, 1, 0, 0, 1, 0], bool)
+    assert asked_too(prompts, held_out, trained).tolist() == [True, False, False, False, False, False, False, True]
+    assert not asked_too(prompts, np.zeros(8, bool), trained).any()
