@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.data.dataset import DataSet
+from engine.data.encode import RowEncoder, learned_tokens, longest
 from engine.data.lengths import percentiles
-from engine.data.prepare import RowEncoder, learned_tokens, longest, nothing_to_train
+from engine.data.prepare import nothing_to_train
 from engine.data.quality.inspect import set_poor_aside
 from engine.data.quality.patterns import placeholders
 from engine.data.read import Source

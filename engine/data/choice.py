@@ -21,7 +21,8 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from engine.data.prepare import Example, Prepared
+from engine.data.encode import Example
+from engine.data.prepare import Prepared
 from engine.data.rows import SetAside
 from engine.host.platform import cache_folder
 from engine.project.atomic import write_bytes

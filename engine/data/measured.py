@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.data.prepare import Example
+from engine.data.encode import Example
 from engine.data.rows import SetAside
 from engine.data.scan import CODE
 
@@ -32,8 +32,8 @@ class Measured:
         self.preference = preference
         self.whole = np.zeros(count, dtype=np.int32)
         self.learned = np.zeros(count, dtype=np.int32)
-        # Places of the first and the last learned token and one more, 0 where nobody looked. Of a preference the first is
-        # where its answers begin to differ. Memory that nobody writes to costs nothing: most rows are only counted.
+        # Places of the first and the last learned token and one more, 0 where nobody looked; of a preference the first
+        # is where its answers begin to differ. Memory that nobody writes to costs nothing: most rows are only counted.
         self._first = np.zeros(count, dtype=np.int32)
         self._last = np.zeros(count, dtype=np.int32)
         self.refused = np.zeros(count, dtype=np.uint8)

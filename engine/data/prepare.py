@@ -15,11 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.data.dataset import DataSet
-from engine.data.encode import Example as Example
-from engine.data.encode import RowEncoder as RowEncoder
-from engine.data.encode import learned_tokens as learned_tokens
-from engine.data.encode import longest as longest
-from engine.data.encode import render_row as render_row
+from engine.data.encode import RowEncoder, longest
 from engine.data.mixing import factors_of, mixed
 from engine.data.quality.checks import sets_aside
 from engine.data.quality.inspect import set_poor_aside

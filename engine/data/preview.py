@@ -28,12 +28,12 @@ from engine.data.check import OddTexts, length_problems, unasked_problems
 from engine.data.dataset import DataSet
 from engine.data.decisions import Decision
 from engine.data.declare import Role
+from engine.data.encode import RowEncoder, learned_tokens, longest, render_row
 from engine.data.formats import Record
 from engine.data.hub_names import shown_name
 from engine.data.lengths import LengthEstimate, percentiles
 from engine.data.measured import CUTS, NO_LIMIT, Measured
 from engine.data.mixing import factors_of, rows_seen
-from engine.data.prepare import RowEncoder, learned_tokens, longest, render_row
 from engine.data.quality.checks import BY_NAME
 from engine.data.quality.inspect import inspect
 from engine.data.quality.language import LANGUAGES

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.data.choice import Scores, Texts, pick, read_kept
-from engine.data.prepare import Example, prepare
+from engine.data.encode import Example
+from engine.data.prepare import prepare
 from engine.data.rows import Row, message_to_plain, set_aside_to_plain
 from engine.project.atomic import disk_error, write_json, write_lines
 from engine.recipe.recipe import DataSettings

@@ -7,7 +7,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from engine.data.prepare import Example, RowEncoder, longest
+from engine.data.encode import Example, RowEncoder, longest
 from engine.data.rows import Row, row_from_plain
 from engine.evaluate.score import Scored
 from engine.model.tuned import TunedModel

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from engine.data import choice
 from engine.data.choice import KEPT, Scores, Texts, pick, scored_text
-from engine.data.prepare import Example, Prepared, prepare
+from engine.data.encode import Example
+from engine.data.prepare import Prepared, prepare
 from engine.data.rows import Row
 from engine.data.token_store import Examples
 from engine.evaluate.score import Scored, Scorer, TextLoss, in_batches

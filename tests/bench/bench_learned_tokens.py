@@ -23,7 +23,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from engine.data.prepare import learned_tokens  # noqa: E402
+from engine.data.encode import learned_tokens  # noqa: E402
 from engine.data.rows import Row  # noqa: E402
 from engine.protocol.errors import UserError  # noqa: E402
 from tests.bench.results import hardware, table, write  # noqa: E402

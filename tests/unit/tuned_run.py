@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from engine.catalogue import CATALOGUE
-from engine.data.prepare import Example, RowEncoder, longest
+from engine.data.encode import Example, RowEncoder, longest
 from engine.data.rows import ASSISTANT, USER, Message, Row, row_to_plain
 from engine.data.template import choose_template
 from engine.data.tokenizer import TextTokenizer

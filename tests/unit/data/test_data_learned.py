@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 import pytest
 
-from engine.data.prepare import learned_tokens
+from engine.data.encode import learned_tokens
 from engine.data.rows import Message, Row, ToolCall
 from engine.data.template import ChatTemplate
 from engine.data.turns import NOTES

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engine.data.encode import RowEncoder
 from engine.data.measured import NO_LIMIT, Measured
-from engine.data.prepare import RowEncoder, gather
+from engine.data.prepare import gather
 from engine.data.preview import DataView
 from engine.data.quality import inspect as quality
 from engine.data.rows import Row, SetAside

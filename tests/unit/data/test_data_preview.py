@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from engine.data.prepare import gather, prepare, render_row
+from engine.data.encode import render_row
+from engine.data.prepare import gather, prepare
 from engine.data.preview import DataView
 from engine.data.registry import SHAPES
 from engine.data.rows import Row

@@ -16,7 +16,7 @@ import jinja2
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from engine.data.prepare import learned_tokens
+from engine.data.encode import learned_tokens
 from engine.data.rows import Message
 from engine.data.template import ChatTemplate, choose_template, own_template
 from engine.data.templates import TEMPLATES
