@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT))
 
 from engine.host.memory import tree_bytes
 
-MEASURED_BYTES = 20_000_000
+MEASURED_BYTES = 60_000_000
 STARTER = ROOT / "resources" / "starter"
 
 
