@@ -26,7 +26,7 @@ from engine.data.read import Source, open_source
 from engine.data.repeats import places_of, repeats
 from engine.data.rows import Message, Row, SetAside
 from engine.data.scan import CODE, CODES, Progress, convert, keys, reasons
-from engine.data.splits import held_out_of
+from engine.data.splits import held_out_of, lots_of
 from engine.protocol.errors import Problem, UserError
 from engine.protocol.text import Text, say
 from engine.recipe.recipe import DataSettings
@@ -136,9 +136,9 @@ class DataSet:
         """Take rows by lot that stand before each question: single questions with their answer, none held out."""
         own = len(self._is_candidate)
         free = np.flatnonzero((self.codes[:own] == 0) & ~held_out_of(self)[:own])
-        lots = np.random.default_rng(self.data.seed).permutation(free)[: _LOOKED_AT * self.data.few_shot]
+        lots = lots_of(self.keys[free], self.data.seed)
         found: dict[int, Sequence[Message]] = {}
-        for index in lots.tolist():
+        for index in free[np.argsort(lots)[: _LOOKED_AT * self.data.few_shot]].tolist():
             if len(found) == self.data.few_shot:
                 break
             row = self.item(index)

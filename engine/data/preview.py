@@ -158,6 +158,7 @@ class DataView:
         rows = self._rows
         self._measured = Measured(rows.count, preference=rows.preference)
         self._estimate: LengthEstimate | None = None
+        self._examples = rows.examples
         if self._encoder is None:
             for some in parts(self._wanted):
                 self._lengths[some] = np.maximum(1, rows.column("tokens")[some].astype(np.int32))
@@ -204,7 +205,8 @@ class DataView:
         """Keep what another view found out about the same rows."""
         before, now = dict(known.data), dict(self.data)
         others = {name for name in now if now[name] != before[name]}
-        if self._tokens_by == known._tokens_by and others <= _NOT_OF_TOKENS:
+        is_shown_alike = self._examples == known._examples
+        if self._tokens_by == known._tokens_by and others <= _NOT_OF_TOKENS and is_shown_alike:
             self._measured, self._estimate = known._measured, known._estimate
         if known._report is not None and others <= _NOT_OF_TEXTS:
             self._report = known._report
@@ -250,10 +252,13 @@ class DataView:
             )
 
     def _decided_about(self, changed: int) -> None:
-        """What is known of all rows but one stays."""
-        self._measured.forget(changed)
-        if self._encoder is None:
-            self._lengths[changed] = max(1, int(self._rows.column("tokens")[changed]))
+        """What is known of all rows but one stays; unless that one is shown before the others as an example."""
+        if self._rows.examples != self._examples:
+            self._begin()
+        else:
+            self._measured.forget(changed)
+            if self._encoder is None:
+                self._lengths[changed] = max(1, int(self._rows.column("tokens")[changed]))
         if self._report is not None:
             self._set_poor_aside()
         self._judge()

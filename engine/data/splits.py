@@ -193,7 +193,7 @@ def held_out_rows(
     wanted = wanted_rows(count, share)
     if wanted == 0:
         return found
-    lots = _lots(prompts, seed)
+    lots = lots_of(prompts, seed)
     # Rows of one prompt have one lot. Mostly the rows with the lowest lots are enough: sorting all takes long.
     among = 2 * wanted
     while True:
@@ -214,7 +214,7 @@ def held_out_rows(
     if taken.any():
         found[order[np.repeat(taken, counts)]] = True
     else:
-        found[np.argsort(_lots(rows(), seed), kind="stable")[:wanted]] = True
+        found[np.argsort(lots_of(rows(), seed), kind="stable")[:wanted]] = True
     return found
 
 
@@ -231,8 +231,9 @@ def _take(counts: NDArray[np.int64], wanted: int) -> NDArray[np.bool_]:
     return taken
 
 
-def _lots(keys: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
-    """Where each group stands in the order in which groups are taken (SplitMix64's finaliser, Steele et al. 2014)."""
+def lots_of(keys: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
+    """Where each fingerprint stands in an order by lot, which moves no other when one is added. Source: the finaliser of
+    SplitMix64 (Steele et al. 2014)."""
     found = np.empty(len(keys), np.uint64)
     for start in range(0, len(keys), _CHUNK):
         with np.errstate(over="ignore"):

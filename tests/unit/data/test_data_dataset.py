@@ -17,6 +17,7 @@ from engine.data.mixing import factors, mixed
 from engine.data.prepare import prepare
 from engine.data.preview import DataView
 from engine.data.rows import Row, SetAside
+from engine.data.scan import CODE
 from engine.data.splits import held_out_of
 from engine.protocol.errors import UserError
 from engine.recipe.quality import QualitySettings
@@ -320,6 +321,24 @@ def test_the_view_shows_the_examples(path: Path, starter_text: Path) -> None:
     assert view.facts()["set_aside"]["example"] == 1
     ready = next(row for row in view.page(0, 20)["rows"] if row["status"] == "ready")
     assert "".join(piece["text"] for piece in view.row(ready["index"])["pieces"]).count("<|im_start|>user") == 2
+
+
+def test_another_example_makes_every_row_another(path: Path, starter_text: Path, tmp_path: Path) -> None:
+    decisions = str(tmp_path / "decisions.jsonl")
+    data = DataSettings(files=(str(path),), few_shot=1, decisions=decisions)
+    view = DataView(data, starter_text)
+    view.measure()
+    shown = int(np.flatnonzero(view._rows.codes == CODE["example"])[0])
+    other = next(i for i in range(20) if view._rows.codes[i] == 0)
+    view.decide(other, aside=True)
+    assert view.measured  # one row less, nothing else
+    view.decide(shown, aside=True)
+    assert not view.measured
+    assert int(np.flatnonzero(view._rows.codes == CODE["example"])[0]) != shown
+    view.measure()
+    fresh = DataView(data, starter_text)
+    fresh.measure()
+    assert view.lengths.tolist() == fresh.lengths.tolist()
 
 
 # ------------------------------------------------------------------------------------------------------ general data
