@@ -137,7 +137,7 @@ class DataPage(Page):
             self.show_banner().empty(STOPPED, READ_AGAIN, again, *self._back_button(""), self._import_button(""))
             return
         sample = button(say("Use the sample", "使用示例数据"), self._use_sample, shortcut="Ctrl+E")
-        folder = button(say("A folder…", "文件夹…"), self._ask_for_folder, shortcut="Ctrl+Shift+D")
+        folder = button(say("Folder…", "文件夹…"), self._ask_for_folder, shortcut="Ctrl+Shift+D")
         hub = button(say("From the hub…", "从 hub 导入…"), self._look_at_hub, shortcut="Ctrl+H")
         self.show_banner().empty(NOTHING_YET, WHAT_KIND, self._import_button("primary"), sample, folder, hub)
 

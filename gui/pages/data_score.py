@@ -126,6 +126,7 @@ class ScorePanel(Card):
             self.doing.setText(tr(state.stage or STARTING))
             show_progress(self.bar, state.progress)
             self.far.setText(progress_words(state.progress))
+            self.far.setVisible(bool(self.far.text()))
             self.cancel.setEnabled(not view.is_stopping)
         self._show_failure(failure)
         scores = self._context.data.facts.get("scores")

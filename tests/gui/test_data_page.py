@@ -516,7 +516,7 @@ def test_what_is_dropped_where_nothing_is_is_imported(
     qtbot: QtBot, context: AppContext, data: Session, tmp_path: Path
 ) -> None:
     made = shown(qtbot, DataPage(context))
-    assert {"Import data…", "Use the sample", "A folder…", "From the hub…"} == set(buttons(made))
+    assert {"Import data…", "Use the sample", "Folder…", "From the hub…"} == set(buttons(made))
     made.dropEvent(dropped(tmp_path))
     assert context.draft.recipe.data.files == (str(tmp_path),)
 
