@@ -93,26 +93,24 @@ def predict(dims: ModelDims, recipe: Recipe, *, longest: int, device: Device, lo
     """
     method, objective = METHODS[recipe.method.name], OBJECTIVES[recipe.objective.name]
     width = number_width(recipe.train.precision, device)
-    numbers = Numbers(width, 1 if device == "cuda" else FP32)
-    batch = Batch(
-        recipe.train.batch_size * objective.rows_per_example,
-        max(1, min(longest, recipe.data.max_length, dims.context)),
-    )
-    shapes = dims.linear_shapes()
-    trained = method.trained_parameters(shapes, recipe.method)
-    held, working = _activations(dims, recipe, method, numbers, batch)
-    lost = activations.logits(dims, numbers, batch, device=device, loss=loss)
-    passing = held + max(working, lost)
+    numbers = Numbers(width, 1 if device == "cuda" else FP32, method.quantised)
+    rows = recipe.train.batch_size * objective.rows_per_example
+    length = max(1, min(longest, recipe.data.max_length, dims.context))
+    batch = (Batch.packed if recipe.train.short_rows == "packed" else Batch.padded)(rows, length)
+    trained = method.trained_parameters(dims.linear_shapes(), recipe.method)
+    lost = activations.logits(dims, numbers, batch, device=device, loss=loss, learns_pairs=objective.preference)
+    at_loss, at_layer = _passing(dims, recipe, method, numbers, batch, trained)
+    # The loss is gone when the layers' backward pass begins: only the higher of the two moments counts.
+    in_layers = at_layer >= at_loss + lost
+    gradients, states = trained * FP32, trained * OPTIMIZER_BYTES[recipe.train.optimizer]
     parts = {
         "weights": weight_bytes(dims, recipe, width),
-        # Autocast keeps a 16-bit copy of the adapter's fp32 weights for each forward pass.
-        "adapter": trained * (FP32 + (2 if width == 2 else 0)),
-        "gradients": trained * FP32,
-        "optimizer": trained * OPTIMIZER_BYTES[recipe.train.optimizer],
-        # The loss is gone when the layers' backward pass begins, so only the larger of the two counts.
-        "activations": held + max(0, working - lost),
-        "logits": lost,
-        "reserve": _reserve(passing, device),
+        "adapter": trained * FP32,
+        "gradients": gradients,
+        "optimizer": states,
+        "activations": at_layer if in_layers else at_loss,
+        "logits": 0 if in_layers else lost,
+        "reserve": _reserve(max(at_layer, at_loss + lost), device),
     }
     return Memory(MappingProxyType({name: parts[name] / GIB for name in PARTS}))
 
@@ -126,20 +124,36 @@ def weight_bytes(dims: ModelDims, recipe: Recipe, width: int) -> float:
     return dims.linear_parameters() * (BITS_4_DOUBLE if double else BITS_4) / 8 + rest * width
 
 
-def _activations(
-    dims: ModelDims, recipe: Recipe, method: Method, numbers: Numbers, batch: Batch
+def _passing(
+    dims: ModelDims, recipe: Recipe, method: Method, numbers: Numbers, batch: Batch, trained: int
 ) -> tuple[float, float]:
-    """Bytes held from forward to backward, and bytes that one layer's backward pass needs on top.
+    """Bytes of activations at the loss, the loss itself left out, and at the peak of the layers' backward pass.
 
-    With checkpointing each layer keeps its input alone, and one layer at a time is computed again.
+    With checkpointing each layer keeps its input alone, and one layer at a time is computed again. Under autocast each
+    adapter weight has a 16-bit copy for as long as its layer's activations are kept.
     """
-    adapters = method.kept_per_token(dims.linear_shapes(), recipe.method, numbers)
-    all_layers = batch.tokens * (activations.kept_by_base(dims, numbers, batch) + adapters)
-    working = activations.working_set(dims, numbers, batch, quantised=method.quantised)
-    stream = batch.tokens * dims.hidden * numbers.width
-    if recipe.train.checkpointing:
-        return dims.layers * stream, all_layers / dims.layers + working
-    return all_layers + stream, working
+    shapes, again = dims.linear_shapes(), recipe.train.checkpointing
+    all_layers = activations.kept_by_base(dims, numbers, batch) + method.kept_per_token(shapes, recipe.method, numbers)
+    copies = trained * numbers.width if numbers.width < FP32 else 0
+    around = activations.around(dims, numbers)
+    adapted = method.passing_per_token(shapes, recipe.method, numbers)
+    # Before the gated product's turn comes, what the last linear layer's adapter kept is freed.
+    freed = method.kept_per_token(tuple(each for each in shapes if each.name == "down_proj"), recipe.method, numbers)
+    moments = [
+        adapted,
+        activations.gated_product(dims, numbers, again=again) - freed // max(1, dims.dense_layers),
+    ]
+    if not again:
+        moments.append(activations.final_norm(dims, numbers))
+    moment = float(batch.tokens * max(moments))
+    if method.quantised:
+        product = batch.tokens * numbers.width * max(dims.intermediate // 2, dims.hidden)
+        moment = max(moment, product + activations.dequantised(dims, numbers))
+    if not again:
+        kept = batch.tokens * (all_layers + around) + copies
+        return kept, kept + moment
+    inputs = batch.tokens * (dims.layers * numbers.width * dims.hidden + around)
+    return inputs + copies, inputs + (batch.tokens * all_layers + copies) / dims.layers + moment
 
 
 def _reserve(passing: float, device: Device) -> float:

@@ -203,7 +203,7 @@ def _moving(dims: ModelDims, recipe: Recipe, speed: Speed, tokens: float, length
     if not speed.kept_bytes_per_second:
         return 0.0
     numbers = Numbers(number_width(recipe.train.precision, "cpu"), FP32)
-    batch = Batch(recipe.train.batch_size, max(1, round(length)))
+    batch = Batch.padded(recipe.train.batch_size, max(1, round(length)))
     kept = kept_by_base(dims, numbers, batch) + METHODS[recipe.method.name].kept_per_token(
         dims.linear_shapes(), recipe.method, numbers
     )

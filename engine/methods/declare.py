@@ -33,10 +33,18 @@ class Numbers:
     Attributes:
         width: bytes of an activation: 2 in 16-bit (under autocast), 4 in fp32.
         mask: bytes that dropout keeps per value: 1 on a GPU, 4 on the CPU.
+        quantised: whether the base weights are in 4-bit, whose layers hand adapters their input as it is; 16-bit layers
+            hand them a copy in fp32, the adapter's format.
     """
 
     width: int
     mask: int
+    quantised: bool = False
+
+    @property
+    def copied(self) -> bool:
+        """Whether an adapter's input is copied to another format."""
+        return self.width < 4 and not self.quantised
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +59,7 @@ class Method:
         trained_parameters: (linear layers, settings) → number of trained weights.
         kept_per_token: (linear layers, settings, numbers) → bytes per token, all layers together, that adapters keep
             for the backward pass beside what the base model keeps; for the memory forecast.
+        passing_per_token: likewise → bytes per token that one layer's adapters need for a moment, at the most.
         describe: settings → a short label with the main figure ("QLoRA, rank 16").
         work: module that holds the heavy part, imported by name in a worker; see CONTRIBUTING.md, "A method".
         relative_time: seconds per step against 16-bit LoRA, for the forecast; ``source`` says where from.
@@ -64,6 +73,7 @@ class Method:
     quantised: bool
     trained_parameters: Callable[[tuple[LinearShape, ...], Any], int]
     kept_per_token: Callable[[tuple[LinearShape, ...], Any, Numbers], int]
+    passing_per_token: Callable[[tuple[LinearShape, ...], Any, Numbers], int]
     describe: Callable[[Any], Text]
     work: str
     relative_time: float

@@ -44,6 +44,15 @@ def kept_per_token(layers: tuple[LinearShape, ...], settings: Ia3Settings, numbe
     return outputs + (inputs if settings.feed_forward else 0)
 
 
+def passing_per_token(layers: tuple[LinearShape, ...], settings: Ia3Settings, numbers: Numbers) -> int:
+    """Bytes per token while the scale's gradient is computed: the incoming gradient and both products in fp32. Source:
+    `engine.train.simulate`.
+    """
+    names = OUTPUT_SCALED + (INPUT_SCALED if settings.feed_forward else ())
+    scaled = [s.inputs if s.name in INPUT_SCALED else s.outputs for s in layers if s.name in names]
+    return 12 * max(scaled, default=0)
+
+
 def _describe(settings: Ia3Settings) -> Text:
     return say("(IA)³", "(IA)³")
 
@@ -56,6 +65,7 @@ IA3 = Method(
     quantised=False,
     trained_parameters=trained_parameters,
     kept_per_token=kept_per_token,
+    passing_per_token=passing_per_token,
     describe=_describe,
     work="engine.methods.ia3_work",
     relative_time=0.95,

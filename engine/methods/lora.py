@@ -106,18 +106,32 @@ def trained_parameters(layers: tuple[LinearShape, ...], settings: LoraSettings) 
 def kept_per_token(layers: tuple[LinearShape, ...], settings: LoraSettings, numbers: Numbers) -> int:
     """Bytes per token that the adapters keep for the backward pass, all layers together.
 
-    A keeps its input and B keeps A's output (the rank). peft's input copy is the layer's own after dropout or autocast;
-    in fp32 without dropout q, k, v share one input, gate and up another; o's is the attention's output, kept anyway.
-    Source: our count of tensors saved by autograd (torch 2.13, peft 0.21, transformers 5.23), equal to within 1%.
+    A keeps its input and B keeps A's output (the rank). A's input is the layer's own after dropout, or its copy in the
+    compute format; without either q, k, v share one input, gate and up another; o's is the attention's output, kept
+    anyway. Source: `engine.train.simulate` (torch 2.13, peft 0.21, transformers 5.23), equal to within 2%.
     """
     wanted = [s for s in layers if s.name in TARGETS[settings.targets]]
     ranks = sum(settings.rank * numbers.width * s.count for s in wanted)
     if settings.dropout > 0:
         return ranks + sum((numbers.width + numbers.mask) * s.inputs * s.count for s in wanted)
-    if numbers.width == 2:
+    if numbers.copied:
         return ranks + sum(numbers.width * s.inputs * s.count for s in wanted)
     shared = {_INPUT[s.name]: numbers.width * s.inputs * s.count for s in wanted if _INPUT[s.name]}
     return ranks + sum(shared.values())
+
+
+def passing_per_token(layers: tuple[LinearShape, ...], settings: LoraSettings, numbers: Numbers) -> int:
+    """Bytes per token while the adapter of the feed-forward's last layer is computed: the layer's own input, its fp32
+    copy and what dropout makes of that, and five values of the hidden width. Source as of `kept_per_token`.
+    """
+    wanted = [s for s in layers if s.name in TARGETS[settings.targets]]
+    widest = max(wanted, key=lambda s: s.inputs, default=None)
+    if widest is None:
+        return 0
+    held = numbers.width if settings.dropout > 0 or numbers.copied else 0
+    if numbers.copied:
+        held += 8 if settings.dropout > 0 else 4
+    return held * widest.inputs + 5 * numbers.width * min(widest.inputs, widest.outputs)
 
 
 _INPUT = {
@@ -147,6 +161,7 @@ LORA = Method(
     quantised=False,
     trained_parameters=trained_parameters,
     kept_per_token=kept_per_token,
+    passing_per_token=passing_per_token,
     describe=_describe_lora,
     work="engine.methods.lora_work",
     relative_time=1.0,
@@ -161,6 +176,7 @@ QLORA = Method(
     quantised=True,
     trained_parameters=trained_parameters,
     kept_per_token=kept_per_token,
+    passing_per_token=passing_per_token,
     describe=_describe_qlora,
     work="engine.methods.lora_work",
     relative_time=1.25,

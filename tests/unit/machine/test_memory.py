@@ -38,7 +38,7 @@ def test_parts_are_named_and_add_up(small_dims: ModelDims) -> None:
     memory = predict(small_dims, recipe(), longest=512, device="cuda")
     assert tuple(memory.parts) == tuple(PARTS)
     assert memory.total == pytest.approx(sum(memory.parts.values()))
-    assert all(value > 0 for value in memory.parts.values())
+    assert all(value > 0 for name, value in memory.parts.items() if name != "logits")
 
 
 def test_sixteen_bit_weights_take_two_bytes_each(eight_b: ModelDims) -> None:
@@ -187,7 +187,7 @@ def kept_by_autograd(layers: int, family: str, method: str, dropout: float, sixt
 
     ids = torch.zeros(batch.sequences, batch.length, dtype=torch.long)
     mask = torch.ones_like(ids)
-    if batch.padded:
+    if batch.masked:
         mask[0, -4:] = 0
     with (
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
@@ -198,7 +198,7 @@ def kept_by_autograd(layers: int, family: str, method: str, dropout: float, sixt
     return sum(size for size, _ in kept.values())
 
 
-ALONE, PADDED = Batch(1, 128), Batch(2, 64)
+ALONE, PADDED = Batch.padded(1, 128), Batch.padded(2, 64)
 
 
 @pytest.mark.parametrize("sixteen_bit", [False, True])
