@@ -444,8 +444,11 @@ class DataView:
             rows = [item for item in items if isinstance(item, Row)]
             known = {row.index: _estimated(row) for row in rows}
             if self._encoder is not None:
-                whole = (item for item in self._counter.encode(rows) if not isinstance(item, SetAside))
-                known |= {item.row.index: item.whole for item in whole}
+                counter = self._counter
+                counted = list(zip(rows, counter.count(rows), strict=True))
+                known |= {row.index: length for row, length in counted if length}
+                left = counter.encode(row for row, length in counted if not length)
+                known |= {item.row.index: item.whole for item in left if not isinstance(item, SetAside)}
             self._first_known = [known.get(item.index, 0) for item in items]
         return self._first_known
 
