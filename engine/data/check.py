@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from engine.data.dataset import DataSet
 from engine.data.encode import RowEncoder, learned_tokens, longest
@@ -20,6 +22,7 @@ from engine.data.read import Source
 from engine.data.reasons import reason_hint
 from engine.data.rows import Row, SetAside
 from engine.data.template import choose_template
+from engine.data.tokenise import encoded
 from engine.data.tokenizer import TextTokenizer
 from engine.data.turns import NOTES
 from engine.protocol.codec import to_plain
@@ -212,29 +215,32 @@ def _with_model(
     report["template"] = {"name": template.name, "reason": template.reason.en}
     report["texts"]["template"] = to_plain(template.reason)
     encoder = odd.encoder = RowEncoder(template, tokenizer, settings, longest(settings, tokenizer))
-    whole = array("i")
-    total = learned = cut = 0
-    wanted = len(rows.usable)
-    tell = None if progress is None else lambda done: progress(done, wanted)
-    for item in encoder.encode(odd.seen(rows.rows()), tell):
-        if isinstance(item, SetAside):
+    for row in rows.rows():
+        odd.look(row)
+    whole: list[NDArray[np.int32]] = [np.empty(0, np.int32)]
+    total = learned = cut = done = 0
+    for count, found in encoded(rows, rows.usable, encoder):
+        for item in found.set_aside:
             counts[item.reason] += 1
             if counts[item.reason] <= _MOST_PER_REASON + 1:
                 set_aside.append(item)
-            continue
-        whole.append(item.whole)
-        odd.notes.update(item.notes)
-        total += item.length
-        learned += item.learned_tokens
-        cut += item.cut
+        whole.append(found.examples["whole"])
+        odd.notes += found.notes
+        total += int(found.lengths.sum())
+        learned += int(found.learned.sum())
+        cut += int(found.examples["cut"].sum())
+        done += count
+        if progress is not None:
+            progress(done, len(rows.usable))
+    lengths = np.concatenate(whole)
     report["tokens"] = {
         "total": total,
         "learned": learned,
-        **percentiles(whole),
+        **percentiles(lengths),
         "cut": cut,
         "limit": encoder.limit,
     }
-    return len(whole), length_problems(encoder, cut)
+    return len(lengths), length_problems(encoder, cut)
 
 
 # ---------------------------------------------------------------------------------------------------------- problems
@@ -280,12 +286,6 @@ class OddTexts:
         self._first_filled: tuple[str, str] = ("", "")
         self._first_special: tuple[str, str] = ("", "")
         self._first: list[Row] = []
-
-    def seen(self, rows: Iterable[Row]) -> Iterator[Row]:
-        """The rows, each looked at."""
-        for row in rows:
-            self.look(row)
-            yield row
 
     def look(self, row: Row) -> None:
         """One row."""

@@ -232,8 +232,10 @@ def _take(counts: NDArray[np.int64], wanted: int) -> NDArray[np.bool_]:
 
 
 def lots_of(keys: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
-    """Where each fingerprint stands in an order by lot, which moves no other when one is added. Source: the finaliser of
-    SplitMix64 (Steele et al. 2014)."""
+    """Where each fingerprint stands in an order by lot, which moves no other when one is added.
+
+    Source: the finaliser of SplitMix64 (Steele et al. 2014).
+    """
     found = np.empty(len(keys), np.uint64)
     for start in range(0, len(keys), _CHUNK):
         with np.errstate(over="ignore"):

@@ -17,7 +17,7 @@ from engine.data import cache
 from engine.data.dataset import DataSet
 from engine.data.encode import Example, RowEncoder
 from engine.data.rows import Row, SetAside, set_aside_from_plain, set_aside_to_plain
-from engine.data.tokenise import EXAMPLE, encoded, noted
+from engine.data.tokenise import EXAMPLE, encoded, noted, sequences
 from engine.project.atomic import disk_error
 
 _TOGETHER = 1024
@@ -109,11 +109,8 @@ class TokenStore:
 
     def lengths(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         """Tokens of the longest sequence of examples, shape (numbers,)."""
-        ends, facts = self.examples["end"], self.examples[numbers]
-        whole = facts["end"] - np.where(numbers > 0, ends[numbers - 1], 0)
-        rejected = whole - facts["prompt"] - facts["chosen"]
-        pair = facts["prompt"] + np.maximum(facts["chosen"], rejected)
-        return np.asarray(np.where(facts["prompt"] < 0, whole, pair), dtype=np.int64)
+        begins = np.where(numbers > 0, self.examples["end"][numbers - 1], 0)
+        return sequences(self.examples[numbers], begins)
 
     def learned(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         """Tokens of examples that the loss counts, shape (numbers,)."""

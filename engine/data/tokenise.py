@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +75,30 @@ class Encoded:
         self.ids = np.array(ids, np.int32)
         self.learned = np.array(learned, bool)
         self.examples = np.array(found, EXAMPLE)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of the longest sequence of each example, shape (examples,)."""
+        return sequences(self.examples, np.r_[0, self.examples["end"][:-1]])
+
+    @property
+    def notes(self) -> Counter[str]:
+        """Note → examples that have it."""
+        kinds, often = np.unique(self.examples["notes"], return_counts=True)
+        return Counter({note: int(often[kinds & bit > 0].sum()) for note, bit in _BIT.items() if (kinds & bit).any()})
+
+
+def sequences(examples: NDArray[Any], begins: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Tokens of the longest sequence of examples: all of a conversation; of a preference prompt and longer answer.
+
+    Args:
+        examples: as `EXAMPLE`, shape (examples,).
+        begins: where the tokens of each begin.
+    """
+    whole = examples["end"] - begins
+    prompt, chosen = examples["prompt"], examples["chosen"]
+    pair = prompt + np.maximum(chosen, whole - prompt - chosen)
+    return np.asarray(np.where(prompt < 0, whole, pair), dtype=np.int64)
 
 
 def noted(bits: int) -> tuple[str, ...]:
