@@ -24,6 +24,7 @@ from engine.protocol.text import NOTHING, Text, say
 
 # Columns of these names are as often notes about a text as what is to be answered.
 _WEAK_LABELS = ("category", "target", "分类", "categories", "kind")
+_SIDES = (names.QUESTION, names.ANSWER, names.CONTEXT, names.INPUT)
 _RATINGS = frozenset("score rating quality reward vote votes upvotes status feedback".split())
 # What is true or false of a row without rating its answer.
 _FACTS = ("safe", "toxic", "redacted", "flag", "flagged", "english")
@@ -135,6 +136,8 @@ def _doubt_unused(best: Try, view: View, asks: list[Text], doubts: list[Text]) -
             or column.distinct == 1
             or column.kind == "turns"
             or column.meaning in (names.CHOSEN, names.REJECTED, names.LABEL)
+            # A list of texts where one text belongs: the names may have changed places.
+            or (column.kind in ("strings", "pairs") and column.meaning in _SIDES)
         )
         serious = serious or (best.shape.name in TEXT_SHAPES and column.is_rich)
         # A few cells that a row spilled to its right say little about the file.
@@ -270,8 +273,10 @@ def _doubt_filled(best: Try, question: Column, answer: Column, asks: list[Text],
                     context=context.name,
                 )
             )
-    if len(answer.texts) >= FEWEST and answer.distinct == 1:
-        asks.append(say('"{name}" holds the same in every row.', "“{name}”每一行都相同。", name=answer.name))
+    # One instruction for all rows is usual where an input differs.
+    for side in (answer,) if context is not None and context.distinct > 1 else (question, answer):
+        if len(side.texts) >= FEWEST and side.distinct == 1:
+            asks.append(say('"{name}" holds the same in every row.', "“{name}”每一行都相同。", name=side.name))
     uncertain = say("Nothing but names tells the question from the rest.", "仅凭列名区分提问与其他列。")
     if question.filled < 0.98 or answer.filled < 0.98 or (context is not None and context.filled > 0.9):
         doubts.append(uncertain)

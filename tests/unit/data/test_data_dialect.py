@@ -184,6 +184,38 @@ def test_short_words_alone_are_no_conversation() -> None:
         found([{"data": ["red", "green"]} for _ in range(COUNT)])
 
 
+@pytest.mark.parametrize(
+    ("records", "words"),
+    [
+        ([{"prompt": "Be brief.", "completion": a} for _, a in PAIRS], "same in every row"),
+        ([{"question": q, "context": [a, a.upper()], "answer": a.lower()} for q, a in PAIRS], "is not used"),
+        ([{"text": a, "quality": "ab"[i % 2]} for i, (_, a) in enumerate(PAIRS)], None),
+        ([{"zz": a, "quality": ("ham", "spam")[i % 2]} for i, (_, a) in enumerate(PAIRS)], "may be a label"),
+        ([{"question": q, "answer": a, "score": "You are a very kind helper."} for q, a in PAIRS], "holds texts"),
+        (
+            [
+                {"mystery": q, "label": turned, "b2": i % 2 == 0}
+                for i, (q, turned) in enumerate(
+                    (q, [{"role": "user", "content": q}, {"role": "assistant", "content": a}]) for q, a in PAIRS
+                )
+            ],
+            "",
+        ),
+    ],
+)
+def test_names_that_what_they_hold_speaks_against_are_asked_about(
+    records: list[dict[str, Any]], words: str | None
+) -> None:
+    guess = found(records)
+    assert (guess.certainty == "ask") is (words is not None), (guess.certainty, guess.why.en)
+    assert words is None or words in guess.why.en
+
+
+def test_one_instruction_for_all_rows_is_usual_where_the_input_differs() -> None:
+    records = [{"instruction": "Answer the question.", "input": q, "output": a} for q, a in PAIRS]
+    assert found(records).certainty != "ask"
+
+
 def test_several_answers_are_not_taken_for_a_conversation() -> None:
     guess = found([{"question": q, "xq": [a, a.upper()]} for q, a in PAIRS])
     assert guess.shape.name == "prompt_completion"
