@@ -229,7 +229,7 @@ def peek(name: str, count: int = 12) -> dict[str, Any]:
         rows = _first_kept(fetched(name), count)
     else:
         with _told(wished.source, name), _reached(wished.source):
-            streamed, _ = _streamed(wished)
+            streamed = _builder(wished).as_streaming_dataset(split=wished.split)
             tables = itertools.islice(streamed.with_format("arrow").iter(batch_size=1), count)
             rows = [record for table in tables for record in _readable(table).to_pylist()]
     columns = list(dict.fromkeys(column for record in rows for column in record))
@@ -258,21 +258,20 @@ def _clipped(value: Any, most: int = 200) -> str:
 
 
 # -------------------------------------------------------------------------------------------------------------- fetch
-def _streamed(wished: HubName) -> tuple[Any, int]:
-    """(the rows, one after the other, how many there are or 0)."""
+def _builder(wished: HubName) -> Any:
     import datasets  # a second; most data are files
 
-    builder = datasets.load_dataset_builder(wished.source, wished.config or None, revision=wished.revision or None)
-    known = (builder.info.splits or {}).get(wished.split)
-    rows = builder.as_streaming_dataset(split=wished.split)
-    return rows, int(getattr(known, "num_examples", 0) or 0)
+    return datasets.load_dataset_builder(wished.source, wished.config or None, revision=wished.revision or None)
 
 
 def _fetch(wished: HubName, folder: Path, progress: Progress | None) -> None:
     """Stream the rows into Arrow files; a folder that was begun and not ended is no entry of the cache."""
     with _told(wished.source, wished.name), contextlib.redirect_stdout(None), _reached(wished.source) as card:
-        rows, total = _streamed(wished)
-        _check_room(wished, card, folder)
+        builder = _builder(wished)
+        _check_room(wished, _sizes(card, builder).get(wished.split, 0), folder)
+        known = (builder.info.splits or {}).get(wished.split)
+        rows = builder.as_streaming_dataset(split=wished.split)
+        total = int(getattr(known, "num_examples", 0) or 0)
         written = _write(rows, folder / _file_name(wished), total, progress)
     size = sum(file.stat().st_size for file in folder.glob("*.arrow"))
     note = {"name": wished.name, "rows": written, "bytes": size}
@@ -299,10 +298,9 @@ def _reached(source: str) -> Iterator[Any]:
     yield card
 
 
-def _check_room(wished: HubName, card: Any, folder: Path) -> None:
-    """Raises `UserError` where the disk has not the room for what the hub says there is; packed files grow."""
-    sizes = {item.rfilename: int(item.size or 0) for item in getattr(card, "siblings", None) or []}
-    needed = sum(size for name, size in sizes.items() if wished.split in name) / GIB
+def _check_room(wished: HubName, size: int, folder: Path) -> None:
+    """Raises `UserError` where the disk has not the room for so many bytes; packed ones grow."""
+    needed = size / GIB
     free = disk_free_gib(folder)
     if free is None or needed + _SPARE_GIB <= free:
         return

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from engine.data import hub_data
 from engine.data.dataset import DataSet
 from engine.data.hub_data import about, fetched, here, is_here, is_hub_data, peek
 from engine.data.rows import Row
+from engine.machine.detect import GIB
 from engine.protocol.errors import Stopped, UserError
 from engine.recipe.recipe import DataSettings
 
@@ -172,6 +175,25 @@ def test_what_the_hub_refuses_is_told(
             ask()
         assert caught.value.problem.code == code
         assert hint in caught.value.problem.hint.en
+
+
+def test_what_there_is_to_fetch_of_each_split() -> None:
+    names = {"data/train-0.parquet": 3 * GIB, "data/train-1.parquet": GIB, "test.jsonl": 5, "README.md": 7}
+    card = SimpleNamespace(siblings=[SimpleNamespace(rfilename=name, size=size) for name, size in names.items()])
+    at = "hf://datasets/owner/name@0123abc/"
+    files = {"train": [f"{at}data/train-0.parquet", f"{at}data/train-1.parquet"], "test": [f"{at}test.jsonl"]}
+    builder = SimpleNamespace(config=SimpleNamespace(data_files=files))
+    assert hub_data._sizes(card, builder) == {"train": 4 * GIB, "test": 5}
+    assert hub_data._sizes(None, builder) == {}
+
+
+def test_a_disk_that_is_too_small_is_told_first(remote: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_data, "_sizes", lambda *_: {"train": 4 * GIB})
+    monkeypatch.setattr(hub_data, "disk_free_gib", lambda _: 4.5)
+    with pytest.raises(UserError, match=r"needs 4\.0 GiB or more, and 4\.5 GiB are free") as caught:
+        fetched(f"hub:{remote}")
+    assert (caught.value.problem.code, caught.value.exit_code) == ("data.hub_disk", 1)
+    assert [item for item in fetched(f"hub:{remote}?split=test") if item.exists()]
 
 
 def test_a_program_of_the_owner_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
