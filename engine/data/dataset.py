@@ -436,7 +436,10 @@ class DataSet:
     @property
     def problems(self) -> tuple[Problem, ...]:
         """What is wrong with files as a whole."""
-        return (*self._problems, *(p for source in self.sources for p in source.problems), *self.decisions.problems)
+        of_files = (problem for source in self.sources for problem in source.problems)
+        wanted = self.data.few_shot if self.is_scanned else 0
+        few = [_few_examples(len(self.examples) // 2, wanted)] if len(self.examples) < 2 * wanted else []
+        return (*self._problems, *of_files, *self.decisions.problems, *few)
 
 
 def _tell(progress: Progress, before: int, own: int, total: int, done: int, of: int) -> None:
@@ -500,6 +503,20 @@ def _not_preference(source: Source) -> UserError:
             "请选择 SFT 目标，或含 prompt、chosen、rejected 列的文件。",
         ),
         where=f"{source.path.name}:1",
+    )
+
+
+def _few_examples(count: int, wanted: int) -> Problem:
+    return Problem(
+        "data.few_shot",
+        say(
+            "{n} of {wanted} examples stand before each question: no other row is one question with its answer.",
+            "每个提问之前只有 {n} 个示例（要求 {wanted} 个）：没有其他由单个提问和回答组成的行。",
+            n=count,
+            wanted=wanted,
+        ),
+        say("Ask for fewer, or for none.", "请减少示例数量，或设为 0。"),
+        "data.few_shot",
     )
 
 

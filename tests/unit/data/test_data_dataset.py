@@ -323,6 +323,16 @@ def test_the_view_shows_the_examples(path: Path, starter_text: Path) -> None:
     assert "".join(piece["text"] for piece in view.row(ready["index"])["pieces"]).count("<|im_start|>user") == 2
 
 
+def test_too_few_rows_that_could_be_examples_are_told(write: Write) -> None:
+    rows = [{"instruction": f"What is {i}?", "output": f"It is {i}."} for i in range(3)]
+    path = write("few.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    told = DataSet(DataSettings(files=(str(path),), few_shot=5, held_out=0.0)).scan().problems
+    assert [(p.code, p.where) for p in told] == [("data.few_shot", "data.few_shot")]
+    assert "3 of 5" in told[0].message.en
+    text = DataSettings(files=(str(write("plain.txt", "One line.\n\nAnother one.\n")),), few_shot=1)
+    assert [p.code for p in DataSet(text).scan().problems] == ["data.few_shot"]
+
+
 def test_another_example_makes_every_row_another(path: Path, starter_text: Path, tmp_path: Path) -> None:
     decisions = str(tmp_path / "decisions.jsonl")
     data = DataSettings(files=(str(path),), few_shot=1, decisions=decisions)
