@@ -27,7 +27,6 @@ from gui.i18n.numbers import count
 from gui.operations import data as operations
 from gui.operations import hub_data as hub_operations
 from gui.operations import rows as row_operations
-from gui.operations import score as score_operations
 from gui.operations import split as split_operations
 from gui.operations.data import shown_name
 from gui.operations.operation import Operation
@@ -413,7 +412,9 @@ class DataPage(Page):
             self._toggle_panel("score")
 
     def _scored(self) -> None:
-        score_operations.read(self.context)
+        from gui.operations.score import read  # here and not above: the first frame needs no job
+
+        read(self.context)
 
     def _open_columns(self) -> None:
         from gui.widgets.columns_panel import ColumnsPanel
