@@ -1,6 +1,6 @@
 """Detection of shapes on changed copies of real data sets: what is stated as sure, likely or to be asked, and is right.
 
-    python tests/bench/bench_detection.py [--data FOLDER] [--count N] [--seed N]
+    python tests/bench/bench_detection.py [--data FOLDER] [--count N] [--seeds N …]
 
 ``--data`` holds the data sets; the shared test data beside the repository is the default. Each copy has its columns
 renamed, shuffled, swapped, recast, nested or joined by others, and its truth is known (`tests/unit/data/
@@ -9,6 +9,7 @@ detection_variants.py`). "sure" must never be wrong."""
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import sys
 import time
@@ -55,7 +56,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "datasets")
     parser.add_argument("--count", type=int, default=4000)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 77, 123, 998, 2024, 31337])
     options = parser.parse_args()
     if not options.data.is_dir():
         print(f"no data sets at {options.data}")
@@ -63,7 +64,7 @@ def main() -> int:
     counts: Counter[tuple[str, bool]] = Counter()
     by_change: dict[str, Counter[tuple[str, bool]]] = defaultdict(Counter)
     times = []
-    for variant in variants(options.data, options.count, options.seed):
+    for variant in itertools.chain(*(variants(options.data, options.count, seed) for seed in options.seeds)):
         start = time.perf_counter()
         found = outcome(variant)
         times.append(1000 * (time.perf_counter() - start))
@@ -79,7 +80,7 @@ def main() -> int:
         | {f"{k} wrong": c[k, False] for k in CERTAINTIES}
         for change, c in sorted(by_change.items())
     ]
-    print(f"{options.count} changed copies")
+    print(f"{options.count} changed copies with each of the seeds {options.seeds}")
     table(shares(counts))
     print("\nthe files themselves")
     table(shares(real))
@@ -92,7 +93,7 @@ def main() -> int:
         {
             "hardware": hardware(),
             "count": options.count,
-            "seed": options.seed,
+            "seeds": options.seeds,
             "changed": shares(counts),
             "unchanged": shares(real),
             "by_change": changes,
