@@ -66,6 +66,8 @@ _CLOSELY = 4096
 _LOOKED_AT = 5000
 """Rows whose texts are searched for what is odd when data are opened."""
 _SPARSE = 8
+_BATCH = 128
+"""Rows that are tokenised together."""
 _POLITE = 16
 """Rows after which something slow lets others go first."""
 
@@ -394,9 +396,11 @@ class DataView:
     def _measure(self, indices: NDArray[np.int64]) -> None:
         """Find the lengths of rows (rising), and what of each is learned."""
         pieces = (piece.items() for piece in self._rows.pieces(indices))
-        rows = (item for item in itertools.chain.from_iterable(pieces) if isinstance(item, Row))
-        for item in self._counter.encode(self._politely(rows)):
-            self._measured.take(item)
+        rows = self._politely(item for item in itertools.chain.from_iterable(pieces) if isinstance(item, Row))
+        # Few at a time: while the library cuts a batch on all cores, a page's rows wait for it.
+        while batch := list(itertools.islice(rows, _BATCH)):
+            for item in self._counter.encode(batch):
+                self._measured.take(item)
         with self._lock:
             self._codes[indices] = self._limited(indices)
             self._left = max(0, self._left - len(indices))
