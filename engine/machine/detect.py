@@ -1,5 +1,5 @@
-"""What the machine has: GPUs by NVML, processor and memory by psutil. No torch, and nothing is guessed: what cannot be
-read is None.
+"""What the machine has: NVIDIA's GPUs by NVML, others by their makers' tools, processor and memory by psutil. No torch,
+and nothing is guessed: what cannot be read is None.
 
 NVML is imported where it is asked, so that tests and machines without an NVIDIA driver need none.
 """
@@ -15,9 +15,9 @@ from typing import Any
 
 import psutil
 
+from engine.machine.gpu import GIB, Gpu, GpuUser, Throttle
+from engine.machine.others import Run, other_gpus
 from engine.protocol.events import Gauge
-
-GIB = 2**30
 
 # Where a container's memory limit stands: cgroup v2, then v1. Absent elsewhere, and then there is no limit to read.
 CGROUP_LIMITS = (
@@ -30,36 +30,14 @@ CGROUP_LIMITS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Gpu:
-    """One NVIDIA GPU; None where the driver does not say.
-
-    Attributes:
-        index: NVML's number.
-        name: such as "NVIDIA GeForce RTX 4090".
-        total_gib, free_gib: device memory.
-        capability: CUDA compute capability, such as (8, 9).
-        driver: driver version; cuda: newest CUDA version that the driver supports.
-        busy: share of the last sampling period in which a kernel ran, 0 to 1.
-        processes: processes that hold memory on it.
-    """
-
-    index: int
-    name: str
-    total_gib: float | None = None
-    free_gib: float | None = None
-    capability: tuple[int, int] | None = None
-    driver: str | None = None
-    cuda: str | None = None
-    temperature_c: float | None = None
-    power_w: float | None = None
-    busy: float | None = None
-    processes: int | None = None
-
-    @property
-    def bf16(self) -> bool | None:
-        """Whether it computes in bfloat16: from compute capability 8.0 on (NVIDIA, CUDA C programming guide)."""
-        return None if self.capability is None else self.capability >= (8, 0)
+# Why clocks are held down (nvml.h, nvmlClocksEventReason…); idling and settings of one's own are no trouble.
+THROTTLES: tuple[tuple[int, Throttle], ...] = (
+    (0x04 | 0x80, "power"),  # software power cap, external power brake
+    (0x20 | 0x40, "heat"),  # software and hardware thermal slowdown
+    (0x08, "hardware"),  # hardware slowdown, of whatever cause
+)
+# NVML's answers where there is simply no NVIDIA driver: not loaded, and library not found (nvml.h, nvmlReturn_t).
+NO_DRIVER = (9, 12)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +52,8 @@ class Machine:
         container_limit_gib: the container's memory limit, None without one.
         disk_free_gib: free space where ``disk_path`` lies.
         platform: such as "Linux-6.1-x86_64".
+        other_gpus: GPUs of other makers; `gpu` and the forecasts leave them out.
+        nvidia_error: NVML's words when there is a driver and it does not answer.
     """
 
     gpus: tuple[Gpu, ...]
@@ -86,6 +66,8 @@ class Machine:
     disk_free_gib: float | None
     platform: str
     python: str
+    other_gpus: tuple[Gpu, ...] = ()
+    nvidia_error: str = ""
 
     @property
     def gpu(self) -> Gpu | None:
@@ -94,12 +76,13 @@ class Machine:
         return max(known, key=lambda gpu: gpu.free_gib or 0.0, default=None)
 
 
-def detect(path: Path | None = None, *, nvml: Any = None) -> Machine:
+def detect(path: Path | None = None, *, nvml: Any = None, tools: Run | None = None) -> Machine:
     """What this machine has.
 
     Args:
         path: where runs will be written, for the free disk; the current folder when absent.
         nvml: stands in for the pynvml module.
+        tools: stands in for running the tools of AMD, Apple and Intel.
     """
     where = _existing(path or Path.cwd())
     memory = psutil.virtual_memory()
@@ -118,6 +101,8 @@ def detect(path: Path | None = None, *, nvml: Any = None) -> Machine:
         disk_free_gib=disk_free_gib(where),
         platform=platform.platform(terse=True) + "-" + platform.machine(),
         python=platform.python_version(),
+        other_gpus=other_gpus() if tools is None else other_gpus(tools),
+        nvidia_error=nvidia_error(nvml=nvml),
     )
 
 
@@ -139,6 +124,20 @@ def gpus(*, nvml: Any = None) -> tuple[Gpu, ...]:
         module.nvmlShutdown()
 
 
+def nvidia_error(*, nvml: Any = None) -> str:
+    """What NVML says when a driver is there and does not answer ("Driver/library version mismatch", after an update);
+    empty when it answers or when there is none."""
+    module = nvml or _pynvml()
+    if module is None:
+        return ""
+    try:
+        module.nvmlInit()
+    except module.NVMLError as error:
+        return "" if getattr(error, "value", None) in NO_DRIVER else str(error)
+    module.nvmlShutdown()
+    return ""
+
+
 def _gpu(module: Any, index: int, driver: str | None, cuda: str | None) -> Gpu:
     handle = _ask(module, module.nvmlDeviceGetHandleByIndex, index)
     if handle is None:
@@ -146,7 +145,7 @@ def _gpu(module: Any, index: int, driver: str | None, cuda: str | None) -> Gpu:
     memory = _ask(module, module.nvmlDeviceGetMemoryInfo, handle)
     rates = _ask(module, module.nvmlDeviceGetUtilizationRates, handle)
     milliwatts = _ask(module, module.nvmlDeviceGetPowerUsage, handle)
-    holders = _ask(module, module.nvmlDeviceGetComputeRunningProcesses, handle)
+    limit = _ask(module, module.nvmlDeviceGetEnforcedPowerLimit, handle)
     capability = _ask(module, module.nvmlDeviceGetCudaComputeCapability, handle)
     return Gpu(
         index=index,
@@ -159,8 +158,32 @@ def _gpu(module: Any, index: int, driver: str | None, cuda: str | None) -> Gpu:
         temperature_c=_ask(module, module.nvmlDeviceGetTemperature, handle, module.NVML_TEMPERATURE_GPU),
         power_w=None if milliwatts is None else milliwatts / 1000,
         busy=None if rates is None else rates.gpu / 100,
-        processes=None if holders is None else len(holders),
+        users=_users(module, handle),
+        throttled=_throttled(_ask(module, module.nvmlDeviceGetCurrentClocksThrottleReasons, handle)),
+        power_limit_w=None if limit is None else limit / 1000,
     )
+
+
+def _users(module: Any, handle: Any) -> tuple[GpuUser, ...] | None:
+    """Who holds memory, most first; a process that computes and draws is named once."""
+    computing = _ask(module, module.nvmlDeviceGetComputeRunningProcesses, handle)
+    drawing = _ask(module, module.nvmlDeviceGetGraphicsRunningProcesses, handle)
+    if computing is None and drawing is None:
+        return None
+    held = {each.pid: each.usedGpuMemory for each in (*(drawing or ()), *(computing or ()))}
+    users = [GpuUser(pid, _name(pid), None if used is None else used / GIB) for pid, used in held.items()]
+    return tuple(sorted(users, key=lambda user: -(user.memory_gib or 0.0)))
+
+
+def _name(pid: int) -> str:
+    try:
+        return psutil.Process(pid).name()
+    except psutil.Error:
+        return ""
+
+
+def _throttled(reasons: int | None) -> tuple[Throttle, ...] | None:
+    return None if reasons is None else tuple(name for bits, name in THROTTLES if reasons & bits)
 
 
 def gauge(pid: int | None = None, *, nvml: Any = None) -> Gauge:

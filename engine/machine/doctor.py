@@ -11,8 +11,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from engine.machine.detect import Gpu, Machine, detect
-from engine.machine.versions import PACKAGES, TorchBuild, torch_build, versions
+from engine.machine.detect import Machine, detect
+from engine.machine.gpu import Gpu, Throttle
+from engine.machine.versions import PACKAGES, TorchBuild, bitsandbytes_cuda, torch_build, versions
 from engine.protocol.errors import Problem
 from engine.protocol.text import Text, say
 
@@ -23,6 +24,9 @@ TORCH = "torch==2.13.0"
 TORCH_INDEX = "https://download.pytorch.org/whl/cu130"
 # Below this a first run with a small model fills the disk.
 LEAST_DISK_GIB = 2.0
+# A share of the GPU's memory that others may hold without being named as trouble: a desktop needs some.
+OTHERS_MAY_HOLD = 0.2
+GET_TORCH = "https://pytorch.org/get-started/locally/"
 # NVIDIA GPUs older than this are unknown to torch's and bitsandbytes' builds (torch 2.13: from Turing on).
 OLDEST_CAPABILITY = (7, 5)
 
@@ -33,19 +37,24 @@ def doctor(
     machine: Machine | None = None,
     build: TorchBuild | None = None,
     installed: dict[str, str | None] | None = None,
+    libraries: tuple[str, ...] | None = None,
 ) -> dict[str, Any]:
     """The document of ``lorimer doctor``: ``{"machine", "versions", "torch", "problems"}``.
 
-    Each problem has ``code``, ``message``, ``hint`` (the command that mends it) and ``where``; an empty list is good
-    news. What is given stands in for what would be looked up."""
+    ``torch`` says what it was built for, ``bitsandbytes`` for which CUDA versions it brings a library. Each problem
+    has ``code``, ``message``, ``hint`` (the command that mends it) and ``where``; an empty list is good news. What is
+    given stands in for what would be looked up.
+    """
     here = machine or detect(path)
     found = installed if installed is not None else versions()
     torch = build or (torch_build() if installed is None else None)
-    problems = tuple(_problems(here, torch, found))
+    cuda = libraries if libraries is not None else bitsandbytes_cuda()
+    problems = tuple(_problems(here, torch, found, cuda))
     return {
         "machine": _machine(here),
         "versions": found,
-        "torch": None if torch is None else {"version": torch.version, "cuda": torch.cuda},
+        "torch": None if torch is None else {"version": torch.version, "cuda": torch.cuda, "hip": torch.hip},
+        "bitsandbytes": {"cuda": list(cuda)},
         "problems": [{"code": p.code, "message": p.message.en, "hint": p.hint.en, "where": p.where} for p in problems],
         "texts": [{"message": _both(p.message), "hint": _both(p.hint)} for p in problems],
     }
@@ -62,8 +71,10 @@ def lines(report: dict[str, Any]) -> list[Text]:
             free=machine["ram_free_gib"],
             total=machine["ram_total_gib"],
         ),
+        *_container_line(machine),
         _disk_line(machine),
-        *(_gpu_line(gpu) for gpu in machine["gpus"]),
+        *(line for gpu in machine["gpus"] for line in _gpu_lines(gpu)),
+        *(_other_line(gpu) for gpu in machine["other_gpus"]),
     ]
     if not machine["gpus"]:
         found.append(say("No NVIDIA GPU answers: training runs on the CPU.", "没有检测到 NVIDIA GPU：将用 CPU 训练。"))
@@ -83,12 +94,22 @@ def lines(report: dict[str, Any]) -> list[Text]:
     return found
 
 
-def _problems(machine: Machine, torch: TorchBuild | None, found: dict[str, str | None]) -> list[Problem]:
+def _problems(
+    machine: Machine, torch: TorchBuild | None, found: dict[str, str | None], libraries: tuple[str, ...]
+) -> list[Problem]:
     """All mismatches between hardware, driver and what is installed."""
     problems = [_missing(package) for package in PACKAGES if found.get(package) is None]
     gpu = machine.gpu
+    if machine.nvidia_error:
+        problems.append(_silent_driver(machine.nvidia_error))
     if gpu is not None and torch is not None:
-        problems += _gpu_problems(gpu, torch, found)
+        problems += _gpu_problems(gpu, torch)
+        if found.get("bitsandbytes") is not None:
+            problems += _library_problems(torch, libraries)
+    for each in machine.gpus:
+        problems += _state_problems(each)
+    if torch is not None and torch.hip is None and torch.cuda is None:
+        problems += [_amd_without_torch(each, torch) for each in machine.other_gpus if each.vendor == "amd"]
     if machine.disk_free_gib is not None and machine.disk_free_gib < LEAST_DISK_GIB:
         message = say(
             "Only {free:.1f} GiB are free where {path} lies.",
@@ -101,7 +122,103 @@ def _problems(machine: Machine, torch: TorchBuild | None, found: dict[str, str |
     return problems
 
 
-def _gpu_problems(gpu: Gpu, torch: TorchBuild, found: dict[str, str | None]) -> list[Problem]:
+def _silent_driver(words: str) -> Problem:
+    return Problem(
+        "doctor.nvml",
+        say("The NVIDIA driver does not answer: {words}.", "NVIDIA 驱动没有响应：{words}。", words=words.rstrip(".")),
+        say(
+            "Restart the machine, as after an update of the driver. In a container: start it with --gpus all.",
+            "请重启电脑，驱动更新后需要重启。若在容器中，请用 --gpus all 启动。",
+        ),
+        "driver",
+    )
+
+
+def _library_problems(torch: TorchBuild, libraries: tuple[str, ...]) -> list[Problem]:
+    """bitsandbytes takes the nearest library of torch's major CUDA version (its cextension.py)."""
+    if torch.cuda is None or not libraries:
+        return []
+    major = torch.cuda.split(".")[0]
+    if any(library.split(".")[0] == major for library in libraries):
+        return []
+    message = say(
+        "bitsandbytes brings no library for torch's CUDA {needs}, only for {has}: 4-bit and 8-bit will not work.",
+        "bitsandbytes 没有适用于 torch 的 CUDA {needs} 的库，只有 {has}：4 位与 8 位不可用。",
+        needs=torch.cuda,
+        has=", ".join(libraries),
+    )
+    return [Problem("doctor.bitsandbytes", message, _run(f"{_pip()} install --upgrade bitsandbytes"), "bitsandbytes")]
+
+
+_THROTTLE: dict[Throttle, tuple[Text, Text]] = {
+    "heat": (
+        Text("{name} is too hot ({temperature}) and has slowed down.", "{name} 过热（{temperature}），已降频。"),
+        say("Clear its air inlets, or train with fewer programs beside.", "请清理进风口，或减少同时运行的程序。"),
+    ),
+    "power": (
+        Text("{name} is at its power limit ({watts}) and has slowed down.", "{name} 达到功率上限（{watts}），已降频。"),
+        say(
+            "On a laptop: plug it in. Else see: nvidia-smi -q -d POWER",
+            "笔记本电脑请接通电源；其他请看：nvidia-smi -q -d POWER",
+        ),
+    ),
+    "hardware": (
+        Text("{name} slows itself down by its hardware.", "{name} 因硬件原因自行降频。"),
+        say("See why: nvidia-smi -q -d PERFORMANCE", "查看原因：nvidia-smi -q -d PERFORMANCE"),
+    ),
+}
+
+
+def _state_problems(gpu: Gpu) -> list[Problem]:
+    """What holds a GPU back now: others' memory, heat, power."""
+    problems = []
+    users = gpu.users or ()
+    held = sum(user.memory_gib or 0.0 for user in users)
+    if gpu.total_gib and held > OTHERS_MAY_HOLD * gpu.total_gib:
+        most = users[0]
+        message = say(
+            "Other programs hold {held:.1f} of the {total:.1f} GiB of {name}, most of it {program} (process {pid}).",
+            "其他程序占用了 {name} 的 {held:.1f} GiB（共 {total:.1f} GiB），占用最多的是 {program}（进程 {pid}）。",
+            held=held,
+            total=gpu.total_gib,
+            name=gpu.name,
+            program=most.name or say("one without a name", "无名程序"),
+            pid=most.pid,
+        )
+        hint = say("Close it before training, or stop what it does.", "训练前请关闭该程序，或停止其任务。")
+        problems.append(Problem("doctor.memory_held", message, hint, gpu.name))
+    for why in gpu.throttled or ():
+        unknown = say("not known", "未知")
+        heat, watts = gpu.temperature_c, gpu.power_limit_w
+        message, hint = _THROTTLE[why]
+        told = {
+            "name": gpu.name,
+            "temperature": unknown if heat is None else f"{heat:.0f} °C",
+            "watts": unknown if watts is None else f"{watts:.0f} W",
+        }
+        problems.append(Problem(f"doctor.{why}", say(message.en, message.zh, **told), hint, gpu.name))
+    return problems
+
+
+def _amd_without_torch(gpu: Gpu, torch: TorchBuild) -> Problem:
+    return Problem(
+        "doctor.torch_amd",
+        say(
+            "{name} answers, but the installed torch {version} is not built for AMD's ROCm.",
+            "检测到 {name}，但已安装的 torch {version} 不支持 AMD ROCm。",
+            name=gpu.name,
+            version=torch.version,
+        ),
+        say(
+            "On Linux choose ROCm at {address} and run the command shown there.",
+            "在 Linux 上，请在 {address} 选择 ROCm，并运行该页给出的命令。",
+            address=GET_TORCH,
+        ),
+        "torch",
+    )
+
+
+def _gpu_problems(gpu: Gpu, torch: TorchBuild) -> list[Problem]:
     problems = []
     if torch.cuda is None:
         problems.append(
@@ -179,8 +296,19 @@ def _machine(machine: Machine) -> dict[str, Any]:
     for gpu, source in zip(plain["gpus"], machine.gpus, strict=True):
         gpu["capability"] = None if source.capability is None else ".".join(map(str, source.capability))
         gpu["bf16"] = source.bf16
-    plain["gpus"] = list(plain["gpus"])
+        gpu["processes"] = source.processes
+    for gpu in (*plain["gpus"], *plain["other_gpus"]):
+        for name in ("users", "throttled"):
+            gpu[name] = None if gpu[name] is None else list(gpu[name])
+    plain["gpus"], plain["other_gpus"] = list(plain["gpus"]), list(plain["other_gpus"])
     return plain
+
+
+def _container_line(machine: dict[str, Any]) -> list[Text]:
+    limit = machine["container_limit_gib"]
+    if limit is None:
+        return []
+    return [say("This container may use {limit:.1f} GiB.", "本容器最多可用 {limit:.1f} GiB。", limit=limit)]
 
 
 def _disk_line(machine: dict[str, Any]) -> Text:
@@ -188,6 +316,48 @@ def _disk_line(machine: dict[str, Any]) -> Text:
     if free is None:
         return say("Disk: free space not known", "磁盘：可用空间未知")
     return say("Disk: {free:.1f} GiB free", "磁盘：可用 {free:.1f} GiB", free=free)
+
+
+def _other_line(gpu: dict[str, Any]) -> Text:
+    """A GPU of another maker. Its name alone says whose it is."""
+    unknown = say("not known", "未知")
+    total = gpu["total_gib"]
+    shared = say("shares the machine's memory", "与内存共用")
+    memory = say("{total:.1f} GiB", "{total:.1f} GiB", total=total) if total is not None else unknown
+    return say(
+        "{name}: {memory}, architecture {architecture}, driver {driver}",
+        "{name}：{memory}，架构 {architecture}，驱动 {driver}",
+        name=gpu["name"],
+        memory=shared if gpu["vendor"] == "apple" else memory,
+        architecture=gpu["architecture"] or unknown,
+        driver=gpu["driver"] or unknown,
+    )
+
+
+def _gpu_lines(gpu: dict[str, Any]) -> list[Text]:
+    """What it is, how it is doing, and who uses it."""
+    unknown = say("not known", "未知")
+    heat, watts, limit, busy = gpu["temperature_c"], gpu["power_w"], gpu["power_limit_w"], gpu["busy"]
+    now = say(
+        "  now: {heat}, {watts} of {limit}, busy {busy}",
+        "  当前：{heat}，功率 {watts}（上限 {limit}），占用率 {busy}",
+        heat=unknown if heat is None else f"{heat:.0f} °C",
+        watts=unknown if watts is None else f"{watts:.0f} W",
+        limit=unknown if limit is None else f"{limit:.0f} W",
+        busy=unknown if busy is None else f"{busy:.0%}",
+    )
+    return [_gpu_line(gpu), now, *(_user_line(user) for user in gpu["users"] or ())]
+
+
+def _user_line(user: dict[str, Any]) -> Text:
+    held = user["memory_gib"]
+    return say(
+        "  used by {name} (process {pid}): {held}",
+        "  使用者：{name}（进程 {pid}）：{held}",
+        name=user["name"] or "?",
+        pid=user["pid"],
+        held=say("not known", "未知") if held is None else f"{held:.1f} GiB",
+    )
 
 
 def _gpu_line(gpu: dict[str, Any]) -> Text:

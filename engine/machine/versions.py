@@ -29,10 +29,12 @@ class TorchBuild:
     Attributes:
         version: such as "2.13.0+cpu".
         cuda: CUDA version that it was built for, None for a build without CUDA.
+        hip: version of AMD's ROCm that it was built for, None for a build without.
     """
 
     version: str
     cuda: str | None
+    hip: str | None = None
 
 
 def installed(package: str) -> str | None:
@@ -58,8 +60,28 @@ def torch_build() -> TorchBuild | None:
         return None
     text = _version_file(spec.submodule_search_locations)
     told = re.search(r"^__version__\s*=\s*['\"]([^'\"]+)['\"]", text, re.MULTILINE)
-    cuda = re.search(r"^cuda\b[^=\n]*=\s*['\"]([^'\"]+)['\"]", text, re.MULTILINE)
-    return TorchBuild(told.group(1) if told else version, cuda.group(1) if cuda else None)
+    return TorchBuild(told.group(1) if told else version, _built_for("cuda", text), _built_for("hip", text))
+
+
+def _built_for(name: str, text: str) -> str | None:
+    found = re.search(rf"^{name}\b[^=\n]*=\s*['\"]([^'\"]+)['\"]", text, re.MULTILINE)
+    return found.group(1) if found else None
+
+
+@cache
+def bitsandbytes_cuda() -> tuple[str, ...]:
+    """CUDA versions, such as "13.0", for which the installed bitsandbytes brings a library; empty when it is missing.
+
+    The libraries are called ``libbitsandbytes_cuda130.so``, or ``.dll`` (bitsandbytes, cextension.py).
+    """
+    spec = find_spec("bitsandbytes")
+    if spec is None:
+        return ()
+    names = [file.name for folder in spec.submodule_search_locations or () for file in Path(folder).iterdir()]
+    found = [
+        match for match in (re.fullmatch(r"libbitsandbytes_cuda(\d\d)(\d+)\.\w+", name) for name in names) if match
+    ]
+    return tuple(sorted(f"{match[1]}.{match[2]}" for match in found))
 
 
 def _version_file(folders: object) -> str:

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from engine.machine.detect import Gpu, Machine
+from engine.machine.detect import Machine
 from engine.machine.dims import ModelDims
 from engine.machine.forecast import DataFacts, Lengths
+from engine.machine.gpu import Gpu
 
 GIB = 2**30
 
@@ -87,6 +88,10 @@ def with_gpu() -> Callable[[float], Machine]:
 class NVMLError(Exception):
     """As pynvml's."""
 
+    def __init__(self, text: str, value: int = 9) -> None:
+        super().__init__(text)
+        self.value = value
+
 
 @dataclass
 class FakeNvml:
@@ -95,18 +100,20 @@ class FakeNvml:
     Attributes:
         gpus: answers by name, per GPU.
         starts: whether a driver answers at all.
+        failure: what it raises when it does not.
         open: initialisations without a shutdown.
     """
 
     gpus: list[dict[str, Any]] = field(default_factory=list)
     starts: bool = True
+    failure: NVMLError | None = None
     open: int = 0
     NVMLError: type[Exception] = NVMLError
     NVML_TEMPERATURE_GPU: int = 0
 
     def nvmlInit(self) -> None:
         if not self.starts:
-            raise NVMLError("no driver")
+            raise self.failure or NVMLError("no driver")
         self.open += 1
 
     def nvmlShutdown(self) -> None:
@@ -144,6 +151,14 @@ class Amounts:
     gpu: int = 0
 
 
+@dataclass
+class Holder:
+    """A process that holds GPU memory, as NVML tells it."""
+
+    pid: int
+    usedGpuMemory: int | None
+
+
 @pytest.fixture
 def one_gpu() -> FakeNvml:
     """A driver with one GPU that tells everything."""
@@ -154,7 +169,10 @@ def one_gpu() -> FakeNvml:
                 "nvmlDeviceGetMemoryInfo": Amounts(total=24 * GIB, free=20 * GIB),
                 "nvmlDeviceGetUtilizationRates": Amounts(gpu=37),
                 "nvmlDeviceGetPowerUsage": 215_500,
-                "nvmlDeviceGetComputeRunningProcesses": [object(), object()],
+                "nvmlDeviceGetComputeRunningProcesses": [Holder(4_000_001, 3 * GIB), Holder(4_000_002, None)],
+                "nvmlDeviceGetGraphicsRunningProcesses": [Holder(4_000_001, GIB)],
+                "nvmlDeviceGetEnforcedPowerLimit": 450_000,
+                "nvmlDeviceGetCurrentClocksThrottleReasons": 0x1,
                 "nvmlDeviceGetCudaComputeCapability": (8, 9),
                 "nvmlDeviceGetTemperature": 61,
             }

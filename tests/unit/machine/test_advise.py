@@ -14,9 +14,10 @@ import pytest
 from engine.catalogue import CATALOGUE
 from engine.machine import table
 from engine.machine.advise import Advice, ModelFacts, Wish, advise, recommend, scale
-from engine.machine.detect import Gpu, Machine
+from engine.machine.detect import Machine
 from engine.machine.dims import ModelDims
 from engine.machine.forecast import DataFacts, Forecast, Lengths, forecast, room
+from engine.machine.gpu import Gpu
 from engine.machine.nearest import amount
 from engine.machine.plan import document, plan
 from engine.methods.lora import LoraSettings

@@ -10,9 +10,10 @@ import psutil
 import pytest
 
 from engine.machine import detect as module
-from engine.machine.detect import GIB, container_memory, detect, gauge, gpus, tree_memory_gib
+from engine.machine.detect import GIB, container_memory, detect, gauge, gpus, nvidia_error, tree_memory_gib
+from engine.machine.gpu import GpuUser
 
-from .conftest import FakeNvml
+from .conftest import FakeNvml, Holder, NVMLError
 
 
 def test_a_gpu_that_tells_everything(one_gpu: FakeNvml) -> None:
@@ -29,8 +30,60 @@ def test_what_a_gpu_does_not_tell_is_not_guessed() -> None:
     assert (gpu.total_gib, gpu.capability, gpu.bf16, gpu.power_w, gpu.busy) == (None, None, None, None, None)
 
 
+def test_who_uses_it_is_named_once(one_gpu: FakeNvml) -> None:
+    """The first computes and draws; the driver does not say what the second holds."""
+    (gpu,) = gpus(nvml=one_gpu)
+    assert gpu.users == (GpuUser(4_000_001, "", 3.0), GpuUser(4_000_002, "", None))
+
+
+def test_a_program_is_told_by_its_name() -> None:
+    own = FakeNvml([{"nvmlDeviceGetComputeRunningProcesses": [Holder(os.getpid(), GIB)]}])
+    (gpu,) = gpus(nvml=own)
+    assert gpu.users == (GpuUser(os.getpid(), psutil.Process().name(), 1.0),)
+
+
+@pytest.mark.parametrize(
+    ("bits", "why"),
+    [
+        (0x0, ()),
+        (0x1 | 0x2 | 0x10 | 0x100, ()),  # idle, settings, a synchronised group, the display's clock
+        (0x4, ("power",)),
+        (0x80, ("power",)),
+        (0x20, ("heat",)),
+        (0x48, ("heat", "hardware")),
+        (0x4 | 0x40, ("power", "heat")),
+    ],
+)
+def test_why_clocks_are_held_down(bits: int, why: tuple[str, ...]) -> None:
+    (gpu,) = gpus(nvml=FakeNvml([{"nvmlDeviceGetCurrentClocksThrottleReasons": bits}]))
+    assert gpu.throttled == why
+
+
+def test_the_power_limit_is_read(one_gpu: FakeNvml) -> None:
+    assert gpus(nvml=one_gpu)[0].power_limit_w == 450.0
+
+
 def test_no_driver_means_no_gpu() -> None:
     assert gpus(nvml=FakeNvml(starts=False)) == ()
+    assert nvidia_error(nvml=FakeNvml(starts=False)) == ""
+
+
+def test_a_driver_that_does_not_answer_is_told() -> None:
+    after_update = FakeNvml(starts=False, failure=NVMLError("Driver/library version mismatch", 18))
+    found = detect(nvml=after_update)
+    assert (found.gpus, found.nvidia_error) == ((), "Driver/library version mismatch")
+
+
+def test_a_driver_that_answers_is_left_closed(one_gpu: FakeNvml) -> None:
+    assert nvidia_error(nvml=one_gpu) == ""
+    assert one_gpu.open == 0
+
+
+def test_gpus_of_other_makers_stand_apart() -> None:
+    card = '{"card0": {"Card Series": "Radeon", "VRAM Total Memory (B)": "8589934592"}}'
+    found = detect(nvml=FakeNvml(starts=False), tools=lambda command: card if command[0] == "rocm-smi" else None)
+    assert [(gpu.vendor, gpu.total_gib) for gpu in found.other_gpus] == [("amd", 8.0)]
+    assert found.gpu is None
 
 
 def test_a_gpu_older_than_ampere_has_no_bf16() -> None:
