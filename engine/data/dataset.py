@@ -85,7 +85,7 @@ class DataSet:
         self.is_scanned = False
 
     def _open(self, path: Path) -> Source:
-        own = self.data.per_file.get(str(path))
+        own = hub_data.settings_of(self.data, path)
         return open_source(
             path,
             encoding=own.encoding if own is not None and own.encoding else self.data.encoding,
@@ -358,7 +358,7 @@ class DataSet:
 
     def _making(self, number: int) -> Making:
         source = self.sources[number]
-        own = self.data.per_file.get(str(source.path))
+        own = hub_data.settings_of(self.data, source.path)
         prefix = own.prefix if own is not None else ""
         shape, mapping = source.shape.name, source.mapping
         return Making(source.path.name, shape, mapping, prefix, self.data, self.preference, self.examples)

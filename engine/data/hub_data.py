@@ -20,15 +20,16 @@ from engine.data import cache
 from engine.data.files import Found, expand
 from engine.data.hub_names import HubName
 from engine.host.platform import cache_folder
-from engine.machine.detect import GIB, disk_free_gib
+from engine.machine.detect import disk_free_gib
 from engine.project.atomic import disk_error
 from engine.protocol.errors import EXIT_MACHINE, Stopped, UserError
 from engine.protocol.text import Text, say
-from engine.recipe.recipe import HUB_DATA
+from engine.recipe.recipe import HUB_DATA, DataSettings, FileSettings
 
 Progress = Callable[[int, int], None]
 _SECONDS_TO_ANSWER = 10.0
 _AT_ONCE = 1000
+_GIB = 2**30
 _SPARE_GIB = 1.0
 _MOST_SAID = 300
 
@@ -111,6 +112,15 @@ def here() -> list[dict[str, Any]]:
 def is_here(name: str) -> bool:
     """Whether a name of ``data.files`` can be read without network."""
     return (_place(name) / cache.DONE).is_file()
+
+
+def settings_of(data: DataSettings, path: Path) -> FileSettings | None:
+    """What a recipe says of one file, None for nothing; a data set's files go by its name, wherever they are kept."""
+    own = data.per_file.get(str(path))
+    if own is not None:
+        return own
+    names = (name for name in data.per_file if is_hub_data(name))
+    return next((data.per_file[name] for name in names if path.is_relative_to(_place(name))), None)
 
 
 _HOW = say(
@@ -300,7 +310,7 @@ def _reached(source: str) -> Iterator[Any]:
 
 def _check_room(wished: HubName, size: int, folder: Path) -> None:
     """Raises `UserError` where the disk has not the room for so many bytes; packed ones grow."""
-    needed = size / GIB
+    needed = size / _GIB
     free = disk_free_gib(folder)
     if free is None or needed + _SPARE_GIB <= free:
         return

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.data.hub_data import settings_of
 from engine.recipe.recipe import DataSettings
 
 
@@ -42,7 +43,7 @@ def factors_of(
         counts: number of a file → rows of it that are trained on.
         general: numbers of the files of general data: all of them are seen alike.
     """
-    weights = {number: own.weight for number, path in enumerate(files) if (own := data.per_file.get(str(path)))}
+    weights = {number: own.weight for number, path in enumerate(files) if (own := settings_of(data, path))}
     tasks = {number: count for number, count in counts.items() if number not in general}
     often = factors(tasks, data.mixing, temperature=data.temperature, weights=weights)
     there = sum(counts.get(number, 0) for number in general)

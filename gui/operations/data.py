@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QTimer
 
@@ -17,6 +17,9 @@ from gui.operations.operation import Operation, attempt
 from gui.operations.plan import set_objective
 from gui.operations.rows import check_texts, count_tokens, find
 from gui.state.notices import INFO
+
+if TYPE_CHECKING:
+    from engine.recipe.recipe import FileSettings
 
 SAMPLES = Path(__file__).resolve().parents[2] / "resources" / "samples"
 ENDINGS = (*endings.ENDINGS, *endings.PACKED)
@@ -110,7 +113,7 @@ def find_columns(context: AppContext) -> None:
 
 
 def _per_file(context: AppContext, file: str, own: dict[str, Any]) -> dict[str, Any]:
-    known = _plain_files(context)
+    known, file = _plain_files(context), _named(context, file)
     return {**known, file: {**known.get(file, {}), **own}}
 
 
@@ -120,8 +123,7 @@ def _plain_files(context: AppContext) -> dict[str, dict[str, Any]]:
 
 def how_file_is_read(context: AppContext, file: str) -> tuple[str, str]:
     """Shape and encoding that were chosen for a file, "auto" where none was."""
-    data = context.draft.recipe.data
-    own = data.per_file.get(file)
+    data, own = context.draft.recipe.data, settings_of_file(context, file)
     shape = own.shape if own is not None and own.shape else data.shape
     return shape, own.encoding if own is not None and own.encoding else data.encoding
 
@@ -179,6 +181,11 @@ def leave_general_out(context: AppContext, file: str) -> None:
     name = _named(context, file)
     kept = [item for item in context.draft.recipe.data.general if item != name and Path(item) not in Path(name).parents]
     attempt(context, lambda: context.draft.set({"data.general": kept}))
+
+
+def settings_of_file(context: AppContext, file: str) -> FileSettings | None:
+    """What the draft says of one file, None for nothing."""
+    return context.draft.recipe.data.per_file.get(_named(context, file))
 
 
 def choose(context: AppContext, name: str, value: object) -> None:

@@ -170,7 +170,7 @@ class FileBox(QWidget):
 
     def put(self, file: dict[str, Any]) -> None:
         """Show a file's figures and settings."""
-        own = self._context.draft.recipe.data.per_file.get(self._path, FileSettings())
+        own = operations.settings_of_file(self._context, self._path) or FileSettings()
         self.weight.put(own.weight)
         self.prefix.put(own.prefix)
         known = "seen" in file

@@ -306,7 +306,10 @@ def test_a_file_of_a_folder_or_of_the_hub_is_left_out(context: AppContext, data:
     read(context, data, facts(*inside, kept))
     data_operations.leave_out(context, str(folder / "a.jsonl"))
     assert context.draft.recipe.data.files == (str(folder / "b.jsonl"), "hub:owner/name")
+    data_operations.choose_of_file(context, "/cache/name.arrow", "weight", 2.0)
+    assert list(context.draft.recipe.data.per_file) == ["hub:owner/name"]  # wherever it is kept
     data_operations.leave_out(context, "/cache/name.arrow")
+    assert not context.draft.recipe.data.per_file
     assert context.draft.recipe.data.files == (str(folder / "b.jsonl"),)
 
 

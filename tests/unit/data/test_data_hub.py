@@ -11,8 +11,8 @@ import pytest
 from engine.data import hub_data
 from engine.data.dataset import DataSet
 from engine.data.hub_data import about, fetched, here, is_here, is_hub_data, peek
+from engine.data.mixing import factors_of
 from engine.data.rows import Row
-from engine.machine.detect import GIB
 from engine.protocol.errors import Stopped, UserError
 from engine.recipe.recipe import DataSettings
 
@@ -41,6 +41,15 @@ def test_splits_are_fetched_once_and_read_offline(remote: Path, tmp_path: Path) 
     assert first.answer.startswith("It is train")
     remote.rename(tmp_path / "gone")
     assert len(DataSet(data).scan().usable) == 16
+
+
+def test_a_data_sets_own_settings_go_by_its_name(remote: Path, tmp_path: Path) -> None:
+    name = f"hub:{remote}"
+    data = DataSettings.model_validate({"files": (name,), "per_file": {name: {"weight": 2, "prefix": "[shop] "}}})
+    first = next(DataSet(data).scan().rows())
+    assert first.messages[0].content == "[shop] What is 0?"
+    path = fetched(name)[0]
+    assert factors_of(data, [path, tmp_path / "other.jsonl"], {0: 5, 1: 5}) == {0: 2.0, 1: 1.0}
 
 
 @pytest.mark.parametrize(
@@ -178,17 +187,22 @@ def test_what_the_hub_refuses_is_told(
 
 
 def test_what_there_is_to_fetch_of_each_split() -> None:
-    names = {"data/train-0.parquet": 3 * GIB, "data/train-1.parquet": GIB, "test.jsonl": 5, "README.md": 7}
+    names = {
+        "data/train-0.parquet": 3 * hub_data._GIB,
+        "data/train-1.parquet": hub_data._GIB,
+        "test.jsonl": 5,
+        "README.md": 7,
+    }
     card = SimpleNamespace(siblings=[SimpleNamespace(rfilename=name, size=size) for name, size in names.items()])
     at = "hf://datasets/owner/name@0123abc/"
     files = {"train": [f"{at}data/train-0.parquet", f"{at}data/train-1.parquet"], "test": [f"{at}test.jsonl"]}
     builder = SimpleNamespace(config=SimpleNamespace(data_files=files))
-    assert hub_data._sizes(card, builder) == {"train": 4 * GIB, "test": 5}
+    assert hub_data._sizes(card, builder) == {"train": 4 * hub_data._GIB, "test": 5}
     assert hub_data._sizes(None, builder) == {}
 
 
 def test_a_disk_that_is_too_small_is_told_first(remote: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub_data, "_sizes", lambda *_: {"train": 4 * GIB})
+    monkeypatch.setattr(hub_data, "_sizes", lambda *_: {"train": 4 * hub_data._GIB})
     monkeypatch.setattr(hub_data, "disk_free_gib", lambda _: 4.5)
     with pytest.raises(UserError, match=r"needs 4\.0 GiB or more, and 4\.5 GiB are free") as caught:
         fetched(f"hub:{remote}")
