@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from engine.machine.calibration import UNCALIBRATED, Calibration, calibrate, known
 from engine.machine.detect import Machine
 from engine.machine.dims import ModelDims
-from engine.machine.memory import GIB, OPTIMIZER_BYTES, Device, Memory, predict
+from engine.machine.memory import FIXED_GIB, GIB, OPTIMIZER_BYTES, Device, Memory, predict
 from engine.machine.time import Speed, cpu_speed, gpu_speed, seconds, step_count
 from engine.methods.registry import METHODS
 from engine.recipe.recipe import Recipe
@@ -65,6 +66,7 @@ class Room:
         free_gib, whole_gib: memory free for the run, and all of it.
         speed: how fast it computes.
         imagined: the size was given by the user and is not this machine's.
+        calibration: the correction by what was measured on it.
     """
 
     device: Device
@@ -73,6 +75,7 @@ class Room:
     whole_gib: float
     speed: Speed
     imagined: bool = False
+    calibration: Calibration = UNCALIBRATED
 
     @property
     def usable_gib(self) -> float:
@@ -117,7 +120,7 @@ class Forecast:
 
 
 def room(machine: Machine, *, gpu_memory_gib: float | None = None, torch_cuda: bool = True) -> Room:
-    """The device that a run goes to on ``machine``.
+    """The device that a run goes to on ``machine``, with the correction by what was measured on it (a small file).
 
     Args:
         gpu_memory_gib: imagine a GPU with so much memory, all of it free; 0 for the CPU.
@@ -130,9 +133,15 @@ def room(machine: Machine, *, gpu_memory_gib: float | None = None, torch_cuda: b
         return Room("cuda", f"GPU ({gpu_memory_gib:g} GiB)", gpu_memory_gib, gpu_memory_gib, speed, imagined=True)
     if gpu is not None and gpu.total_gib is not None and gpu_memory_gib is None:
         free = gpu.total_gib if gpu.free_gib is None else gpu.free_gib
-        return Room("cuda", gpu.name, free, gpu.total_gib, gpu_speed(gpu.name, gpu.capability, gpu.total_gib))
+        speed = gpu_speed(gpu.name, gpu.capability, gpu.total_gib)
+        return _measured(Room("cuda", gpu.name, free, gpu.total_gib, speed))
     speed = cpu_speed(machine.cores, machine.cpu)
-    return Room("cpu", machine.cpu or "CPU", machine.ram_free_gib, machine.ram_total_gib, speed)
+    return _measured(Room("cpu", machine.cpu or "CPU", machine.ram_free_gib, machine.ram_total_gib, speed))
+
+
+def _measured(where: Room) -> Room:
+    lines = known(where.device, where.name, where.whole_gib)
+    return replace(where, calibration=calibrate(lines, FIXED_GIB[where.device]))
 
 
 def forecast(recipe: Recipe, dims: ModelDims, data: DataFacts, where: Room) -> Forecast:
@@ -143,9 +152,10 @@ def forecast(recipe: Recipe, dims: ModelDims, data: DataFacts, where: Room) -> F
     method = METHODS[recipe.method.name]
     trained = method.trained_parameters(dims.linear_shapes(), recipe.method)
     return Forecast(
-        memory=predict(dims, recipe, longest=data.lengths.longest, device=where.device),
+        memory=predict(dims, recipe, longest=data.lengths.longest, device=where.device, calibration=where.calibration),
         room=where,
-        seconds=seconds(
+        seconds=where.calibration.time
+        * seconds(
             dims,
             recipe,
             where.speed,

@@ -1,7 +1,8 @@
 """The memory model: what a training run needs at its peak, by part, from ``config.json`` and the recipe alone.
 
-It is arithmetic over widths and takes well under a millisecond. Checked against a count of autograd's saved tensors,
-and against published measurements in tests/bench/bench_memory_model.py; not yet against a GPU of ours."""
+It is arithmetic over widths and takes well under a millisecond. Checked against the simulated step of the real model
+class (tests/bench/bench_memory_formula.py) and against published measurements (tests/bench/bench_memory_model.py); not
+yet against a GPU of ours."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from typing import Literal
 
 from engine.machine import activations
 from engine.machine.activations import FP32, Batch
+from engine.machine.calibration import UNCALIBRATED, Calibration
 from engine.machine.dims import ModelDims
 from engine.methods.declare import Method, Numbers
 from engine.methods.registry import METHODS
@@ -56,6 +58,9 @@ CPU_PROCESS_GIB = 0.55
 # and copies that no formula here counts. With it the prediction is 1% below to 22% above five runs of ours, 0.3 to
 # 187 million weights (tests/bench/bench_memory_model.py --cpu).
 CPU_FRAGMENTS = 0.85
+# Both apply until something was measured on the machine (`calibration`).
+FIXED_GIB: dict[Device, float] = {"cuda": CUDA_CONTEXT_GIB, "cpu": CPU_PROCESS_GIB}
+FRAGMENTS: dict[Device, float] = {"cuda": CUDA_FRAGMENTS, "cpu": CPU_FRAGMENTS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +69,21 @@ class Memory:
 
     Attributes:
         parts: GiB by part, in the order of `PARTS`; they add up to the total.
+        passing_gib: what of it comes and goes in a step, the reserve left out.
     """
 
     parts: Mapping[str, float] = field(default_factory=dict)
+    passing_gib: float = 0.0
 
     @property
     def total(self) -> float:
         """GiB of all parts."""
         return sum(self.parts.values())
+
+    @property
+    def counted_gib(self) -> float:
+        """GiB that the formulas count: all but the reserve."""
+        return self.total - self.parts["reserve"]
 
 
 def number_width(precision: str, device: Device) -> int:
@@ -81,7 +93,15 @@ def number_width(precision: str, device: Device) -> int:
     return FP32 if precision == "fp32" else 2
 
 
-def predict(dims: ModelDims, recipe: Recipe, *, longest: int, device: Device, loss: Loss = "chunked") -> Memory:
+def predict(
+    dims: ModelDims,
+    recipe: Recipe,
+    *,
+    longest: int,
+    device: Device,
+    loss: Loss = "chunked",
+    calibration: Calibration = UNCALIBRATED,
+) -> Memory:
     """The peak memory of training by ``recipe``.
 
     Args:
@@ -90,6 +110,7 @@ def predict(dims: ModelDims, recipe: Recipe, *, longest: int, device: Device, lo
         longest: tokens of the longest row that is trained on (at most ``data.max_length`` counts).
         device: "cuda" counts device memory, "cpu" the resident memory of the process.
         loss: "chunked" as TRL computes it; "full" for engines that hold all logits.
+        calibration: what was measured on this machine.
     """
     method, objective = METHODS[recipe.method.name], OBJECTIVES[recipe.objective.name]
     width = number_width(recipe.train.precision, device)
@@ -110,9 +131,9 @@ def predict(dims: ModelDims, recipe: Recipe, *, longest: int, device: Device, lo
         "optimizer": states,
         "activations": at_layer if in_layers else at_loss,
         "logits": 0 if in_layers else lost,
-        "reserve": _reserve(max(at_layer, at_loss + lost), device),
+        "reserve": _reserve(passing := max(at_layer, at_loss + lost), device, calibration),
     }
-    return Memory(MappingProxyType({name: parts[name] / GIB for name in PARTS}))
+    return Memory(MappingProxyType({name: parts[name] / GIB for name in PARTS}), passing / GIB)
 
 
 def weight_bytes(dims: ModelDims, recipe: Recipe, width: int) -> float:
@@ -156,8 +177,8 @@ def _passing(
     return inputs + copies, inputs + (batch.tokens * all_layers + copies) / dims.layers + moment
 
 
-def _reserve(passing: float, device: Device) -> float:
-    """Bytes of the framework itself and of the allocator's fragments."""
-    if device == "cuda":
-        return CUDA_CONTEXT_GIB * GIB + CUDA_FRAGMENTS * passing
-    return CPU_PROCESS_GIB * GIB + CPU_FRAGMENTS * passing
+def _reserve(passing: float, device: Device, calibration: Calibration) -> float:
+    """Bytes of the framework itself and of the allocator's fragments, as measured here where that was done."""
+    share = FRAGMENTS[device] if calibration.share is None else calibration.share
+    fixed = FIXED_GIB[device] if calibration.fixed_gib is None else calibration.fixed_gib
+    return fixed * GIB + share * passing

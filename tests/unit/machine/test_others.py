@@ -10,8 +10,8 @@ import pytest
 from engine.machine import others
 from engine.machine.others import Run, amd, apple, intel, other_gpus, printed
 
-# rocm-smi of ROCm 6, one Radeon RX 7900 XT (marimo-team/marimo issue 9237); the warning before it, temperature and power
-# are as in other recordings of the same tool.
+# rocm-smi of ROCm 6, one Radeon RX 7900 XT (marimo-team/marimo issue 9237); the warning before it, temperature and
+# power are as in other recordings of the same tool.
 ROCM_SMI = """WARNING: AMD GPU device(s) is/are in a low-power state. Check power control/runtime_status
 
 {"card0": {"GPU use (%)": "37", "Temperature (Sensor edge) (C)": "44.0", "Average Graphics Package Power (W)": "22.0",

@@ -1,0 +1,129 @@
+"""What was measured on this machine, beside what the formulas told: kept per device, and the correction that follows.
+
+The formulas count what the allocator hands out. What a process holds on top (libraries, a CUDA context, fragments)
+differs from machine to machine; so does the speed. Each measurement adds one line to the device's file, and the next
+forecast there is corrected by them.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from engine.host.platform import config_folder
+from engine.project.atomic import read_json, write_json
+from engine.protocol.errors import UserError
+
+# Older measurements are forgotten: drivers and libraries change.
+KEPT = 40
+# The overhead is set so high that so many of the measured cases stay below the forecast.
+COVERED = 0.95
+# A time factor beyond this is a machine that did something else meanwhile.
+SLOWEST, FASTEST = 20.0, 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One measurement and what had been told, uncorrected.
+
+    Attributes:
+        counted_gib: memory by the formulas, the reserve left out; passing_gib: the part of it that comes and goes.
+        held_gib: what the process or the GPU held at its peak.
+        told_seconds, seconds: of a step; 0 when it was not measured.
+        torch: version that it ran with.
+    """
+
+    counted_gib: float
+    passing_gib: float
+    held_gib: float
+    told_seconds: float = 0.0
+    seconds: float = 0.0
+    torch: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How forecasts are corrected on one device.
+
+    Attributes:
+        fixed_gib: what is held before anything is counted; None for the formulas' own figure.
+        share: held on top, as a share of what comes and goes; None likewise.
+        time: measured seconds for each told one.
+        cases: measurements behind it; 0 when there is none.
+    """
+
+    fixed_gib: float | None = None
+    share: float | None = None
+    time: float = 1.0
+    cases: int = 0
+
+
+UNCALIBRATED = Calibration()
+
+
+def calibrate(measured: Sequence[Measured], fixed_gib: float) -> Calibration:
+    """The correction that follows from measurements, the newest last.
+
+    Args:
+        fixed_gib: what the formulas take for what is held before anything is counted. It is lowered when small runs
+            held less; the share is then what is left.
+    """
+    if not measured:
+        return UNCALIBRATED
+    over = [each.held_gib - each.counted_gib for each in measured]
+    fixed = max(0.0, min(fixed_gib, *over))
+    shares = [
+        (more - fixed) / each.passing_gib for more, each in zip(over, measured, strict=True) if each.passing_gib > 0
+    ]
+    times = [each.seconds / each.told_seconds for each in measured if each.seconds > 0 and each.told_seconds > 0]
+    times = [factor for factor in times if FASTEST <= factor <= SLOWEST]
+    return Calibration(
+        fixed_gib=fixed,
+        share=max(0.0, _covering(shares)) if shares else None,
+        time=statistics.median(times) if times else 1.0,
+        cases=len(measured),
+    )
+
+
+def _covering(values: list[float]) -> float:
+    """The smallest value that at least `COVERED` of all do not exceed."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered), math.ceil(COVERED * len(ordered))) - 1]
+
+
+# ------------------------------------------------------------------------------------------------------------ the file
+def known(device: Literal["cuda", "cpu"], name: str, whole_gib: float) -> tuple[Measured, ...]:
+    """What was measured on a device, the newest last; nothing where nothing was, or where the file is damaged."""
+    try:
+        lines = read_json(_file(device, name, whole_gib))["measured"]
+        return tuple(_line(line) for line in lines[-KEPT:])
+    except (UserError, KeyError, TypeError, ValueError):
+        return ()
+
+
+def record(device: Literal["cuda", "cpu"], name: str, whole_gib: float, measured: Measured) -> None:
+    """Keep one more measurement. Raises `UserError` when the disk does not take it."""
+    lines = [*known(device, name, whole_gib), measured][-KEPT:]
+    write_json(
+        _file(device, name, whole_gib), {"device": device, "name": name, "measured": [asdict(line) for line in lines]}
+    )
+
+
+def _line(plain: dict[str, Any]) -> Measured:
+    """A kept line; fields that this version does not know are left out. Raises `ValueError` for what is no number."""
+    line = Measured(**{field.name: plain[field.name] for field in fields(Measured) if field.name in plain})
+    numbers = (line.counted_gib, line.passing_gib, line.held_gib, line.told_seconds, line.seconds)
+    if not all(type(number) in (int, float) and math.isfinite(number) and number >= 0 for number in numbers):
+        raise ValueError(plain)
+    return line
+
+
+def _file(device: str, name: str, whole_gib: float) -> Path:
+    """One file for each kind of device: the same card with another amount of memory is another kind."""
+    plain = re.sub(r"[^a-z0-9]+", "-", f"{device} {name} {whole_gib:.0f}".lower()).strip("-")
+    return config_folder() / "measured" / f"{plain}.json"
