@@ -12,7 +12,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from engine.chat.pair import Pair, Sampling
-from engine.data.rows import row_from_plain
+from engine.data.rows import Row, row_from_plain
 from engine.evaluate import score
 from engine.evaluate.metrics import exact_match
 from engine.evaluate.questions import prepare_questions, read_rows, sample
@@ -294,6 +294,15 @@ def test_multi_turn_rows_are_asked_their_last_turn(base: Path, tmp_path: Path, t
     assert "Hi." in learned
     assert "A boy." in learned
     assert "Hello" not in learned
+
+
+def test_plain_text_is_scored_whole_and_asked_nothing(tuned: TunedModel) -> None:
+    text = "Once upon a time there was a boy."
+    (question,) = prepare_questions(tuned, [Row(0, "a.txt:1", (), text=text)])
+    assert question.prompt == []
+    (scored,) = question.texts
+    assert all(scored.learned)
+    assert tuned.tokenizer.decode(list(scored.ids)).strip() == text
 
 
 def test_a_metric_that_does_not_apply_is_null_with_a_reason(tmp_path: Path) -> None:
