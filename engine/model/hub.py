@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.machine.detect import GIB, disk_free_gib
+from engine.machine.detect import disk_free_gib
+from engine.machine.gpu import GIB
 from engine.project.atomic import disk_error
 from engine.protocol.errors import EXIT_MACHINE, Stopped, UserError
 from engine.protocol.text import say
