@@ -24,8 +24,8 @@ TILE_ON_CPU = 7 * FP32 + 1
 # Our own head on the CPU (`engine.objectives.head`), for few logits: log-softmax, its gradient and that of the loss.
 LEARNED_HEAD_BYTES = 3 * FP32
 MOST_LEARNED_LOGITS = 2**26
-# transformers' own loss: 16-bit logits, their fp32 copy, log-softmax and its gradient.
-FULL_LOGITS_BYTES = 14
+# transformers' own loss: fp32 log-softmax, its gradient and that of the loss; the logits are gone by then.
+FULL_LOGITS_BYTES = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +65,18 @@ def kept_by_base(dims: ModelDims, numbers: Numbers, batch: Batch) -> int:
     Per layer: each norm its fp32 input; attention q, k, v, its output and one fp32 log-sum per head, with k and v
     repeated to all heads and an additive mask when the batch has one; the feed-forward gate, its activation and up. An
     expert layer keeps these three and its input for each chosen expert, the router's three fp32 values per expert, and
-    28 bytes of places for each choice.
+    28 bytes of places for each choice. Where scores are bent, 8 bytes are kept of each: the softmax and the bend.
     """
     width = numbers.width
     norms = FP32 * (dims.norms_per_layer * dims.hidden + dims.norms_per_layer)
     if dims.head_norms:
         norms += FP32 * (dims.query_width + dims.kv_width)
-    key_width = dims.query_width if batch.masked else dims.kv_width
-    attention = width * (2 * dims.query_width + 2 * key_width) + FP32 * dims.heads
-    if batch.masked:
-        attention += width * batch.length
+    repeated = batch.masked and not dims.bent_scores
+    attention = width * 2 * (dims.query_width + (dims.query_width if repeated else dims.kv_width))
+    if dims.bent_scores:
+        attention += 2 * FP32 * dims.heads * batch.length
+    else:
+        attention += FP32 * dims.heads + (width * batch.length if batch.masked else 0)
     dense = 3 * width * dims.intermediate
     sparse = width * (3 * dims.expert_intermediate + dims.hidden) * dims.experts_per_token
     sparse += 3 * FP32 * dims.experts + 28 * dims.experts_per_token
@@ -99,6 +101,14 @@ def gated_product(dims: ModelDims, numbers: Numbers, *, again: bool) -> int:
         return dense
     inner, sorted_ = dims.expert_intermediate * dims.experts_per_token, dims.hidden * dims.experts_per_token
     return max(dense, width * (2 * inner + 3 * sorted_ // 2) + hidden, 3 * width * (sorted_ + dims.hidden) + hidden)
+
+
+def scores(dims: ModelDims, numbers: Numbers, batch: Batch) -> int:
+    """Bytes per token while the gradient passes the softmax of scores that are held whole: in fp32 and in the compute
+    format."""
+    if not dims.bent_scores:
+        return 0
+    return (FP32 + numbers.width) * dims.heads * batch.length + 2 * numbers.width * dims.hidden
 
 
 def final_norm(dims: ModelDims, numbers: Numbers) -> int:

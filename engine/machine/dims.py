@@ -26,6 +26,7 @@ class Family:
         norms_per_layer: weight vectors of the hidden width per layer.
         head_norms: one more norm each on queries and keys (Qwen3, Gemma 3).
         head_dim: width of a head when the config does not say; 0 for hidden / heads.
+        bent_scores: attention scores are soft-capped, which no fused attention computes, so they are held whole (Gemma 2).
         experts: names of the config's keys (number of experts, their inner width); empty without experts.
     """
 
@@ -35,6 +36,7 @@ class Family:
     norms_per_layer: int = 2
     head_norms: bool = False
     head_dim: int = 0
+    bent_scores: bool = False
     experts: tuple[str, str] | None = None
 
 
@@ -45,7 +47,7 @@ FAMILIES: dict[str, Family] = {
     "qwen2": Family("Qwen2", query_key_value_bias=True),
     "qwen3": Family("Qwen3", head_norms=True, head_dim=128),
     "gemma": Family("Gemma", tied=True, head_dim=256),
-    "gemma2": Family("Gemma 2", tied=True, head_dim=256, norms_per_layer=4),
+    "gemma2": Family("Gemma 2", tied=True, head_dim=256, norms_per_layer=4, bent_scores=True),
     "gemma3_text": Family("Gemma 3", tied=True, head_dim=256, norms_per_layer=4, head_norms=True),
     "mixtral": Family("Mixtral", experts=("num_local_experts", "intermediate_size")),
     "qwen3_moe": Family("Qwen3 MoE", head_norms=True, head_dim=128, experts=("num_experts", "moe_intermediate_size")),
@@ -66,7 +68,7 @@ class ModelDims:
         context: longest sequence that the model knows, in tokens.
         tied: output weights are the embedding's.
         qkv_bias, o_bias, mlp_bias: which linear layers have biases.
-        norms_per_layer, head_norms: as in `Family`.
+        norms_per_layer, head_norms, bent_scores: as in `Family`.
         experts, experts_per_token, expert_intermediate: mixture of experts; 0 without.
         dense_layers: layers with an ordinary feed-forward in a model with experts.
     """
@@ -86,6 +88,7 @@ class ModelDims:
     mlp_bias: bool = False
     norms_per_layer: int = 2
     head_norms: bool = False
+    bent_scores: bool = False
     experts: int = 0
     experts_per_token: int = 0
     expert_intermediate: int = 0
@@ -123,6 +126,7 @@ class ModelDims:
             mlp_bias=bool(config.get("mlp_bias", False)),
             norms_per_layer=family.norms_per_layer,
             head_norms=family.head_norms,
+            bent_scores=family.bent_scores,
             experts=experts,
             experts_per_token=int(config.get("num_experts_per_tok") or 2) if experts else 0,
             expert_intermediate=inner,

@@ -163,6 +163,7 @@ def _passing(
     moments = [
         adapted,
         activations.gated_product(dims, numbers, again=again) - freed // max(1, dims.dense_layers),
+        activations.scores(dims, numbers, batch),
     ]
     if not again:
         moments.append(activations.final_norm(dims, numbers))

@@ -8,9 +8,12 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -101,7 +104,7 @@ def load_base(
             quantization_config=_quantisation(quant_type, double, dtype) if quantised else None,
             # One device for the whole model: nothing is silently offloaded, and accelerate adds no hooks.
             device_map={"": 0 if on == "cuda" else on},
-            attn_implementation="sdpa",
+            attn_implementation=attention(AutoConfig.from_pretrained(folder, local_files_only=True)),
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
@@ -125,6 +128,12 @@ def load_for(recipe: Recipe, folder: Path, *, device: str | None = None) -> PreT
     return load_base(
         folder, quantised=method.quantised, precision=recipe.train.precision, device=device, **quantisation
     )
+
+
+def attention(settings: PreTrainedConfig) -> str:
+    """How a model's attention is computed: "sdpa", or "eager" for the few whose scores are bent, which SDPA cannot."""
+    family = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(settings), None)
+    return "sdpa" if family is None or getattr(family, "_supports_sdpa", True) else "eager"
 
 
 def _quantisation(quant_type: str, double: bool, dtype: torch.dtype) -> BitsAndBytesConfig:

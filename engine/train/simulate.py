@@ -27,7 +27,7 @@ from transformers.initialization import no_init_weights
 from trl.trainer.utils import _CHUNKED_LOGPROB_CHUNK_SIZE, add_fused_lm_head
 
 from engine.methods.registry import METHODS
-from engine.model.load import DTYPES
+from engine.model.load import DTYPES, attention
 from engine.objectives.head import Scored, add_learned_head
 from engine.objectives.registry import OBJECTIVES
 from engine.recipe.recipe import Recipe
@@ -118,7 +118,7 @@ def _model(config: Mapping[str, Any], recipe: Recipe, dtype: torch.dtype) -> Pre
     """The model class of a config, as `engine.model.load` gives it: frozen, linear layers in 4-bit where asked for."""
     settings = CONFIG_MAPPING[str(config["model_type"])].from_dict(dict(config))
     with no_init_weights():
-        model = AutoModelForCausalLM.from_config(settings, dtype=dtype, attn_implementation="sdpa")
+        model = AutoModelForCausalLM.from_config(settings, dtype=dtype, attn_implementation=attention(settings))
     assert isinstance(model, PreTrainedModel)
     model.tie_weights()
     if METHODS[recipe.method.name].quantised:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import re
 import statistics
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import psutil
-from results import ROOT, hardware, table, write
+from results import RESULTS, ROOT, hardware, table, write
 
 sys.path.insert(0, str(ROOT))
 
@@ -186,10 +187,59 @@ def summary(lines: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             "base": kind,
             "rows": len(errors),
             "median_error": statistics.median(errors),
+            "median_absolute": statistics.median(abs(error) for error in errors),
             "mean_absolute": statistics.fmean(abs(error) for error in errors),
             "lowest": min(errors),
             "highest": max(errors),
         }
+
+
+def ran_out(path: Path) -> list[dict[str, Any]]:
+    """Runs of one GPU that ran out of memory there, and whether they are predicted not to fit on that card."""
+    lines = []
+    with path.open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if row["peak_vram_gb"] != "OOM" or not row["gpu"].startswith("1") or model_of(row) not in MODELS:
+                continue
+            found = re.search(r"(\d+)GB", row["gpu"])
+            assert found is not None, row["gpu"]
+            card, total = float(found[1]) * 1e9 / GIB, predicted(row, ENGINES[source_of(row)]).total
+            lines.append(
+                {
+                    "model": model_of(row),
+                    "batch": row["micro_batch"],
+                    "card_gib": round(card, 2),
+                    "predicted_gib": round(total, 2),
+                    "told": total > card,
+                }
+            )
+    return lines
+
+
+def estimates(path: Path) -> list[dict[str, Any]]:
+    """What LLaMA-Factory's authors estimate, beside ours for a Llama of about that size at 512 tokens; not judged."""
+    lines = []
+    sizes = {"7": "Llama-2-7B", "14": "Qwen-14B", "70": "Qwen-72B"}
+    with path.open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            model = sizes.get(row["model"])
+            if "ESTIMATED" not in row["source"] or model is None or row["quant"] not in ("16 bit", "4 bit"):
+                continue
+            if "lora" not in row["method"]:
+                continue
+            method = QloraSettings(rank=8) if row["quant"] == "4 bit" else LoraSettings(rank=8)
+            recipe = Recipe(
+                method=method,
+                objective=SftSettings(),
+                data=DataSettings(max_length=512),
+                train=TrainSettings(batch_size=1),
+            )
+            ours = predict(MODELS[model], recipe, longest=512, device="cuda").total
+            theirs = row["peak_vram_gb"]
+            lines.append(
+                {"billions": row["model"], "quant": row["quant"], "theirs_gb": theirs, "ours_gib": round(ours, 1)}
+            )
+    return lines
 
 
 # ------------------------------------------------------------------------------------------------ this machine's CPU
@@ -279,12 +329,30 @@ def main() -> None:
     print()
     table(by_source)
     print("\nleft out:", ", ".join(f"{count} ({reason})" for reason, count in skipped.items()))
+    qwen = statistics.median(abs(line["error"]) for line in lines if line["source"] == "Qwen")
+    print(f"\nQwen's README: median {qwen:.1%} of {sum(line['source'] == 'Qwen' for line in lines)} rows")
+    oom, guessed = ran_out(options.data / "measured.csv"), estimates(options.data / "measured.csv")
+    print("\nran out of memory there:")
+    table(oom)
+    print("\nauthors' estimates:")
+    table(guessed)
     cpu = []
     if options.cpu:
         print()
         cpu = [on_this_cpu(case) for case in CPU_CASES]
         table(cpu)
-    content = {"hardware": hardware(), "by_source": by_source, "rows": lines, "left_out": dict(skipped), "cpu": cpu}
+    if not cpu and (RESULTS / "memory_model.json").is_file():
+        cpu = json.loads((RESULTS / "memory_model.json").read_text(encoding="utf-8")).get("cpu", [])
+    content = {
+        "hardware": hardware(),
+        "by_source": by_source,
+        "qwen_median_absolute": round(qwen, 4),
+        "rows": lines,
+        "out_of_memory": oom,
+        "estimates": guessed,
+        "left_out": dict(skipped),
+        "cpu": cpu,
+    }
     write("memory_model", content)
 
 
