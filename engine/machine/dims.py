@@ -26,7 +26,7 @@ class Family:
         norms_per_layer: weight vectors of the hidden width per layer.
         head_norms: one more norm each on queries and keys (Qwen3, Gemma 3).
         head_dim: width of a head when the config does not say; 0 for hidden / heads.
-        bent_scores: attention scores are soft-capped, which no fused attention computes, so they are held whole (Gemma 2).
+        bent_scores: attention scores are soft-capped, which no fused attention computes: they are held whole (Gemma 2).
         experts: names of the config's keys (number of experts, their inner width); empty without experts.
     """
 
