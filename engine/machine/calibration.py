@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 import re
 import statistics
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from engine.host.platform import config_folder
@@ -23,19 +24,25 @@ from engine.protocol.errors import UserError
 KEPT = 40
 # The overhead is set so high that so many of the measured cases stay below the forecast.
 COVERED = 0.95
+# Fields of `Measured` that are no amounts.
+_WORDS = ("torch", "method")
 # A time factor beyond this is a machine that did something else meanwhile.
 SLOWEST, FASTEST = 20.0, 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One measurement and what had been told, uncorrected.
+    """One measurement and what had been told, uncorrected; `engine.machine.forecast.measured` makes one.
 
     Attributes:
         counted_gib: memory by the formulas, the reserve left out; passing_gib: the part of it that comes and goes.
-        held_gib: what the process or the GPU held at its peak.
+        held_gib: what the device had less of at the peak because of the run: on the CPU the process's resident memory,
+            on a GPU what torch reserved and the CUDA context.
         told_seconds, seconds: of a step; 0 when it was not measured.
         torch: version that it ran with.
+        method: the recipe's ``method.name``; the speed of one says little of another's.
+        told_checkpoint_bytes, checkpoint_bytes: size of one checkpoint; 0 when none was written.
+        write_bytes_per_second: how fast that checkpoint was on the disk, flushed; 0 when none was written.
     """
 
     counted_gib: float
@@ -44,6 +51,10 @@ class Measured:
     told_seconds: float = 0.0
     seconds: float = 0.0
     torch: str = ""
+    method: str = ""
+    told_checkpoint_bytes: int = 0
+    checkpoint_bytes: int = 0
+    write_bytes_per_second: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +64,24 @@ class Calibration:
     Attributes:
         fixed_gib: what is held before anything is counted; None for the formulas' own figure.
         share: held on top, as a share of what comes and goes; None likewise.
-        time: measured seconds for each told one.
+        time: measured seconds for each told one, all methods together.
+        times: the same by method, where it was measured.
+        checkpoint: measured bytes of a checkpoint for each told one.
+        write_bytes_per_second: of the disk; None where it was not measured.
         cases: measurements behind it; 0 when there is none.
     """
 
     fixed_gib: float | None = None
     share: float | None = None
     time: float = 1.0
+    times: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}), hash=False)
+    checkpoint: float = 1.0
+    write_bytes_per_second: float | None = None
     cases: int = 0
+
+    def time_of(self, method: str) -> float:
+        """Measured seconds for each told one, of this method where it was measured."""
+        return self.times.get(method, self.time)
 
 
 UNCALIBRATED = Calibration()
@@ -69,25 +90,40 @@ UNCALIBRATED = Calibration()
 def calibrate(measured: Sequence[Measured], fixed_gib: float) -> Calibration:
     """The correction that follows from measurements, the newest last.
 
+    Only those of the newest one's version of torch count.
+
     Args:
         fixed_gib: what the formulas take for what is held before anything is counted. It is lowered when small runs
             held less; the share is then what is left.
     """
     if not measured:
         return UNCALIBRATED
+    measured = [each for each in measured if each.torch == measured[-1].torch]
     over = [each.held_gib - each.counted_gib for each in measured]
     fixed = max(0.0, min(fixed_gib, *over))
     shares = [
         (more - fixed) / each.passing_gib for more, each in zip(over, measured, strict=True) if each.passing_gib > 0
     ]
-    times = [each.seconds / each.told_seconds for each in measured if each.seconds > 0 and each.told_seconds > 0]
-    times = [factor for factor in times if FASTEST <= factor <= SLOWEST]
+    methods = {each.method for each in measured}
+    by_method = {name: _slower(each for each in measured if each.method == name) for name in methods}
+    sizes = [each.checkpoint_bytes / each.told_checkpoint_bytes for each in measured if each.told_checkpoint_bytes]
+    speeds = [each.write_bytes_per_second for each in measured if each.write_bytes_per_second]
     return Calibration(
         fixed_gib=fixed,
         share=max(0.0, _covering(shares)) if shares else None,
-        time=statistics.median(times) if times else 1.0,
+        time=_slower(measured) or 1.0,
+        times=MappingProxyType({name: factor for name, factor in by_method.items() if factor and name}),
+        checkpoint=statistics.median(sizes) if sizes else 1.0,
+        write_bytes_per_second=statistics.median(speeds) if speeds else None,
         cases=len(measured),
     )
+
+
+def _slower(measured: Iterable[Measured]) -> float | None:
+    """Measured seconds for each told one, in the middle; None where none were measured."""
+    factors = [each.seconds / each.told_seconds for each in measured if each.seconds > 0 and each.told_seconds > 0]
+    believed = [factor for factor in factors if FASTEST <= factor <= SLOWEST]
+    return statistics.median(believed) if believed else None
 
 
 def _covering(values: list[float]) -> float:
@@ -117,8 +153,10 @@ def record(device: Literal["cuda", "cpu"], name: str, whole_gib: float, measured
 def _line(plain: dict[str, Any]) -> Measured:
     """A kept line; fields that this version does not know are left out. Raises `ValueError` for what is no number."""
     line = Measured(**{field.name: plain[field.name] for field in fields(Measured) if field.name in plain})
-    numbers = (line.counted_gib, line.passing_gib, line.held_gib, line.told_seconds, line.seconds)
+    numbers = [value for name, value in asdict(line).items() if name not in _WORDS]
     if not all(type(number) in (int, float) and math.isfinite(number) and number >= 0 for number in numbers):
+        raise ValueError(plain)
+    if not all(isinstance(getattr(line, name), str) for name in _WORDS):
         raise ValueError(plain)
     return line
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from engine.machine.calibration import UNCALIBRATED, Calibration, calibrate, known
+from engine.machine.calibration import UNCALIBRATED, Calibration, Measured, calibrate, known
 from engine.machine.detect import Machine
 from engine.machine.dims import ModelDims
 from engine.machine.memory import FIXED_GIB, GIB, OPTIMIZER_BYTES, Device, Memory, predict
-from engine.machine.time import Speed, cpu_speed, gpu_speed, seconds, step_count
+from engine.machine.time import Speed, cpu_speed, gpu_speed, saves, seconds, step_count, step_seconds
 from engine.methods.registry import METHODS
 from engine.recipe.recipe import Recipe
 
@@ -19,6 +19,10 @@ USABLE: dict[str, float] = {"cuda": 0.95, "cpu": 0.85}
 TIGHT = 0.9
 # The adapter's folder also has the tokenizer; tokenizer.json of a family with 150,000 tokens has 11 MB.
 TOKENIZER_BYTES = 12_000_000
+# What a checkpoint has beside weights and optimizer: random states, progress, manifest (ours).
+CHECKPOINT_BYTES = 40_000
+# How fast checkpoints reach the disk, flushed and read again for their hashes, until it was measured. Assumed.
+WRITE_BYTES_PER_SECOND = 200e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +94,12 @@ class Forecast:
     Attributes:
         memory: by part.
         room: where it runs.
-        seconds: of training.
+        seconds: of training, writing checkpoints included.
         steps: optimizer steps.
         disk_bytes: adapter and checkpoints.
         trained_parameters: weights that are trained.
+        step_seconds: of an optimizer step on rows of mean length.
+        checkpoint_bytes: of one checkpoint.
     """
 
     memory: Memory
@@ -102,6 +108,8 @@ class Forecast:
     steps: int
     disk_bytes: int
     trained_parameters: int
+    step_seconds: float = 0.0
+    checkpoint_bytes: int = 0
 
     @property
     def fits(self) -> bool:
@@ -149,25 +157,72 @@ def forecast(recipe: Recipe, dims: ModelDims, data: DataFacts, where: Room) -> F
     cut = min(recipe.data.max_length, dims.context)
     whole, held_out = split_rows(data.rows, recipe.data.held_out)
     trained_rows = recipe.data.chosen(whole)
-    method = METHODS[recipe.method.name]
-    trained = method.trained_parameters(dims.linear_shapes(), recipe.method)
+    steps = step_count(recipe, trained_rows)
+    correction, length = where.calibration, min(data.lengths.mean, cut)
+    slower = correction.time_of(recipe.method.name)
+    trained = METHODS[recipe.method.name].trained_parameters(dims.linear_shapes(), recipe.method)
+    checkpoint = round(correction.checkpoint * checkpoint_bytes(trained, recipe))
+    training = seconds(
+        dims,
+        recipe,
+        where.speed,
+        rows=trained_rows,
+        held_out=held_out,
+        mean_length=length,
+        learned=data.learned,
+        scored=whole if recipe.data.asks_model else 0,
+    )
+    written = saves(recipe, steps, held_out)
+    writing = written * checkpoint / (correction.write_bytes_per_second or WRITE_BYTES_PER_SECOND)
     return Forecast(
-        memory=predict(dims, recipe, longest=data.lengths.longest, device=where.device, calibration=where.calibration),
+        memory=predict(dims, recipe, longest=data.lengths.longest, device=where.device, calibration=correction),
         room=where,
-        seconds=where.calibration.time
-        * seconds(
-            dims,
-            recipe,
-            where.speed,
-            rows=trained_rows,
-            held_out=held_out,
-            mean_length=min(data.lengths.mean, cut),
-            learned=data.learned,
-            scored=whole if recipe.data.asks_model else 0,
-        ),
-        steps=step_count(recipe, trained_rows),
-        disk_bytes=disk_bytes(trained, recipe),
+        seconds=slower * training + writing,
+        steps=steps,
+        disk_bytes=disk_bytes(trained, recipe, checkpoint, written),
         trained_parameters=trained,
+        step_seconds=slower * step_seconds(dims, recipe, where.speed, length=length, learned=data.learned),
+        checkpoint_bytes=checkpoint,
+    )
+
+
+def measured(
+    recipe: Recipe,
+    dims: ModelDims,
+    where: Room,
+    *,
+    length: int,
+    held_gib: float,
+    seconds: float = 0.0,
+    learned: float = 1.0,
+    checkpoint: tuple[int, float] | None = None,
+    torch: str = "",
+) -> Measured:
+    """A measurement beside what the formulas tell uncorrected; for `calibration.record`, with ``where``'s device, name
+    and whole_gib.
+
+    Args:
+        length: tokens of the longest row of the batches that ran.
+        held_gib: as in `Measured`.
+        seconds: of an optimizer step whose rows all have about that length; 0 when it was not measured.
+        learned: share of the tokens that the loss counted.
+        checkpoint: bytes of a checkpoint that was written, and the seconds until it was on the disk.
+        torch: its version.
+    """
+    memory = predict(dims, recipe, longest=length, device=where.device)
+    trained = METHODS[recipe.method.name].trained_parameters(dims.linear_shapes(), recipe.method)
+    written, took = checkpoint or (0, 0.0)
+    return Measured(
+        counted_gib=memory.counted_gib,
+        passing_gib=memory.passing_gib,
+        held_gib=held_gib,
+        told_seconds=step_seconds(dims, recipe, where.speed, length=length, learned=learned) if seconds else 0.0,
+        seconds=seconds,
+        torch=torch,
+        method=recipe.method.name,
+        told_checkpoint_bytes=checkpoint_bytes(trained, recipe) if written else 0,
+        checkpoint_bytes=written,
+        write_bytes_per_second=written / took if took > 0 else 0.0,
     )
 
 
@@ -177,12 +232,20 @@ def split_rows(rows: int, held_out: float) -> tuple[int, int]:
     return max(1, rows - out), out
 
 
-def disk_bytes(trained: int, recipe: Recipe) -> int:
-    """Bytes that the run writes: the adapter in fp32 and each kept checkpoint with the optimizer's state, one more
-    while the newest is written, and the best one."""
-    state = OPTIMIZER_BYTES[recipe.train.optimizer]
-    checkpoints = recipe.train.keep_checkpoints + 2
-    return int(trained * 4 + TOKENIZER_BYTES + checkpoints * trained * (4 + state))
+def checkpoint_bytes(trained: int, recipe: Recipe) -> int:
+    """Bytes of one checkpoint: the adapter in fp32 and the optimizer's state."""
+    return int(trained * (4 + OPTIMIZER_BYTES[recipe.train.optimizer])) + CHECKPOINT_BYTES
+
+
+def disk_bytes(trained: int, recipe: Recipe, checkpoint: int, written: int) -> int:
+    """Bytes that the run holds on the disk at the most: the adapter in fp32 and the kept checkpoints, one more while
+    the newest is written, and the best one.
+
+    Args:
+        checkpoint: bytes of one.
+        written: how many are written in all.
+    """
+    return trained * 4 + TOKENIZER_BYTES + min(written, recipe.train.keep_checkpoints + 2) * checkpoint
 
 
 def gib(count: int) -> float:

@@ -90,7 +90,7 @@ CPU_KEPT_POWER = 0.5
 # Checkpointing computes each layer's forward pass once more: "about 30% slower" (axolotl's documentation).
 CHECKPOINTING_TIME = 1.3
 # Held-out rows go forward only, about ten times a run and never closer than five steps (the recipe's
-# ``evaluate_every`` 0).
+# ``evaluate_every`` 0; as `engine.train.plan` has it, which a test compares).
 EVALUATIONS = 10
 FEWEST_STEPS_BETWEEN = 5
 # Tokens computed per real token: rows of like length together hardly differ, shuffled ones do; a row alone has no
@@ -155,7 +155,8 @@ def seconds(
     learned: float = 1.0,
     scored: int = 0,
 ) -> float:
-    """How long training takes, held-out measurements included; loading and what comes after training are not.
+    """How long training takes, held-out measurements included; loading, writing checkpoints and what comes after
+    training are not.
 
     Args:
         rows, held_out: rows trained on and held out.
@@ -163,25 +164,53 @@ def seconds(
         mean_length: mean tokens per sequence, after cutting.
         learned: share of the tokens that the loss counts (on a GPU only they pass the output layer).
     """
-    method, objective = METHODS[recipe.method.name], OBJECTIVES[recipe.objective.name]
-    settings = recipe.train
+    objective, settings = OBJECTIVES[recipe.objective.name], recipe.train
     steps = step_count(recipe, rows)
     micro_batches = min(steps * settings.accumulation, math.ceil(settings.epochs * rows / settings.batch_size) + steps)
     sequences = min(settings.epochs * rows, steps * recipe.effective_batch) * objective.rows_per_example
     tokens = sequences * mean_length * PADDING[settings.short_rows if settings.batch_size > 1 else "alone"]
-    trained = method.trained_parameters(dims.linear_shapes(), recipe.method)
+    work = _training(dims, recipe, speed, tokens, micro_batches, mean_length, learned)
+    measured = held_out * measurements(recipe, steps, held_out) * objective.rows_per_example * objective.forward_passes
     forward = _forward_flops(dims, mean_length, learned if speed.device == "cuda" else 1.0)
+    return work + (measured + scored) * mean_length * forward / speed.flops
+
+
+def step_seconds(dims: ModelDims, recipe: Recipe, speed: Speed, *, length: float, learned: float = 1.0) -> float:
+    """How long one optimizer step takes on rows that all have ``length`` tokens."""
+    tokens = recipe.effective_batch * OBJECTIVES[recipe.objective.name].rows_per_example * length
+    return _training(dims, recipe, speed, tokens, recipe.train.accumulation, length, learned)
+
+
+def _training(
+    dims: ModelDims, recipe: Recipe, speed: Speed, tokens: float, micro_batches: int, length: float, learned: float
+) -> float:
+    """Seconds of forward and backward passes over so many ``tokens``, padding included, of rows with ``length``."""
+    method, objective = METHODS[recipe.method.name], OBJECTIVES[recipe.objective.name]
+    trained = method.trained_parameters(dims.linear_shapes(), recipe.method)
+    forward = _forward_flops(dims, length, learned if speed.device == "cuda" else 1.0)
     # Backward costs as much as forward; further forward passes (a reference model's) come on top.
     per_token = forward * (1 + objective.forward_passes) + 6 * trained
     passes = (1 + objective.forward_passes) / 2
     fixed = MICRO_BATCH_SECONDS + dims.layers * speed.layer_seconds * passes
     work = tokens * per_token / speed.flops + micro_batches * fixed
-    work += _moving(dims, recipe, speed, tokens, mean_length)
-    work *= method.relative_time * (CHECKPOINTING_TIME if settings.checkpointing else 1.0)
-    measured = (
-        min(held_out * EVALUATIONS, held_out * max(1, steps // FEWEST_STEPS_BETWEEN)) * objective.rows_per_example
-    )
-    return work + (measured * objective.forward_passes + scored) * mean_length * forward / speed.flops
+    work += _moving(dims, recipe, speed, tokens, length)
+    return work * method.relative_time * (CHECKPOINTING_TIME if recipe.train.checkpointing else 1.0)
+
+
+def measurements(recipe: Recipe, steps: int, held_out: int) -> int:
+    """How often the held-out rows are measured in a run of so many steps."""
+    return math.ceil(steps / (recipe.train.evaluate_every or _every(steps))) if held_out else 0
+
+
+def saves(recipe: Recipe, steps: int, held_out: int) -> int:
+    """How many checkpoints a run of so many steps writes."""
+    every = recipe.train.save_every or (recipe.train.evaluate_every if held_out else 0) or _every(steps)
+    return math.ceil(steps / every)
+
+
+def _every(steps: int) -> int:
+    """Steps between two measurements where the recipe leaves it open."""
+    return max(math.ceil(steps / EVALUATIONS), FEWEST_STEPS_BETWEEN)
 
 
 def step_count(recipe: Recipe, rows: int) -> int:

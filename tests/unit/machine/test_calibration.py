@@ -12,8 +12,9 @@ from engine.host.platform import config_folder
 from engine.machine.calibration import KEPT, UNCALIBRATED, Calibration, Measured, calibrate, known, record
 from engine.machine.detect import Machine
 from engine.machine.dims import ModelDims
-from engine.machine.forecast import DataFacts, forecast, room
+from engine.machine.forecast import WRITE_BYTES_PER_SECOND, DataFacts, forecast, measured, room
 from engine.machine.memory import CPU_PROCESS_GIB, predict
+from engine.machine.time import saves, step_seconds
 from engine.methods.lora import LoraSettings
 from engine.objectives.sft import SftSettings
 from engine.recipe.recipe import Recipe
@@ -70,6 +71,33 @@ def test_time_is_the_middle_of_what_was_measured() -> None:
     assert calibrate([*cases, base, asleep], 0.5).time == 2.0
 
 
+def test_a_method_s_speed_is_its_own() -> None:
+    base = held(1.0, 1.0, 0.1)
+    cases = [
+        replace(base, method=method, told_seconds=1.0, seconds=seconds)
+        for method, seconds in (("lora", 2.0), ("qlora", 8.0), ("lora", 4.0))
+    ]
+    found = calibrate(cases, 0.5)
+    assert (found.time_of("lora"), found.time_of("qlora")) == (3.0, 8.0)
+    assert found.time_of("ia3") == found.time == 4.0
+
+
+def test_what_another_torch_did_counts_no_more() -> None:
+    old, new = held(1.0, 1.0, 5.0), replace(held(1.0, 1.0, 0.2), torch="2.13")
+    assert calibrate([old, new], 0.5) == calibrate([new], 0.5)
+
+
+def test_the_disk_is_the_middle_of_what_was_measured() -> None:
+    base = held(1.0, 1.0, 0.1)
+    cases = [
+        replace(base, told_checkpoint_bytes=100, checkpoint_bytes=110, write_bytes_per_second=speed)
+        for speed in (1e6, 3e6, 9e6)
+    ]
+    found = calibrate([*cases, base], 0.5)
+    assert (found.checkpoint, found.write_bytes_per_second) == (1.1, 3e6)
+    assert calibrate([base], 0.5).write_bytes_per_second is None
+
+
 # ------------------------------------------------------------------------------------------------------------ the file
 def test_measurements_are_kept_per_device_the_newest_last() -> None:
     for number in range(KEPT + 5):
@@ -104,11 +132,14 @@ def test_a_damaged_file_is_as_none(text: str) -> None:
     assert known(*HERE) == ()
 
 
-@pytest.mark.parametrize("value", ["x", -1.0, None, True])
-def test_what_is_no_amount_is_not_believed(value: object) -> None:
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("held_gib", "x"), ("held_gib", -1.0), ("seconds", None), ("checkpoint_bytes", True), ("method", 3)],
+)
+def test_what_is_no_amount_is_not_believed(field: str, value: object) -> None:
     file = file_of_here()
     content = json.loads(file.read_text())
-    content["measured"][0]["held_gib"] = value
+    content["measured"][0][field] = value
     file.write_text(json.dumps(content))
     assert known(*HERE) == ()
 
@@ -117,14 +148,35 @@ def test_what_is_no_amount_is_not_believed(value: object) -> None:
 def test_the_forecast_follows_what_was_measured(without_gpu: Machine, small_dims: ModelDims, rows: DataFacts) -> None:
     before = forecast(PLAN, small_dims, rows, room(without_gpu))
     memory = before.memory
-    measured = Measured(
+    line = Measured(
         memory.counted_gib, memory.passing_gib, held_gib=memory.counted_gib + 3.0, told_seconds=1.0, seconds=2.0
     )
-    record("cpu", without_gpu.cpu, without_gpu.ram_total_gib, measured)
+    record("cpu", without_gpu.cpu, without_gpu.ram_total_gib, line)
     after = forecast(PLAN, small_dims, rows, room(without_gpu))
     assert after.memory.total == pytest.approx(memory.counted_gib + 3.0)
-    assert after.seconds == pytest.approx(2 * before.seconds)
+    assert after.step_seconds == pytest.approx(2 * before.step_seconds)
     assert after.memory.parts["weights"] == memory.parts["weights"]
+
+
+def test_a_rehearsal_s_measurement_corrects_the_next_forecast(
+    without_gpu: Machine, small_dims: ModelDims, rows: DataFacts
+) -> None:
+    where = room(without_gpu)
+    before = forecast(PLAN, small_dims, rows, where)
+    step = step_seconds(small_dims, PLAN, where.speed, length=900)
+    told_size = before.checkpoint_bytes
+    found = measured(
+        PLAN, small_dims, where, length=900, held_gib=2.0, seconds=3 * step, checkpoint=(2 * told_size, 0.5)
+    )
+    assert (found.method, found.told_seconds) == ("lora", pytest.approx(step))
+    assert found.write_bytes_per_second == 4 * told_size
+    record(where.device, where.name, where.whole_gib, found)
+    after = forecast(PLAN, small_dims, rows, room(without_gpu))
+    assert after.step_seconds == pytest.approx(3 * before.step_seconds)
+    assert after.checkpoint_bytes == 2 * told_size
+    written = saves(PLAN, before.steps, 200)
+    expected = 3 * (before.seconds - written * told_size / WRITE_BYTES_PER_SECOND) + written * 0.5
+    assert after.seconds == pytest.approx(expected)
 
 
 def test_an_imagined_gpu_is_not_corrected(without_gpu: Machine) -> None:

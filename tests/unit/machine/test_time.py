@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 
 from engine.machine.dims import ModelDims
-from engine.machine.time import GPU_EFFICIENCY, cpu_speed, gpu_speed, seconds, step_count
+from engine.machine.time import (
+    GPU_EFFICIENCY,
+    cpu_speed,
+    gpu_speed,
+    measurements,
+    saves,
+    seconds,
+    step_count,
+    step_seconds,
+)
 from engine.methods.ia3 import Ia3Settings
 from engine.methods.lora import LoraSettings, QloraSettings
 from engine.objectives.dpo import DpoSettings
@@ -88,11 +97,31 @@ def test_steps(rows: int, expected: int) -> None:
     assert step_count(recipe(batch_size=4, accumulation=4), rows) == expected
 
 
-def test_steps_are_those_of_the_run() -> None:
-    """The forecast counts updates as the training itself does."""
+def test_steps_measurements_and_checkpoints_are_those_of_the_run() -> None:
+    """The forecast counts as the training itself does."""
     from engine.train.plan import schedule
 
+    given = (
+        TrainSettings(),
+        TrainSettings(epochs=0.5, batch_size=3),
+        TrainSettings(max_steps=5),
+        TrainSettings(evaluate_every=3),
+        TrainSettings(evaluate_every=3, save_every=7),
+    )
     for rows in (1, 7, 16, 33, 900):
-        for settings in (TrainSettings(), TrainSettings(epochs=0.5, batch_size=3), TrainSettings(max_steps=5)):
-            plan = Recipe(method=LoraSettings(), objective=SftSettings(), train=settings)
-            assert step_count(plan, rows) == schedule(settings, rows=rows, held_out=1).steps
+        for held_out in (0, 9):
+            for settings in given:
+                plan = Recipe(method=LoraSettings(), objective=SftSettings(), train=settings)
+                real = schedule(settings, rows=rows, held_out=held_out)
+                steps = step_count(plan, rows)
+                assert steps == real.steps
+                whole_run = range(1, steps + 1)
+                assert measurements(plan, steps, held_out) == sum(map(real.evaluates_at, whole_run))
+                assert saves(plan, steps, held_out) == sum(map(real.saves_at, whole_run))
+
+
+def test_a_step_is_the_whole_run_s_share(small_dims: ModelDims) -> None:
+    plan, speed = recipe(batch_size=4, accumulation=2, short_rows="packed"), cpu_speed(2)
+    whole = seconds(small_dims, plan, speed, rows=800, held_out=0, mean_length=200.0)
+    step = step_seconds(small_dims, plan, speed, length=200.0)
+    assert whole == pytest.approx(100 * step, rel=0.05)
