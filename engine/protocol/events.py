@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from engine.protocol.errors import Failure
-from engine.protocol.text import Text
+from engine.protocol.text import NOTHING, Text
 
 PROTOCOL_VERSION = 1
 
@@ -135,6 +135,70 @@ class CheckpointSaved(Event):
     best: bool = False
 
 
+HOLDS, CLOSE, OUT_OF_MEMORY, KILLED = "holds", "close", "out_of_memory", "killed"
+"""Verdicts of a rehearsal: it went through; it did, with little memory left; memory ran out; the system ended it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rehearsed(Event):
+    """A recipe was rehearsed. Memory in GiB, times in seconds; None and empty for what was not measured or is not
+    known.
+
+    Attributes:
+        verdict: "holds", "close", "out_of_memory" or "killed".
+        recipe: what was rehearsed, as the tables of its file.
+        about: what tells whether recipe, data and model are still the same (`engine.project.fingerprint`).
+        device: its name.
+        longest: tokens of the longest row.
+        free_gib, usable_gib: memory that was free before, and what of it a run may plan with.
+        predicted_gib, peak_gib: of training on the longest rows.
+        evaluation_gib, generation_gib: peaks of these.
+        step_seconds: of an optimizer step on rows as they come in a run; longest_step_seconds: on the longest rows.
+        predicted_seconds, seconds: of the whole training, as the plan told it and by what was measured.
+        steps: optimizer steps of the run.
+        evaluation_seconds: of one measurement of all held-out rows.
+        checkpoint_bytes, checkpoint_seconds: of one checkpoint, flushed to the disk.
+        disk_bytes_per_second: how fast the disk takes files, flushed.
+        tokens_per_second: generated for several answers at once.
+        failure: why it did not hold.
+        next_recipe, next_change: the next recipe down, as tables, and what is other in it.
+        next_gib, next_seconds: what that one is predicted to need.
+    """
+
+    type: ClassVar[str] = "rehearsed"
+    verdict: str
+    recipe: dict[str, Any] = field(default_factory=dict)
+    about: str = ""
+    device: str = ""
+    longest: int = 0
+    free_gib: float | None = None
+    usable_gib: float | None = None
+    predicted_gib: float | None = None
+    peak_gib: float | None = None
+    evaluation_gib: float | None = None
+    generation_gib: float | None = None
+    step_seconds: float | None = None
+    longest_step_seconds: float | None = None
+    predicted_seconds: float | None = None
+    seconds: float | None = None
+    steps: int = 0
+    evaluation_seconds: float | None = None
+    checkpoint_bytes: int = 0
+    checkpoint_seconds: float | None = None
+    disk_bytes_per_second: float | None = None
+    tokens_per_second: float | None = None
+    failure: Failure | None = None
+    next_recipe: dict[str, Any] = field(default_factory=dict)
+    next_change: Text = NOTHING
+    next_gib: float | None = None
+    next_seconds: float | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether it went through."""
+        return self.verdict in (HOLDS, CLOSE)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gauge(Event):
     """What the machine does while the job works; any figure may be unknown."""
@@ -240,6 +304,7 @@ EVENTS: dict[str, type[Event]] = {
         StepDone,
         HeldOut,
         CheckpointSaved,
+        Rehearsed,
         Gauge,
         Note,
         Waiting,

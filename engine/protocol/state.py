@@ -17,6 +17,7 @@ from engine.protocol.events import (
     Launched,
     Note,
     Progress,
+    Rehearsed,
     Result,
     RunPlanned,
     Stage,
@@ -34,8 +35,8 @@ class JobState:
 
     Attributes:
         status: "starting", "working", "waiting" (paused in place), or a terminal status of `Finished`.
-        steps, held_out, gauges, checkpoints, notes: events in order of arrival. After a resume from an earlier
-            checkpoint, steps that the new process repeats replace the old ones.
+        steps, held_out, gauges, checkpoints, notes, rehearsed: events in order of arrival. After a resume from an
+            earlier checkpoint, steps that the new process repeats replace the old ones.
     """
 
     status: str = STARTING
@@ -52,6 +53,7 @@ class JobState:
     checkpoints: tuple[CheckpointSaved, ...] = ()
     gauges: tuple[Gauge, ...] = ()
     notes: tuple[Note, ...] = ()
+    rehearsed: tuple[Rehearsed, ...] = ()
     result: dict[str, Any] = field(default_factory=dict)
     failure: Failure | None = None
     rung: str = ""
@@ -107,6 +109,7 @@ _SERIES: dict[type[Event], str] = {
     CheckpointSaved: "checkpoints",
     Gauge: "gauges",
     Note: "notes",
+    Rehearsed: "rehearsed",
 }
 
 
