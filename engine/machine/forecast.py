@@ -7,7 +7,16 @@ from dataclasses import dataclass, replace
 from engine.machine.calibration import UNCALIBRATED, Calibration, Measured, calibrate, known
 from engine.machine.detect import Machine
 from engine.machine.dims import ModelDims
-from engine.machine.memory import FIXED_GIB, GIB, OPTIMIZER_BYTES, Device, Memory, predict
+from engine.machine.memory import (
+    FIXED_GIB,
+    GIB,
+    OPTIMIZER_BYTES,
+    Afterwards,
+    Device,
+    Memory,
+    predict,
+    predict_afterwards,
+)
 from engine.machine.time import Speed, cpu_speed, gpu_speed, saves, seconds, step_count, step_seconds
 from engine.methods.registry import METHODS
 from engine.recipe.recipe import Recipe
@@ -51,6 +60,7 @@ class DataFacts:
         preference: rows hold a better and a worse answer.
         learned: share of the tokens that the loss counts.
         files: as they stand in the recipe.
+        task: what the rows teach, a key of `table.TASKS`; empty while unknown.
     """
 
     rows: int
@@ -58,6 +68,7 @@ class DataFacts:
     preference: bool = False
     learned: float = 1.0
     files: tuple[str, ...] = ()
+    task: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +111,7 @@ class Forecast:
         trained_parameters: weights that are trained.
         step_seconds: of an optimizer step on rows of mean length.
         checkpoint_bytes: of one checkpoint.
+        afterwards: memory of the evaluation that follows; not part of `fits`.
     """
 
     memory: Memory
@@ -110,6 +122,7 @@ class Forecast:
     trained_parameters: int
     step_seconds: float = 0.0
     checkpoint_bytes: int = 0
+    afterwards: Afterwards | None = None
 
     @property
     def fits(self) -> bool:
@@ -174,8 +187,9 @@ def forecast(recipe: Recipe, dims: ModelDims, data: DataFacts, where: Room) -> F
     )
     written = saves(recipe, steps, held_out)
     writing = written * checkpoint / (correction.write_bytes_per_second or WRITE_BYTES_PER_SECOND)
+    longest, device = data.lengths.longest, where.device
     return Forecast(
-        memory=predict(dims, recipe, longest=data.lengths.longest, device=where.device, calibration=correction),
+        memory=predict(dims, recipe, longest=longest, device=device, calibration=correction),
         room=where,
         seconds=slower * training + writing,
         steps=steps,
@@ -183,6 +197,7 @@ def forecast(recipe: Recipe, dims: ModelDims, data: DataFacts, where: Room) -> F
         trained_parameters=trained,
         step_seconds=slower * step_seconds(dims, recipe, where.speed, length=length, learned=data.learned),
         checkpoint_bytes=checkpoint,
+        afterwards=predict_afterwards(dims, recipe, longest=longest, device=device, calibration=correction),
     )
 
 
