@@ -21,6 +21,8 @@ from setup_steps import set_up
 
 ROOT = Path(__file__).resolve().parent.parent
 FAILED, INTERRUPTED = 1, 130
+# Each process of the tests, and the workers that it starts, take up to 3 GiB.
+MOST_PROCESSES = 4
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -154,12 +156,15 @@ def stages(places: Places, *, fast: bool, gpu: bool, passed_on: Sequence[str]) -
     python = str(places.python)
     left_out = [*([] if gpu else ["not gpu"]), *(["not slow"] if fast else [])]
     markers = ["-m", " and ".join(left_out)] if left_out else []
+    # Processes share the tests, and whoever is done takes some of another's. One GPU is not shared.
+    together = 1 if gpu else min(os.cpu_count() or 1, MOST_PROCESSES)
+    shared = ["-n", str(together), "--dist", "worksteal"] if together > 1 else []
     return [
         ("lint", [python, "-m", "ruff", "check", "."]),
         ("format", [python, "-m", "ruff", "format", "--check", "."]),
         ("types", [python, "-m", "mypy"]),
         ("import contracts", [str(setup_system.venv_script(places.venv, "lint-imports"))]),
-        ("tests", [python, "-m", "pytest", *markers, *passed_on]),
+        ("tests", [python, "-m", "pytest", *markers, *shared, *passed_on]),
     ]
 
 

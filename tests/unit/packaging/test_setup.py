@@ -812,9 +812,23 @@ def test_the_farewell_says_how_to_start_and_remove(scripts: Scripts, places: Any
         (False, True, []),
     ],
 )
-def test_which_tests_are_left_out(scripts: Scripts, places: Any, fast: bool, gpu: bool, expected: list[str]) -> None:
+def test_which_tests_are_left_out(
+    scripts: Scripts, places: Any, monkeypatch: pytest.MonkeyPatch, fast: bool, gpu: bool, expected: list[str]
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
     tests = dict(scripts.commands.stages(places, fast=fast, gpu=gpu, passed_on=["-x"]))["tests"]
     assert tests[1:] == ["-m", "pytest", *expected, "-x"]
+
+
+@pytest.mark.parametrize(
+    ("cores", "gpu", "processes"), [(2, False, "2"), (64, False, "4"), (64, True, ""), (None, False, "")]
+)
+def test_processes_share_the_tests_but_not_a_gpu(
+    scripts: Scripts, places: Any, monkeypatch: pytest.MonkeyPatch, cores: int | None, gpu: bool, processes: str
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    tests = dict(scripts.commands.stages(places, fast=False, gpu=gpu, passed_on=[]))["tests"]
+    assert (tests[tests.index("-n") + 1] if "-n" in tests else "") == processes
 
 
 def test_every_check_runs_and_one_failure_fails_all(
