@@ -214,12 +214,26 @@ class Gauge(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note(Event):
-    """Something that happened and that the user should be able to read: info, warning or recovery."""
+    """Something that happened and that the user should be able to read: info, warning or recovery.
+
+    Attributes:
+        step: the optimizer step it happened at, 0 where it belongs to none.
+    """
 
     type: ClassVar[str] = "note"
     text: Text
     level: str = "info"
     code: str = ""
+    step: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolledBack(Event):
+    """The run went back to its state after ``step`` (0: its beginning); later steps, measurements and checkpoints are
+    void."""
+
+    type: ClassVar[str] = "rolled_back"
+    step: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -307,6 +321,7 @@ EVENTS: dict[str, type[Event]] = {
         Rehearsed,
         Gauge,
         Note,
+        RolledBack,
         Waiting,
         Continued,
         Result,

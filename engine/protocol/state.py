@@ -19,6 +19,7 @@ from engine.protocol.events import (
     Progress,
     Rehearsed,
     Result,
+    RolledBack,
     RunPlanned,
     Stage,
     StepDone,
@@ -96,6 +97,8 @@ def apply_all(state: JobState, events: tuple[Event, ...] | list[Event]) -> JobSt
             series[name].append(event)
         elif isinstance(event, JobStarted):
             state = _started(state, event, series)
+        elif isinstance(event, RolledBack):
+            _forget_after(event.step, state, series)
         else:
             state = _single(state, event)
     # The names are those of `_SERIES`, whose fields are tuples of just these events.
@@ -115,9 +118,7 @@ _SERIES: dict[type[Event], str] = {
 
 def _started(state: JobState, event: JobStarted, series: dict[str, list[Any]]) -> JobState:
     """A new process took the run up: what lies behind its checkpoint will be repeated, so it is dropped."""
-    for name in ("steps", "held_out", "checkpoints"):
-        known = series.get(name, getattr(state, name))
-        series[name] = [item for item in known if item.step <= event.resumed_from]
+    _forget_after(event.resumed_from, state, series)
     return replace(
         state,
         status=WORKING,
@@ -129,6 +130,12 @@ def _started(state: JobState, event: JobStarted, series: dict[str, list[Any]]) -
         failure=None,
         rung="",
     )
+
+
+def _forget_after(step: int, state: JobState, series: dict[str, list[Any]]) -> None:
+    for name in ("steps", "held_out", "checkpoints"):
+        known = series.get(name, getattr(state, name))
+        series[name] = [item for item in known if item.step <= step]
 
 
 def _single(state: JobState, event: Event) -> JobState:
