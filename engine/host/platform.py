@@ -97,6 +97,19 @@ def give_way() -> None:
         process.nice(min(_LOWEST, process.nice() + _STEP))
 
 
+def be_ended_first() -> None:
+    """Where the machine's memory runs out, let the system end this process before any other.
+
+    Linux chooses by a score; Windows refuses memory instead, and macOS asks the user.
+    """
+    if current() != LINUX:
+        return
+    try:
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+    except OSError:
+        return  # a sandbox without /proc: the system then chooses as it would have
+
+
 _STEP, _LOWEST = 10, 19
 _BELOW_NORMAL = 0x4000
 """BELOW_NORMAL_PRIORITY_CLASS, as Windows knows it; psutil has the name on Windows only."""

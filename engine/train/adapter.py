@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from transformers import GenerationConfig, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedTokenizerBase, Trainer
 
 from engine.data.template import ChatTemplate
 from engine.train.checkpoints import Checkpoint, new_folder
@@ -18,6 +18,17 @@ def save_weights(model: Any, folder: Path) -> None:
     """PEFT's two files. No embedding is trained, so PEFT need not look for changed ones (it would ask the hub)."""
     model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)
+
+
+def save_state(trainer: Trainer, folder: Path) -> None:
+    """All that `Trainer.train` needs to go on exactly, weights included."""
+    save_weights(trainer.model, folder)
+    # torch.save files, which are pickles: Trainer reads them with weights_only=True, which runs no code, and the
+    # manifest's hashes are checked before.
+    trainer._save_optimizer_and_scheduler(str(folder))
+    trainer._save_scaler(str(folder))
+    trainer._save_rng_state(str(folder))
+    trainer.state.save_to_json(str(folder / "trainer_state.json"))
 
 
 def save_adapter(
