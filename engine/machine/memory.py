@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-from engine.machine import activations
+from engine.machine import activations, asking
 from engine.machine.activations import FP32, Batch
 from engine.machine.calibration import UNCALIBRATED, Calibration
 from engine.machine.dims import ModelDims
@@ -86,6 +86,19 @@ class Memory:
         return self.total - self.parts["reserve"]
 
 
+@dataclass(frozen=True, slots=True)
+class Afterwards:
+    """Peaks of what follows training, in a process of its own without gradients or optimizer.
+
+    Attributes:
+        measuring_gib: while held-out rows are measured.
+        answering_gib: while they are answered, the longest row taken for the longest prompt.
+    """
+
+    measuring_gib: float
+    answering_gib: float
+
+
 def number_width(precision: str, device: Device) -> int:
     """Bytes of a number while computing: "auto" is 16-bit on a GPU and fp32 on the CPU, as the recipe documents."""
     if precision == "auto":
@@ -99,7 +112,7 @@ def predict(
     *,
     longest: int,
     device: Device,
-    loss: Loss = "chunked",
+    loss: Loss | None = None,
     calibration: Calibration = UNCALIBRATED,
 ) -> Memory:
     """The peak memory of training by ``recipe``.
@@ -109,7 +122,7 @@ def predict(
         recipe: what is done; its micro-batch, method, optimizer, precision and checkpointing count.
         longest: tokens of the longest row that is trained on (at most ``data.max_length`` counts).
         device: "cuda" counts device memory, "cpu" the resident memory of the process.
-        loss: "chunked" as TRL computes it; "full" for engines that hold all logits.
+        loss: "chunked" as TRL computes it, "full" for engines that hold all logits; None as the recipe says.
         calibration: what was measured on this machine.
     """
     method, objective = METHODS[recipe.method.name], OBJECTIVES[recipe.objective.name]
@@ -119,6 +132,8 @@ def predict(
     length = max(1, min(longest, recipe.data.max_length, dims.context))
     batch = (Batch.packed if recipe.train.short_rows == "packed" else Batch.padded)(rows, length)
     trained = method.trained_parameters(dims.linear_shapes(), recipe.method)
+    if loss is None:
+        loss = "full" if recipe.train.loss == "all" and not objective.preference else "chunked"
     lost = activations.logits(dims, numbers, batch, device=device, loss=loss, learns_pairs=objective.preference)
     at_loss, at_layer = _passing(dims, recipe, method, numbers, batch, trained)
     # The loss is gone when the layers' backward pass begins: only the higher of the two moments counts.
@@ -134,6 +149,37 @@ def predict(
         "reserve": _reserve(passing := max(at_layer, at_loss + lost), device, calibration),
     }
     return Memory(MappingProxyType({name: parts[name] / GIB for name in PARTS}), passing / GIB)
+
+
+def predict_afterwards(
+    dims: ModelDims,
+    recipe: Recipe,
+    *,
+    longest: int,
+    device: Device,
+    calibration: Calibration = UNCALIBRATED,
+) -> Afterwards:
+    """The peaks of evaluating what was trained by ``recipe``; arguments as of `predict`.
+
+    On a GPU both try again with half the rows when memory runs out; on a CPU, 4-bit weights are expanded where there
+    is room, which is not counted here. Held-out rows that are measured during training need less than training does.
+    """
+    method = METHODS[recipe.method.name]
+    width = number_width(recipe.train.precision, device)
+    numbers = Numbers(width, 1 if device == "cuda" else FP32, method.quantised)
+    length = max(1, min(longest, recipe.data.max_length, dims.context))
+    answer = max(0, min(recipe.evaluate.max_new_tokens, dims.context - length))
+    batch = Batch.padded(recipe.evaluate.batch_size, length)
+    trained = method.trained_parameters(dims.linear_shapes(), recipe.method)
+    held = weight_bytes(dims, recipe, width) + trained * FP32
+
+    def peak(passing: float) -> float:
+        return (held + passing + _reserve(passing, device, calibration)) / GIB
+
+    return Afterwards(
+        measuring_gib=peak(asking.measuring(dims, numbers, batch, device=device)),
+        answering_gib=peak(asking.answering(dims, numbers, batch, answer)),
+    )
 
 
 def weight_bytes(dims: ModelDims, recipe: Recipe, width: int) -> float:

@@ -17,6 +17,8 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.integrations.liger import apply_liger_kernel
+from transformers.utils import is_flash_attn_2_available, is_liger_kernel_available
 from transformers.utils import logging as library_log
 
 from engine.data.template import ChatTemplate
@@ -71,6 +73,7 @@ def load_base(
     quant_type: str = "nf4",
     double: bool = True,
     precision: str = "auto",
+    attention: str = "sdpa",
     device: str | None = None,
 ) -> PreTrainedModel:
     """The causal language model of a folder, on its device, in evaluation mode, with every weight frozen.
@@ -81,6 +84,7 @@ def load_base(
         quant_type: "nf4" or "fp4".
         double: quantise the quantisation constants too.
         precision: "auto", "bf16", "fp16" or "fp32".
+        attention: "sdpa", "flash" or "eager"; a model that cannot have the first has the last.
         device: "cuda", "mps" or "cpu"; None for the best there is.
 
     Raises:
@@ -104,7 +108,7 @@ def load_base(
             quantization_config=_quantisation(quant_type, double, dtype) if quantised else None,
             # One device for the whole model: nothing is silently offloaded, and accelerate adds no hooks.
             device_map={"": 0 if on == "cuda" else on},
-            attn_implementation=attention(AutoConfig.from_pretrained(folder, local_files_only=True)),
+            attn_implementation=attention_of(AutoConfig.from_pretrained(folder, local_files_only=True), attention),
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
@@ -119,21 +123,68 @@ def load_base(
 _device = device
 
 
-def load_for(recipe: Recipe, folder: Path, *, device: str | None = None) -> PreTrainedModel:
-    """The base model of a folder as a run by ``recipe`` loads it; arguments and errors as `load_base`."""
+def load_for(recipe: Recipe, folder: Path, *, attention: str = "sdpa", device: str | None = None) -> PreTrainedModel:
+    """The base model of a folder in the formats of ``recipe``; arguments and errors as `load_base`."""
     method, settings = METHODS[recipe.method.name], recipe.method.model_dump()
     quantisation: dict[str, Any] = {}
     if method.quantised:
         quantisation = {"quant_type": settings["quant_type"], "double": settings["double_quantisation"]}
     return load_base(
-        folder, quantised=method.quantised, precision=recipe.train.precision, device=device, **quantisation
+        folder,
+        quantised=method.quantised,
+        precision=recipe.train.precision,
+        attention=attention,
+        device=device,
+        **quantisation,
     )
 
 
-def attention(settings: PreTrainedConfig) -> str:
-    """How a model's attention is computed: "sdpa", or "eager" for the few whose scores are bent, which SDPA cannot."""
+def attention_of(settings: PreTrainedConfig, wanted: str = "sdpa") -> str:
+    """transformers' name of how a model's attention is computed.
+
+    Args:
+        wanted: "sdpa", "flash" or "eager". The few models whose scores are bent cannot have SDPA and are given "eager".
+    """
+    if wanted == "flash":
+        return "flash_attention_2"
     family = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(settings), None)
-    return "sdpa" if family is None or getattr(family, "_supports_sdpa", True) else "eager"
+    bent = family is not None and not getattr(family, "_supports_sdpa", True)
+    return "eager" if bent else wanted
+
+
+def decide_attention(recipe: Recipe, on: str) -> str:
+    """What the recipe's attention comes to on a device: "sdpa", "flash" or "eager".
+
+    SDPA keeps packed rows apart with a mask, which its fastest kernel does not know; flash-attention is told where
+    each row ends (Dao 2023).
+
+    Raises:
+        UserError: flash-attention was asked for where it cannot be.
+    """
+    wanted, there = recipe.train.attention, on == "cuda" and is_flash_attn_2_available()
+    half = decide_precision(recipe.train.precision, on) != "fp32"
+    if wanted == "flash" and not (there and half):
+        raise UserError(
+            "train.attention",
+            say(
+                "flash-attention needs an NVIDIA GPU, 16-bit numbers, and the package flash-attn.",
+                "flash-attention 需要 NVIDIA GPU、16 位精度以及 flash-attn 软件包。",
+            ),
+            say('Set the attention to "auto".', "请将注意力设为“auto”。"),
+            where="train.attention",
+        )
+    if wanted == "auto":
+        return "flash" if there and half and recipe.train.short_rows == "packed" else "sdpa"
+    return wanted
+
+
+def add_kernels(model: PreTrainedModel, recipe: Recipe) -> bool:
+    """Put Liger's kernels into a model on an NVIDIA GPU where the recipe allows and the package is there (Hsu et al.
+    2024); gives whether. The loss stays Lorimer's own, which needs no logits either."""
+    if recipe.train.kernels == "off" or model.device.type != "cuda" or not is_liger_kernel_available():
+        return False
+    apply_liger_kernel(model, {"cross_entropy": False, "fused_linear_cross_entropy": False})
+    return True
 
 
 def _quantisation(quant_type: str, double: bool, dtype: torch.dtype) -> BitsAndBytesConfig:

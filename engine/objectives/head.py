@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, pad
 
 IGNORED = -100
 """Label of a token that is not learned, as torch's cross-entropy has it."""
@@ -72,3 +72,17 @@ def score(head: torch.nn.Module, hidden: torch.Tensor, labels: torch.Tensor) -> 
     logits, wanted = head(hidden[learned]), labels[learned]
     total = cross_entropy(logits.float(), wanted, reduction="sum")
     return Scored(total, learned.sum(), (logits.detach().argmax(-1) == wanted).sum())
+
+
+def score_all(logits: torch.Tensor, labels: torch.Tensor) -> Scored:
+    """The same from the logits of every position, as transformers' own loss has it: the labels are shifted, not the
+    logits, which would be copied.
+
+    Args:
+        logits: (rows, tokens, vocabulary).
+        labels: (rows, tokens), `IGNORED` where nothing is learned.
+    """
+    wanted = pad(labels, (0, 1), value=IGNORED)[:, 1:]
+    total = cross_entropy(logits.float().flatten(0, 1), wanted.flatten(), ignore_index=IGNORED, reduction="sum")
+    learned = wanted != IGNORED
+    return Scored(total, learned.sum(), ((logits.detach().argmax(-1) == wanted) & learned).sum())

@@ -11,7 +11,7 @@ import torch
 from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTConfig, SFTTrainer
 
-from engine.objectives.head import IGNORED, Scored, add_learned_head
+from engine.objectives.head import IGNORED, Scored, add_learned_head, score_all
 from engine.objectives.trainer import Hooks, Parts, arguments, full_precision, one_device
 from engine.protocol.errors import UserError
 from engine.protocol.text import say
@@ -38,6 +38,7 @@ def build_trainer(parts: Parts) -> Hooks:
         callbacks=parts.callbacks,
     )
     restore()
+    trainer.whole = parts.recipe.train.loss == "all"
     # A mixture of experts balances its experts with a loss of its own, which TRL's head brings along.
     if trainer.args.device.type == "cpu" and not trainer.aux_loss_enabled:
         add_learned_head(parts.model.get_base_model())
@@ -121,8 +122,13 @@ def prove_isolation(model: Any) -> None:
 
 
 class Supervised(Hooks, SFTTrainer):
-    """TRL's trainer, with a held-out loss that weighs every learned token alike, and no wait for figures."""
+    """TRL's trainer, with a held-out loss that weighs every learned token alike, and no wait for figures.
 
+    Attributes:
+        whole: compute all logits at once, as transformers does.
+    """
+
+    whole = False
     _counted: torch.Tensor | None = None
 
     def compute_loss(
@@ -131,7 +137,11 @@ class Supervised(Hooks, SFTTrainer):
         """Mean loss over the learned tokens of the step: the sum here, divided by their number in all its batches."""
         if self.aux_loss_enabled:  # mixtures of experts: TRL adds their balancing loss
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[no-untyped-call]
-        scored = Scored.of(model(**inputs, use_cache=False, fused_lm_head=True))
+        if self.whole:
+            labels = inputs.pop("labels")
+            scored = score_all(model(**inputs, use_cache=False).logits, labels)
+        else:
+            scored = Scored.of(model(**inputs, use_cache=False, fused_lm_head=True))
         self._tally(scored.total.detach(), scored.learned, scored.right)
         return scored.total / (scored.learned.clamp(min=1) if num_items_in_batch is None else num_items_in_batch)
 

@@ -500,6 +500,51 @@ class TrainSettings(Section):
         },
         basic=True,
     )
+    loss: Literal["learned", "all"] = setting(
+        "learned",
+        label=say("Loss is computed", "损失的计算"),
+        term="fused or chunked loss",
+        help=say(
+            "For the tokens that are learned alone, in pieces: faster, and without the logits of the whole batch in "
+            "memory. For all at once is what transformers does, to compare with. Supervised fine-tuning only.",
+            "仅对要学习的词元分块计算：更快，也不必在内存中保存整批 logits。"
+            "一次全部计算是 transformers 的做法，可作对照；仅用于监督微调。",
+        ),
+        choices={
+            "learned": say("for learned tokens, in pieces", "仅学习的词元，分块"),
+            "all": say("for all tokens at once", "一次计算全部词元"),
+        },
+        source="TRL documentation; our measurement",
+    )
+    attention: Literal["auto", "sdpa", "flash", "eager"] = setting(
+        "auto",
+        label=say("Attention", "注意力"),
+        term="attention implementation",
+        help=say(
+            "auto: PyTorch's (SDPA), which takes the fastest kernel of the device; flash-attention for packed rows on "
+            "a GPU where it is installed; eager where a model's scores allow nothing else.",
+            "auto：使用 PyTorch 的 SDPA，由它选择设备上最快的内核；GPU 上拼接行且装有 flash-attention 时用后者；"
+            "个别模型只能用 eager。",
+        ),
+        choices={
+            "auto": say("auto", "自动"),
+            "sdpa": say("PyTorch (SDPA)", "PyTorch（SDPA）"),
+            "flash": say("flash-attention 2", "flash-attention 2"),
+            "eager": say("eager", "eager"),
+        },
+    )
+    kernels: Literal["auto", "off"] = setting(
+        "auto",
+        label=say("Fused kernels", "融合内核"),
+        term="Liger kernels",
+        help=say(
+            "auto: Liger's kernels for norms, rotary positions and the gated product, on an NVIDIA GPU where "
+            "liger-kernel is installed.",
+            "auto：在装有 liger-kernel 的 NVIDIA GPU 上，用 Liger 内核计算归一化、旋转位置与门控乘积。",
+        ),
+        choices={"auto": say("auto", "自动"), "off": say("off", "关闭")},
+        source="Hsu et al. 2024",
+    )
     evaluate_every: int = setting(
         0,
         label=say("Measure every", "评估间隔"),
@@ -536,6 +581,34 @@ class TrainSettings(Section):
         le=100,
         basic=True,
         source=COMMON,
+    )
+    shorten: bool = setting(
+        False,
+        label=say("Shorten rows as a last resort", "最后可缩短行"),
+        term="truncation on out of memory",
+        help=say(
+            "Where memory runs out with one row at once and with recomputing on, cut the longest rows; else the run "
+            "ends there.",
+            "每批一行且已开启重算仍然内存不足时，截断最长的行；否则训练在该处结束。",
+        ),
+    )
+    unstable: Literal["stop", "skip", "warn"] = setting(
+        "stop",
+        label=say("When the loss breaks away", "损失失控时"),
+        term="loss spike, NaN",
+        help=say(
+            "A loss that is no number, or three steps in a row far above the fifty before: go back to the last good "
+            "checkpoint and stop there; or leave those steps' rows out and go on; or only tell (no number always "
+            "stops).",
+            "损失不是数，或连续三步远高于此前五十步：回到最后一个正常检查点并停止；或跳过这几步的行继续；"
+            "或仅提示（不是数时总会停止）。",
+        ),
+        choices={
+            "stop": say("go back and stop", "回退并停止"),
+            "skip": say("go back, leave the rows out, go on", "回退、跳过这些行并继续"),
+            "warn": say("only tell", "仅提示"),
+        },
+        source="Chowdhery et al. 2022 (PaLM) for leaving batches out; axolotl for the three steps",
     )
     seed: int = setting(
         42,
@@ -577,8 +650,34 @@ class EvaluateSettings(Section):
     )
 
 
+class Recovered(Section):
+    """What a run recovered from, and what it went on with: written into the recipe as run, never set by a person.
+
+    Attributes:
+        step: the optimizer step it happened at.
+        cause: memory ran out in the process; the system ended the process; or the loss broke away.
+        batch_size, accumulation, checkpointing: as in `TrainSettings`, from there on.
+        held_out_rows: held-out rows measured at once.
+        longest: tokens to which rows are cut; 0 leaves them as they are.
+        left_out: optimizer steps whose rows are passed over.
+    """
+
+    step: int
+    cause: Literal["memory", "killed", "loss"]
+    batch_size: int
+    accumulation: int
+    held_out_rows: int
+    checkpointing: bool
+    longest: int = 0
+    left_out: tuple[int, ...] = ()
+
+
 class Recipe(Section):
-    """All that a run does. Field order is the file's order."""
+    """All that a run does. Field order is the file's order.
+
+    Attributes:
+        recovered: what the run recovered from, the oldest first; only in the recipe as run.
+    """
 
     version: Literal[1] = 1
     model: ModelSettings = ModelSettings()
@@ -587,6 +686,7 @@ class Recipe(Section):
     objective: SerializeAsAny[ObjectiveSettings]
     train: TrainSettings = TrainSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+    recovered: tuple[Recovered, ...] = ()
 
     @property
     def effective_batch(self) -> int:

@@ -27,6 +27,8 @@ from engine.machine.memory import predict
 from engine.methods.registry import METHODS
 from engine.model.inspect import inspect
 from engine.model.load import (
+    add_kernels,
+    decide_attention,
     decide_precision,
     device,
     load_for,
@@ -47,7 +49,7 @@ from engine.protocol.text import Text, say
 from engine.recipe.file import load, save
 from engine.recipe.recipe import Recipe
 from engine.train import checkpoints
-from engine.train.adapter import save_adapter, save_weights
+from engine.train.adapter import save_adapter, save_state
 from engine.train.checkpoints import Checkpoint
 from engine.train.plan import Schedule, schedule
 from engine.train.scoring import chosen
@@ -91,7 +93,8 @@ def train(run: RunFolder, channel: Channel, *, resume: bool = False) -> dict[str
         # The model, with an adapter whose first weights depend on the seed alone.
         channel.emit(Stage(name="model", text=say("Loading the model", "加载模型")))
         _stop_if_asked(channel)
-        model = load_for(recipe, folder, device=on)
+        model = load_for(recipe, folder, attention=decide_attention(recipe, on), device=on)
+        add_kernels(model, recipe)
         tokenizer = load_tokenizer(folder, prepared.template)
         set_seed(recipe.train.seed)
         adapted = importlib.import_module(method.work).build(model, recipe.method)
@@ -274,16 +277,7 @@ def _save_checkpoint(run: RunFolder, trainer: Trainer, supervisor: Supervisor, k
     """Write a checkpoint from which `Trainer.train` goes on exactly, and remove the oldest."""
     step = trainer.state.global_step
 
-    def fill(folder: Path) -> None:
-        save_weights(trainer.model, folder)
-        # torch.save files, which are pickles: Trainer reads them with weights_only=True, which runs no code, and the
-        # manifest's hashes are checked before.
-        trainer._save_optimizer_and_scheduler(str(folder))
-        trainer._save_scaler(str(folder))
-        trainer._save_rng_state(str(folder))
-        trainer.state.save_to_json(str(folder / "trainer_state.json"))
-
-    saved = checkpoints.write(run, step, supervisor.progress.plain(), fill)
+    saved = checkpoints.write(run, step, supervisor.progress.plain(), lambda folder: save_state(trainer, folder))
     best = supervisor.progress.best_step
     checkpoints.rotate(run, saved, keep, best or None)
     relative = saved.path.relative_to(run.path).as_posix()

@@ -22,12 +22,13 @@ from bitsandbytes.nn.modules import Linear4bit
 from bitsandbytes.optim.adamw import AdamW as BitsAndBytesAdamW
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel, masking_utils
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, DynamicCache, PreTrainedModel, masking_utils
 from transformers.initialization import no_init_weights
 from trl.trainer.utils import _CHUNKED_LOGPROB_CHUNK_SIZE, add_fused_lm_head
 
+from engine.machine import asking
 from engine.methods.registry import METHODS
-from engine.model.load import DTYPES, attention
+from engine.model.load import DTYPES, attention_of
 from engine.objectives.head import Scored, add_learned_head
 from engine.objectives.registry import OBJECTIVES
 from engine.recipe.recipe import Recipe
@@ -107,6 +108,64 @@ def simulate(
         return Simulated(dict(counter.peak), dict(counter.live), counter.at)
 
 
+def simulate_afterwards(
+    config: Mapping[str, Any], recipe: Recipe, *, longest: int, device: Device
+) -> dict[Literal["measuring", "answering"], Simulated]:
+    """The peaks of the evaluation that follows: texts of ``longest`` tokens measured, every token counted, and prompts
+    of that length answered to the last token; as many at once as the recipe says."""
+    dtype, rows = _dtype(recipe.train.precision, device), recipe.evaluate.batch_size
+    vocab = int(config["vocab_size"])
+    counter = Storages(widths={vocab}, granule=GRANULE[device], rule=_Answers(learned=1))
+    with torch.device("meta"):
+        model = _model(config, recipe, dtype)
+        adapted = importlib.import_module(METHODS[recipe.method.name].work).build(model, recipe.method).eval()
+    found: dict[Literal["measuring", "answering"], Simulated] = {}
+    with FakeTensorMode(), _static_masks(padded=rows > 1), _like(device), counter, torch.no_grad():
+        _bring_to_life(adapted, counter)
+        counter.start()
+        _measure(adapted, rows, longest, vocab, device)
+        found["measuring"] = Simulated(dict(counter.peak), dict(counter.live), counter.at)
+        counter.start()
+        _read(adapted, rows, longest)
+        _last_token(adapted, rows, longest + recipe.evaluate.max_new_tokens, dtype)
+        found["answering"] = Simulated(dict(counter.peak), dict(counter.live), counter.at)
+    return found
+
+
+def _measure(model: Any, rows: int, length: int, vocab: int, device: Device) -> None:
+    """`engine.evaluate.score` on one batch: the output layer sees what counts alone, in as many goes as needed."""
+    most = max(1, asking.MOST_LOGITS_BYTES[device] // (vocab * asking.BYTES_PER_LOGIT))
+    seen = min(most, rows * (length - 1))
+    head = model.get_base_model().get_output_embeddings()
+    handle = head.register_forward_pre_hook(lambda _, given: (given[0].reshape(-1, given[0].shape[-1])[:seen][None],))
+    ids = torch.zeros((rows, length), dtype=torch.int64)
+    logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[0]
+    handle.remove()
+    log = logits.float().log_softmax(-1)
+    log.gather(-1, ids.new_zeros(seen, 1))
+    torch.special.entr(log.exp_()).sum(-1)
+
+
+def _read(model: Any, rows: int, length: int) -> None:
+    """transformers' ``generate`` until the first token."""
+    ids = torch.zeros((rows, length), dtype=torch.int64)
+    model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=True, logits_to_keep=1).logits.float()
+
+
+def _last_token(model: Any, rows: int, length: int, dtype: torch.dtype) -> None:
+    """Likewise for the last of ``length`` tokens, with those before in the cache."""
+    config = model.config
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    cache = DynamicCache()
+    for layer in range(config.num_hidden_layers):
+        before = torch.empty((rows, config.num_key_value_heads, length - 1, width), dtype=dtype)
+        cache.update(before, before, layer)
+        del before
+    ids = torch.zeros((rows, 1), dtype=torch.int64)
+    mask = torch.ones((rows, length), dtype=torch.int64)
+    model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, logits_to_keep=1).logits.float()
+
+
 # ------------------------------------------------------------------------------------------------------ what is built
 def _dtype(precision: str, device: Device) -> torch.dtype:
     if precision == "auto":
@@ -118,7 +177,7 @@ def _model(config: Mapping[str, Any], recipe: Recipe, dtype: torch.dtype) -> Pre
     """The model class of a config, as `engine.model.load` gives it: frozen, linear layers in 4-bit where asked for."""
     settings = CONFIG_MAPPING[str(config["model_type"])].from_dict(dict(config))
     with no_init_weights():
-        model = AutoModelForCausalLM.from_config(settings, dtype=dtype, attn_implementation=attention(settings))
+        model = AutoModelForCausalLM.from_config(settings, dtype=dtype, attn_implementation=attention_of(settings))
     assert isinstance(model, PreTrainedModel)
     model.tie_weights()
     if METHODS[recipe.method.name].quantised:

@@ -1,13 +1,19 @@
 """Loading base models: 16-bit and 4-bit, frozen, from safetensors only."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from transformers import Gemma2Config, LlamaConfig
 
+from engine.catalogue import CATALOGUE
 from engine.data.template import choose_template
 from engine.model import load
 from engine.protocol.errors import EXIT_MACHINE, UserError
+from engine.recipe.file import from_plain
+from engine.recipe.recipe import Recipe
 
 
 def test_auto_precision_follows_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,6 +30,71 @@ def test_half_precision_without_gpu_is_refused() -> None:
     with pytest.raises(UserError) as caught:
         load.decide_precision("fp16", "cpu")
     assert caught.value.problem.where == "train.precision"
+
+
+def wanting(tiny: Path, **train: Any) -> Recipe:
+    return from_plain({"model": {"source": str(tiny)}, "method": {"name": "lora"}, "train": train}, CATALOGUE)
+
+
+@pytest.mark.parametrize(
+    ("train", "on", "installed", "expected"),
+    [
+        ({}, "cuda", True, "sdpa"),
+        ({"short_rows": "packed"}, "cuda", True, "flash"),
+        ({"short_rows": "packed"}, "cuda", False, "sdpa"),
+        ({"short_rows": "packed"}, "cpu", True, "sdpa"),
+        ({"short_rows": "packed", "precision": "fp32"}, "cuda", True, "sdpa"),
+        ({"short_rows": "packed", "attention": "sdpa"}, "cuda", True, "sdpa"),
+        ({"attention": "flash"}, "cuda", True, "flash"),
+        ({"attention": "eager"}, "cuda", True, "eager"),
+    ],
+)
+def test_attention_follows_the_recipe_and_the_device(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, train: dict[str, Any], on: str, installed: bool, expected: str
+) -> None:
+    monkeypatch.setattr(load, "is_flash_attn_2_available", lambda: installed)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    assert load.decide_attention(wanting(tiny, **train), on) == expected
+
+
+@pytest.mark.parametrize(
+    ("on", "installed", "precision"), [("cpu", True, "fp32"), ("cuda", False, "bf16"), ("cuda", True, "fp32")]
+)
+def test_flash_attention_that_cannot_be_is_refused(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, on: str, installed: bool, precision: str
+) -> None:
+    monkeypatch.setattr(load, "is_flash_attn_2_available", lambda: installed)
+    with pytest.raises(UserError) as caught:
+        load.decide_attention(wanting(tiny, attention="flash", precision=precision), on)
+    assert caught.value.problem.where == "train.attention"
+
+
+def test_bent_scores_are_never_given_to_sdpa() -> None:
+    assert load.attention_of(LlamaConfig(), "sdpa") == "sdpa"
+    assert load.attention_of(LlamaConfig(), "flash") == "flash_attention_2"
+    assert load.attention_of(LlamaConfig(), "eager") == "eager"
+    assert load.attention_of(Gemma2Config(), "sdpa") == "eager"
+
+
+@pytest.mark.parametrize(
+    ("kernels", "on", "installed", "added"),
+    [
+        ("auto", "cuda", True, True),
+        ("off", "cuda", True, False),
+        ("auto", "cpu", True, False),
+        ("auto", "cuda", False, False),
+    ],
+)
+def test_kernels_are_put_in_where_they_can_be(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, kernels: str, on: str, installed: bool, added: bool
+) -> None:
+    given: list[dict[str, bool]] = []
+    monkeypatch.setattr(load, "is_liger_kernel_available", lambda: installed)
+    monkeypatch.setattr(load, "apply_liger_kernel", lambda model, configuration: given.append(configuration))
+    model = SimpleNamespace(device=torch.device(on))
+    assert load.add_kernels(model, wanting(tiny, kernels=kernels)) is added  # type: ignore[arg-type]
+    # The head is Lorimer's: Liger's would put the model's forward aside.
+    assert given == ([{"cross_entropy": False, "fused_linear_cross_entropy": False}] if added else [])
 
 
 def test_four_bit_on_a_mac_gpu_is_refused_with_the_way_out(tiny: Path) -> None:

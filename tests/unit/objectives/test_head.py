@@ -9,7 +9,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from engine.model.load import load_base
 from engine.objectives import head
-from engine.objectives.head import IGNORED, Scored, add_learned_head
+from engine.objectives.head import IGNORED, Scored, add_learned_head, score_all
 
 
 def batch() -> dict[str, torch.Tensor]:
@@ -45,6 +45,17 @@ def test_same_gradients_as_trl(tiny: Path) -> None:
         Scored.of(model(**batch(), fused_lm_head=True)).total.backward()
         gradients.append(weight.grad)
     assert torch.allclose(gradients[0], gradients[1], atol=1e-5)
+
+
+def test_all_logits_at_once_come_to_the_same(tiny: Path) -> None:
+    model = load_base(tiny, quantised=False)
+    inputs = batch()
+    labels = inputs.pop("labels")
+    ours, theirs = score_all(model(**inputs).logits, labels), model(**inputs, labels=labels).loss
+    assert (ours.total / ours.learned).item() == pytest.approx(theirs.item(), rel=1e-6)
+    _, pieces = both(model)
+    assert ours.total.item() == pytest.approx(pieces.total.item(), rel=1e-6)
+    assert (int(ours.learned), int(ours.right)) == (int(pieces.learned), int(pieces.right))
 
 
 def test_without_learned_tokens_the_loss_is_zero_and_can_be_differentiated(tiny: Path) -> None:

@@ -375,6 +375,17 @@ def test_every_optimizer_learns_on_the_cpu(tiny: Path, rows: Path, tmp_path: Pat
     assert losses[-1] < losses[0]
 
 
+def test_all_logits_at_once_give_the_same_losses(
+    tiny: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    score_all = sft_work.score_all
+    monkeypatch.setattr(sft_work, "score_all", lambda *given: asked.append(given) or score_all(*given))
+    whole = ten_losses(recipe(tiny, rows, "lora", loss="all"), tmp_path)
+    assert whole == pytest.approx(STORED["lora", "sft"], abs=2e-3)
+    assert len(asked) == STEPS * 2
+
+
 def test_recomputing_gives_the_same_losses(tiny: Path, rows: Path, tmp_path: Path) -> None:
     wanted = recipe(tiny, rows, "qlora")
     again = wanted.model_copy(update={"train": wanted.train.model_copy(update={"checkpointing": True})})
