@@ -131,6 +131,24 @@ def _score(arguments: Arguments, channel: Channel) -> dict[str, Any]:
     return score(from_plain(arguments["recipe"], CATALOGUE), channel, out=Path(out) if out else None)
 
 
+def _rehearse(arguments: Arguments, channel: Channel) -> dict[str, Any]:
+    from engine.catalogue import CATALOGUE
+    from engine.recipe.file import from_plain
+    from engine.train.rehearse import rehearse
+
+    recipe = from_plain(arguments["recipe"], CATALOGUE)
+    return rehearse(recipe, JobFolder(Path(arguments["folder"])), channel, settle=bool(arguments.get("settle")))
+
+
+def _trial(arguments: Arguments, channel: Channel) -> dict[str, Any]:
+    from engine.catalogue import CATALOGUE
+    from engine.recipe.file import from_plain
+    from engine.train.trial import trial
+
+    recipe = from_plain(arguments["recipe"], CATALOGUE)
+    return trial(recipe, JobFolder(Path(arguments["folder"])), channel, parent=int(arguments["parent"]))
+
+
 def _run(arguments: Arguments) -> RunFolder:
     return RunFolder(Path(arguments["run"]))
 
@@ -142,4 +160,6 @@ JOBS: dict[str, Callable[[Arguments, Channel], dict[str, Any]]] = {
     "merge": _merge,
     "export": _export,
     "score": _score,
+    "rehearse": _rehearse,
+    "trial": _trial,
 }
