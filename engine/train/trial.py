@@ -43,7 +43,15 @@ from engine.evaluate.watch import Watch
 from engine.host.platform import be_ended_first
 from engine.methods.registry import METHODS
 from engine.model.inspect import inspect
-from engine.model.load import decide_precision, device, load_for, load_tokenizer, ran_out_of_memory
+from engine.model.load import (
+    add_kernels,
+    decide_attention,
+    decide_precision,
+    device,
+    load_for,
+    load_tokenizer,
+    ran_out_of_memory,
+)
 from engine.model.locate import locate
 from engine.objectives.registry import OBJECTIVES
 from engine.objectives.trainer import Hooks, Parts
@@ -158,7 +166,8 @@ def _trial(recipe: Recipe, folder: JobFolder, channel: Channel, watch: Watch, se
     began = time.monotonic()
     real = _listed_recipe(recipe, listed, on)
     with peak, tempfile.TemporaryDirectory(prefix="scratch-", dir=folder.path) as scratch:
-        model = load_for(real, model_folder, device=on)
+        model = load_for(real, model_folder, attention=decide_attention(real, on), device=on)
+        add_kernels(model, real)
         tokenizer = load_tokenizer(model_folder, prepared.template)
         set_seed(real.train.seed)
         adapted = importlib.import_module(method.work).build(model, real.method)
