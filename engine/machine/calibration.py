@@ -22,7 +22,7 @@ from engine.protocol.errors import UserError
 
 # Older measurements are forgotten: drivers and libraries change.
 KEPT = 40
-# The overhead is set so high that so many of the measured cases stay below the forecast.
+# The overhead is set so high that the next case stays below the forecast with this chance.
 COVERED = 0.95
 # Fields of `Measured` that are no amounts.
 _WORDS = ("torch", "method")
@@ -127,9 +127,10 @@ def _slower(measured: Iterable[Measured]) -> float | None:
 
 
 def _covering(values: list[float]) -> float:
-    """The smallest value that at least `COVERED` of all do not exceed."""
+    """The smallest of the values that the next one exceeds with a chance of at most 1 - `COVERED`, when it is of their
+    kind; the largest where they are too few (Vovk et al. 2005, conformal prediction)."""
     ordered = sorted(values)
-    return ordered[min(len(ordered), math.ceil(COVERED * len(ordered))) - 1]
+    return ordered[min(len(ordered), math.ceil(COVERED * (len(ordered) + 1))) - 1]
 
 
 # ------------------------------------------------------------------------------------------------------------ the file

@@ -13,7 +13,7 @@ from typing import Any
 
 from engine.machine.detect import Machine, detect
 from engine.machine.gpu import Gpu, Throttle
-from engine.machine.versions import PACKAGES, TorchBuild, bitsandbytes_cuda, torch_build, versions
+from engine.machine.versions import PACKAGES, TorchBuild, bitsandbytes_cuda, lorimer, torch_build, versions
 from engine.protocol.errors import Problem
 from engine.protocol.text import Text, say
 
@@ -39,7 +39,7 @@ def doctor(
     installed: dict[str, str | None] | None = None,
     libraries: tuple[str, ...] | None = None,
 ) -> dict[str, Any]:
-    """The document of ``lorimer doctor``: ``{"machine", "versions", "torch", "problems"}``.
+    """The document of ``lorimer doctor``: ``{"lorimer", "machine", "versions", "torch", "bitsandbytes", "problems"}``.
 
     ``torch`` says what it was built for, ``bitsandbytes`` for which CUDA versions it brings a library. Each problem
     has ``code``, ``message``, ``hint`` (the command that mends it) and ``where``; an empty list is good news. What is
@@ -51,6 +51,7 @@ def doctor(
     cuda = libraries if libraries is not None else bitsandbytes_cuda()
     problems = tuple(_problems(here, torch, found, cuda))
     return {
+        "lorimer": lorimer(),
         "machine": _machine(here),
         "versions": found,
         "torch": None if torch is None else {"version": torch.version, "cuda": torch.cuda, "hip": torch.hip},
@@ -64,6 +65,7 @@ def lines(report: dict[str, Any]) -> list[Text]:
     """The report for people, one line each."""
     machine = report["machine"]
     found = [
+        _about(report),
         say("{cpu}, {cores} cores", "{cpu}，{cores} 核", cpu=machine["cpu"] or "CPU", cores=machine["cores"]),
         say(
             "Memory: {free:.1f} GiB free of {total:.1f}",
@@ -80,6 +82,7 @@ def lines(report: dict[str, Any]) -> list[Text]:
         found.append(say("No NVIDIA GPU answers: training runs on the CPU.", "没有检测到 NVIDIA GPU：将用 CPU 训练。"))
     named = ", ".join(f"{name} {version}" for name, version in report["versions"].items() if version)
     found.append(say("Installed: {named}", "已安装：{named}", named=named))
+    found.append(_built_for(report))
     for problem in report["texts"]:
         found.append(
             say(
@@ -302,6 +305,32 @@ def _machine(machine: Machine) -> dict[str, Any]:
             gpu[name] = None if gpu[name] is None else list(gpu[name])
     plain["gpus"], plain["other_gpus"] = list(plain["gpus"]), list(plain["other_gpus"])
     return plain
+
+
+def _about(report: dict[str, Any]) -> Text:
+    """What a bug report begins with."""
+    machine = report["machine"]
+    version = report["lorimer"] or say("(version not known)", "（版本未知）")
+    system, python = machine["platform"], machine["python"]
+    words = "Lorimer {version}, Python {python}, {system}"
+    return say(words, words.replace(", ", "，"), version=version, python=python, system=system)
+
+
+def _built_for(report: dict[str, Any]) -> Text:
+    """What the installed torch and bitsandbytes can compute on."""
+    torch, libraries = report["torch"] or {}, report["bitsandbytes"]["cuda"]
+    if torch.get("cuda"):
+        device = say("CUDA {version}", "CUDA {version}", version=torch["cuda"])
+    elif torch.get("hip"):
+        device = say("ROCm {version}", "ROCm {version}", version=torch["hip"])
+    else:
+        device = say("the CPU", "CPU") if torch else say("nothing", "无")
+    return say(
+        "torch is built for {device}; bitsandbytes for the CPU and CUDA {libraries}",
+        "torch 支持 {device}；bitsandbytes 支持 CPU 与 CUDA {libraries}",
+        device=device,
+        libraries=", ".join(libraries) or "–",
+    )
 
 
 def _container_line(machine: dict[str, Any]) -> list[Text]:

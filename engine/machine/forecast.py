@@ -120,9 +120,9 @@ class Forecast:
     steps: int
     disk_bytes: int
     trained_parameters: int
-    step_seconds: float = 0.0
-    checkpoint_bytes: int = 0
-    afterwards: Afterwards | None = None
+    step_seconds: float
+    checkpoint_bytes: int
+    afterwards: Afterwards
 
     @property
     def fits(self) -> bool:

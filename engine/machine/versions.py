@@ -45,6 +45,11 @@ def installed(package: str) -> str | None:
         return None
 
 
+def lorimer() -> str | None:
+    """Lorimer's own version, None where it runs without having been installed."""
+    return installed("lorimer")
+
+
 def versions() -> dict[str, str | None]:
     """Version of each package that Lorimer works with, None for what is missing."""
     return {package: installed(package) for package in PACKAGES}

@@ -4,7 +4,8 @@
 
 Published configs from 0.1 to 72 billion weights with methods, lengths, batches, checkpointing, optimizers and devices.
 The formulas' reserve (context, fragments) is left out: the simulation has none. The first two cases of each model have
-all its layers, the others eight, where a layer's peak, which is hardest to tell, counts most; with ``--deep`` all."""
+all its layers, the others eight, where a layer's peak, which is hardest to tell, counts most; with ``--deep`` all. What
+follows training (texts measured, prompts answered) is compared apart, and the formulas are timed."""
 
 from __future__ import annotations
 
@@ -24,14 +25,15 @@ from results import ROOT, hardware, table, write
 
 sys.path.insert(0, str(ROOT))
 
+from engine.machine.calibration import Calibration
 from engine.machine.dims import ModelDims
-from engine.machine.memory import GIB, predict
+from engine.machine.memory import GIB, Memory, predict, predict_afterwards
 from engine.methods.ia3 import Ia3Settings
 from engine.methods.lora import LoraSettings, QloraSettings
 from engine.objectives.dpo import DpoSettings
 from engine.objectives.sft import SftSettings
-from engine.recipe.recipe import DataSettings, Recipe, TrainSettings
-from engine.train.simulate import simulate
+from engine.recipe.recipe import DataSettings, EvaluateSettings, Recipe, TrainSettings
+from engine.train.simulate import simulate, simulate_afterwards
 
 # Qwen3-30B-A3B, whose config is not among the shared ones: its technical report (2025), table 2, and its model card.
 QWEN3_MOE = {
@@ -62,6 +64,7 @@ class Case:
     device: Any = "cuda"
     preference: bool = False
     loss: Any = "chunked"
+    evaluate: dict[str, Any] = field(default_factory=dict)
 
     def recipe(self) -> Recipe:
         return Recipe(
@@ -69,6 +72,7 @@ class Case:
             objective=DpoSettings() if self.preference else SftSettings(),
             data=DataSettings(max_length=self.length),
             train=TrainSettings(**self.train),
+            evaluate=EvaluateSettings(**self.evaluate),
         )
 
 
@@ -104,11 +108,57 @@ def cases() -> Iterator[Case]:
         yield Case(model, lora, 1024, {"batch_size": 1})
 
 
+def asked() -> Iterator[Case]:
+    """Cases of what follows training."""
+    lora, qlora = LoraSettings(rank=16), QloraSettings(rank=16)
+    for model in ("SmolLM2-135M", "Qwen2-0.5B", "Llama-3.2-1B-Instruct", "Qwen2.5-7B-Instruct", "Meta-Llama-3.1-8B"):
+        yield Case(model, lora, 512)
+        yield Case(model, qlora, 2048, evaluate={"batch_size": 4, "max_new_tokens": 512})
+        yield Case(model, lora, 1024, evaluate={"batch_size": 1, "max_new_tokens": 1024})
+    for model in ("SmolLM2-135M", "Qwen2-0.5B"):
+        yield Case(model, lora, 512, device="cpu", evaluate={"batch_size": 8})
+        yield Case(model, Ia3Settings(), 512, device="cpu", evaluate={"batch_size": 8})
+    yield Case("gemma-2-2b", lora, 512)
+    yield Case("Mixtral-8x7B-v0.1", lora, 512)
+    yield Case("Qwen3-30B-A3B", qlora, 512)
+
+
 SHALLOW = 8
+# With it the formulas tell what they count alone: the simulation has no context and no fragments.
+BARE = Calibration(fixed_gib=0.0, share=0.0)
+
+
+def config_of(case: Case, folder: Path) -> dict[str, Any]:
+    if case.model == "Qwen3-30B-A3B":
+        return QWEN3_MOE
+    config: dict[str, Any] = json.loads((folder / f"{case.model}.json").read_text())
+    return config
+
+
+def compared_afterwards(case: Case, folder: Path) -> Iterator[dict[str, Any]]:
+    config = {**config_of(case, folder), "num_hidden_layers": SHALLOW}
+    config.pop("layer_types", None)
+    recipe, dims = case.recipe(), ModelDims.from_config(config)
+    told = simulate_afterwards(config, recipe, longest=case.length, device=case.device)
+    formula = predict_afterwards(dims, recipe, longest=case.length, device=case.device, calibration=BARE)
+    for name, simulated in told.items():
+        by_formula = getattr(formula, f"{name}_gib") * GIB
+        yield {
+            "model": case.model,
+            "method": recipe.method.name,
+            "device": case.device,
+            "length": case.length,
+            "rows": recipe.evaluate.batch_size,
+            "what": name,
+            "simulated_gib": round(simulated.peak / GIB, 3),
+            "formula_gib": round(by_formula / GIB, 3),
+            "error": round(by_formula / simulated.peak - 1, 4),
+            "at": simulated.at,
+        }
 
 
 def compared(case: Case, folder: Path, *, deep: bool) -> dict[str, Any]:
-    config = QWEN3_MOE if case.model == "Qwen3-30B-A3B" else json.loads((folder / f"{case.model}.json").read_text())
+    config = config_of(case, folder)
     if not deep:
         config = {**config, "num_hidden_layers": SHALLOW}
         config.pop("layer_types", None)
@@ -116,10 +166,7 @@ def compared(case: Case, folder: Path, *, deep: bool) -> dict[str, Any]:
     started = time.perf_counter()
     told = simulate(config, recipe, longest=case.length, device=case.device, loss=case.loss)
     seconds = time.perf_counter() - started
-    predict(dims, recipe, longest=case.length, device=case.device, loss=case.loss)
-    started = time.perf_counter()
-    memory = predict(dims, recipe, longest=case.length, device=case.device, loss=case.loss)
-    formula_ms = (time.perf_counter() - started) * 1000
+    memory, formula_ms = timed(dims, recipe, case)
     parts = {name: value * GIB for name, value in memory.parts.items() if name != "reserve"}
     # Which of the two is counted as loss depends on the moment of the peak.
     for each in (parts, told_parts := dict(told.parts)):
@@ -141,6 +188,16 @@ def compared(case: Case, folder: Path, *, deep: bool) -> dict[str, Any]:
         "formula_ms": round(formula_ms, 3),
         "at": told.at,
     }
+
+
+def timed(dims: ModelDims, recipe: Recipe, case: Case) -> tuple[Memory, float]:
+    """The formulas' answer, and the milliseconds that one takes: the middle of many."""
+    took = []
+    for _ in range(50):
+        started = time.perf_counter()
+        memory = predict(dims, recipe, longest=case.length, device=case.device, loss=case.loss)
+        took.append(time.perf_counter() - started)
+    return memory, statistics.median(took) * 1000
 
 
 def figures(errors: list[float]) -> dict[str, float]:
@@ -170,9 +227,15 @@ def main() -> None:
     # A part's error is a share of the whole peak.
     summary |= {name.removesuffix("_error"): figures([line[name] for line in lines]) for name in names}
     table([{"part": name, **values} for name, values in summary.items()])
-    print(f"{len(lines)} combinations; formula {statistics.median(line['formula_ms'] for line in lines):.3f} ms")
+    milliseconds = max(line["formula_ms"] for line in lines)
+    print(f"{len(lines)} combinations; formula {milliseconds:.3f} ms at the most")
+    later = [line for case in asked() if options.only in case.model for line in compared_afterwards(case, options.data)]
+    table(later)
+    afterwards = figures([line["error"] for line in later])
+    print(f"afterwards: {afterwards}")
     if not options.only:
-        write("memory_formula", {"hardware": hardware(), "summary": summary, "cases": lines})
+        content = {"summary": summary, "formula_ms_worst": milliseconds, "afterwards": afterwards}
+        write("memory_formula", {"hardware": hardware(), **content, "cases": lines, "afterwards_cases": later})
 
 
 if __name__ == "__main__":

@@ -1,36 +1,46 @@
-"""The simulated training step against real ones: the allocator's own peak, as torch's profiler records it.
+"""The simulated training step, and the resident memory told for a CPU, against real ones.
 
     python tests/bench/bench_simulated_step.py [--small] [--only N]
 
-Random models of 100 to 500 million weights take two steps of Lorimer's own trainer on the CPU; the second is profiled,
-and `engine.train.simulate` tells the same step without allocating. ``--small`` takes the same cases in small."""
+Random models of 100 to 500 million weights take four steps of Lorimer's own trainer on the CPU, each in a process of
+its own. The fourth is recorded by torch's profiler: the allocator's own peak, against `engine.train.simulate`. Over the
+three before, the system's own mark of the process's highest resident memory (Linux) stands against the formulas,
+corrected as a machine's rehearsals correct them: each case by the measurements of all others. ``--small`` takes the
+same in small."""
 
 from __future__ import annotations
 
 import argparse
 import gc
 import importlib
+import json
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
+from made_rows import NONE, rows_of
 from results import ROOT, hardware, table, write
 from torch.profiler import ProfilerActivity, profile
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, TrainerCallback
 
 sys.path.insert(0, str(ROOT))
 
+from engine.machine.calibration import Measured, calibrate
+from engine.machine.dims import ModelDims
+from engine.machine.forecast import Room, measured
+from engine.machine.memory import CPU_PROCESS_GIB, FRAGMENTS, GIB, predict
+from engine.machine.time import cpu_speed
 from engine.methods.ia3 import Ia3Settings
 from engine.methods.lora import LoraSettings, QloraSettings
 from engine.methods.registry import METHODS
-from engine.model.load import DTYPES, _frozen, load_base, load_tokenizer
+from engine.model.load import load_for, load_tokenizer
 from engine.objectives.dpo import DpoSettings
 from engine.objectives.registry import OBJECTIVES
 from engine.objectives.sft import SftSettings
@@ -126,15 +136,27 @@ CASES: tuple[Case, ...] = (
 )
 
 
-class OneStep(TrainerCallback):
-    """Profiles the second step."""
+# Steps whose resident memory is marked; the one after them is profiled.
+PLAIN = 3
+
+
+class Watch(TrainerCallback):
+    """Marks the resident memory of the first steps and profiles the one after."""
 
     def __init__(self) -> None:
         self.profiler = profile(activities=[ProfilerActivity.CPU], profile_memory=True)
-        self.resting = 0
+        self.resting = self.resident = 0
+        self.seconds: list[float] = []
+        self.began = 0.0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        gc.collect()
+        Path("/proc/self/clear_refs").write_text("5")  # forgets the highest mark (Linux, Documentation, proc.rst)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
-        if state.global_step == 1:
+        self.began = time.perf_counter()
+        if state.global_step == PLAIN:
+            self.resident = highest_resident()
             states = (value for held in given["optimizer"].state.values() for value in held.values())
             self.resting = held_bytes(
                 [*tensors_of(given["model"]), *(each for each in states if torch.is_tensor(each))]
@@ -143,7 +165,8 @@ class OneStep(TrainerCallback):
             self.profiler.start()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.global_step == 2:
+        self.seconds.append(time.perf_counter() - self.began)
+        if state.global_step == PLAIN + 1:
             self.profiler.stop()
 
     def peak(self) -> int:
@@ -156,6 +179,12 @@ class OneStep(TrainerCallback):
             now += event.nbytes()
             highest = max(highest, now)
         return self.resting + highest
+
+
+def highest_resident() -> int:
+    """Bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
 def tensors_of(model: Any) -> list[torch.Tensor]:
@@ -173,26 +202,21 @@ def held_bytes(tensors: list[torch.Tensor]) -> int:
     return sum(sizes.values())
 
 
-def real(case: Case, config: dict[str, Any]) -> tuple[int, int]:
-    """Peak of the second step of the real trainer in bytes, and the model's weights."""
+def real(case: Case, config: dict[str, Any]) -> tuple[Watch, int]:
+    """What steps of the real trainer came to, and the model's weights."""
     recipe = case.recipe()
     method, objective = METHODS[recipe.method.name], OBJECTIVES[recipe.objective.name]
-    settings = CONFIG_MAPPING[config["model_type"]].from_dict(config)
-    dtype = DTYPES[recipe.train.precision]
-    model = AutoModelForCausalLM.from_config(settings, dtype=dtype, attn_implementation="sdpa")
-    count = sum(weight.numel() for weight in model.parameters())
-    if method.quantised:
-        model = quantised(model, recipe, dtype)
-    adapted = importlib.import_module(method.work).build(_frozen(model), recipe.method)
-    watch = OneStep()
     with tempfile.TemporaryDirectory() as scratch:
+        base, count = loaded(config, recipe, Path(scratch) / "model")
+        adapted = importlib.import_module(method.work).build(base, recipe.method)
+        watch = Watch()
         parts = Parts(
             model=adapted,
             tokenizer=load_tokenizer(ROOT / "resources" / "starter"),  # of its ids only the padding's is used
             recipe=recipe,
-            train=rows(case),
-            held_out=(),
-            steps=2,
+            train=rows_of(recipe, case.length, PLAIN + 1),  # type: ignore[arg-type]
+            held_out=NONE,  # type: ignore[arg-type]
+            steps=PLAIN + 1,
             warmup=0,
             folder=Path(scratch),
             callbacks=[watch],
@@ -200,53 +224,34 @@ def real(case: Case, config: dict[str, Any]) -> tuple[int, int]:
         )
         trainer = importlib.import_module(objective.work).build_trainer(parts)
         trainer.train()
-    return watch.peak(), count
+    return watch, count
 
 
-def quantised(model: Any, recipe: Recipe, dtype: torch.dtype) -> Any:
-    """Through a folder, as a run loads it."""
-    with tempfile.TemporaryDirectory() as folder:
-        model.save_pretrained(folder)
-        return load_base(
-            Path(folder),
-            quantised=True,
-            double=recipe.method.double_quantisation,
-            precision=recipe.train.precision,
-            device="cpu",
-        )
-
-
-def rows(case: Case) -> tuple[Any, ...]:
-    """Two steps' rows, all of the case's length but one, so that there is padding."""
-    made = []
-    count = case.train.get("batch_size", 4) * case.train.get("accumulation", 1) * 2
-    for number in range(count):
-        length = case.length - (2 if number % 2 and case.train.get("short_rows") != "packed" else 0)
-        ids = tuple(2 + (7 * place + number) % 500 for place in range(length))
-        half = length // 2
-        made.append(
-            SimpleNamespace(
-                input_ids=ids,
-                learned=tuple([True] * length),
-                length=length,
-                prompt_ids=ids[:half],
-                chosen_ids=ids[half:],
-                rejected_ids=ids[half:],
-            )
-        )
-    return tuple(made)
+def loaded(config: dict[str, Any], recipe: Recipe, folder: Path) -> tuple[Any, int]:
+    """A random model from a folder with 16-bit weights, as published ones have, and how many it has."""
+    settings = CONFIG_MAPPING[config["model_type"]].from_dict(config)
+    model = AutoModelForCausalLM.from_config(settings, dtype=torch.bfloat16)
+    count = sum(weight.numel() for weight in model.parameters())
+    model.save_pretrained(folder)
+    del model
+    gc.collect()
+    return load_for(recipe, folder, device="cpu"), count
 
 
 def compared(case: Case, small: bool) -> dict[str, Any]:
-    config = case.config(small)
-    recipe = case.recipe()
+    """One case, in this process."""
+    config, recipe = case.config(small), case.recipe()
+    dims = ModelDims.from_config(config)
+    watch, count = real(case, config)
+    where = Room("cpu", "CPU", 0.0, 0.0, cpu_speed(torch.get_num_threads()))
+    took = statistics.median(watch.seconds[1:PLAIN])
+    line = measured(recipe, dims, where, length=case.length, held_gib=watch.resident / GIB, seconds=took)
+    gc.collect()
     started = time.perf_counter()
-    learned = 0.5 if case.preference else 1.0
-    told = simulate(config, recipe, longest=case.length, device="cpu", learned=learned)
+    told = simulate(config, recipe, longest=case.length, device="cpu", learned=0.5 if case.preference else 1.0)
     seconds = time.perf_counter() - started
-    gc.collect()
-    peak, count = real(case, config)
-    gc.collect()
+    formula = predict(dims, recipe, longest=case.length, device="cpu").counted_gib * GIB
+    peak = watch.peak()
     return {
         "family": config["model_type"],
         "weights_m": round(count / 1e6, 1),
@@ -257,29 +262,78 @@ def compared(case: Case, small: bool) -> dict[str, Any]:
         "real_mib": round(peak / MIB, 2),
         "simulated_mib": round(told.peak / MIB, 2),
         "error": round(told.peak / peak - 1, 4),
-        "seconds": round(seconds, 1),
+        "formula_error": round(formula / peak - 1, 4),
+        "simulated_seconds": round(seconds, 1),
         "at": told.at,
+        "measured": asdict(line),
     }
+
+
+def resident(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Resident memory of each case, told with what all others measured, and told before anything was measured."""
+    cases = [Measured(**line["measured"]) for line in lines]
+    found = []
+    for place, (case, line) in enumerate(zip(cases, lines, strict=True)):
+        correction = calibrate(cases[:place] + cases[place + 1 :], CPU_PROCESS_GIB)
+        assert correction.fixed_gib is not None
+        told = case.counted_gib + correction.fixed_gib + (correction.share or 0.0) * case.passing_gib
+        fresh = case.counted_gib + CPU_PROCESS_GIB + FRAGMENTS["cpu"] * case.passing_gib
+        found.append(
+            {
+                **{name: line[name] for name in ("family", "weights_m", "method", "batch", "length", "train")},
+                "resident_gib": round(case.held_gib, 3),
+                "told_gib": round(told, 3),
+                "error": round(told / case.held_gib - 1, 4),
+                "uncorrected_error": round(fresh / case.held_gib - 1, 4),
+                "share": round((case.held_gib - case.counted_gib - correction.fixed_gib) / case.passing_gib, 3),
+                "slower": round(case.seconds / case.told_seconds, 3),
+            }
+        )
+    return found
+
+
+def figures(errors: list[float]) -> dict[str, float]:
+    """Sizes of the errors, and the share of cases that need no more than told."""
+    sizes = [abs(error) for error in errors]
+    covered = sum(error >= 0 for error in errors) / len(errors)
+    return {"median": statistics.median(sizes), "worst": max(sizes), "not_above": round(covered, 3)}
+
+
+def in_own_process(number: int, small: bool) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--case", str(number), *(["--small"] if small else [])]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    line: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return line
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--only", type=int, default=None)
+    parser.add_argument("--case", type=int, default=None, help=argparse.SUPPRESS)
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
+    if options.case is not None:
+        print(json.dumps(compared(CASES[options.case], options.small)))
+        return
     lines = []
-    for case in CASES if options.only is None else CASES[options.only : options.only + 1]:
-        lines.append(compared(case, options.small))
+    for number in range(len(CASES)) if options.only is None else [options.only]:
+        lines.append(in_own_process(number, options.small))
         print(lines[-1], flush=True)
-    table(lines)
-    errors = [abs(line["error"]) for line in lines]
-    print(f"\nmedian {statistics.median(errors):.2%}, worst {max(errors):.2%} of {len(lines)}")
-    if not options.small and options.only is None:
-        write(
-            "simulated_step",
-            {"hardware": hardware(), "median": statistics.median(errors), "worst": max(errors), "cases": lines},
-        )
+    table([{name: value for name, value in line.items() if name != "measured"} for line in lines])
+    step = figures([line["error"] for line in lines])
+    print(f"\nsimulated step: median {step['median']:.2%}, worst {step['worst']:.2%} of {len(lines)}")
+    if options.only is not None:
+        return
+    memory = resident(lines)
+    table(memory)
+    corrected = figures([line["error"] for line in memory])
+    fresh = figures([line["uncorrected_error"] for line in memory])
+    print(f"\nresident memory: {corrected}; before anything was measured: {fresh}")
+    if not options.small:
+        write("simulated_step", {"hardware": hardware(), **step, "cases": lines})
+        content = {"hardware": hardware(), "corrected": corrected, "uncorrected": fresh, "cases": memory}
+        write("resident_memory", content)
 
 
 if __name__ == "__main__":

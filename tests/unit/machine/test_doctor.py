@@ -11,7 +11,15 @@ import pytest
 from engine.machine.detect import Machine
 from engine.machine.doctor import doctor, lines
 from engine.machine.gpu import Gpu, GpuUser
-from engine.machine.versions import PACKAGES, TorchBuild, bitsandbytes_cuda, installed, torch_build, versions
+from engine.machine.versions import (
+    PACKAGES,
+    TorchBuild,
+    bitsandbytes_cuda,
+    installed,
+    lorimer,
+    torch_build,
+    versions,
+)
 from engine.protocol.codec import to_plain
 
 ALL = dict.fromkeys(PACKAGES, "1.0")
@@ -125,6 +133,20 @@ def test_gpus_of_other_makers_are_listed(without_gpu: Machine) -> None:
     assert "Apple M2 Max: shares the machine's memory, architecture metal4, driver not known" in text
     assert "Arc B580: 12.0 GiB, architecture not known, driver 1.2" in text
     assert report["problems"] == []
+
+
+def test_a_bug_report_begins_with_versions_and_says_what_is_built_for_what(without_gpu: Machine) -> None:
+    def told(build: TorchBuild, *libraries: str) -> list[str]:
+        return [
+            str(line)
+            for line in lines(doctor(machine=without_gpu, build=build, installed=ALL, libraries=tuple(libraries)))
+        ]
+
+    first, *others = told(CUDA_BUILD, "12.8", "13.0")
+    assert first == f"Lorimer {lorimer()}, Python 3.11, Linux"
+    assert "torch is built for CUDA 13.0; bitsandbytes for the CPU and CUDA 12.8, 13.0" in others
+    assert any("built for the CPU; bitsandbytes for the CPU and CUDA –" in line for line in told(CPU_BUILD))
+    assert any("built for ROCm 7.0" in line for line in told(TorchBuild("2.13.0+rocm7.0", None, "7.0")))
 
 
 def test_a_containers_limit_is_told(without_gpu: Machine) -> None:
