@@ -130,7 +130,10 @@ def save(recipe: Recipe, path: Path) -> None:
 
 def to_plain(recipe: Recipe) -> dict[str, Any]:
     """The recipe as TOML and JSON know it (tuples as lists)."""
-    return recipe.model_dump(mode="json")
+    plain = recipe.model_dump(mode="json")
+    if not plain["recovered"]:
+        del plain["recovered"]
+    return plain
 
 
 def changed(recipe: Recipe, values: Mapping[str, Any], catalogue: Catalogue) -> Recipe:
