@@ -78,6 +78,13 @@ class AppContext(QObject):
         return JobView(self.bridge, self)
 
     @cached_property
+    def rehearsal(self) -> JobView:
+        """The job in which a recipe is rehearsed; made when a page first asks for it."""
+        from gui.state.job import JobView
+
+        return JobView(self.bridge, self)
+
+    @cached_property
     def takeaway(self) -> TakeAway:
         """What is to be exported; made when a page first asks for it, because the first frame does not."""
         from gui.state.takeaway import TakeAway
