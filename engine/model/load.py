@@ -270,7 +270,13 @@ def ran_out_of_memory(error: BaseException) -> UserError | None:
         return out_of_memory(error, gpu=True)
     if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
         return out_of_memory(error, gpu=False)
+    if isinstance(error, RuntimeError) and any(words in str(error) for words in _GPU_IS_FULL):
+        return out_of_memory(error, gpu=True)
     return None
+
+
+_GPU_IS_FULL = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "MPS backend out of memory")
+"""What libraries under torch, and a Mac's GPU, say in a plain `RuntimeError`."""
 
 
 def _unreadable(folder: Path, error: Exception) -> UserError:
