@@ -51,7 +51,12 @@ from engine.protocol.text import NOTHING, say
 from engine.recipe.file import to_plain as recipe_to_plain
 from engine.recipe.recipe import Recipe
 
-MEMORY_FAILURES = {"memory.gpu": OUT_OF_MEMORY, "memory.ram": OUT_OF_MEMORY, "process.killed": KILLED}
+MEMORY_FAILURES = {
+    "memory.gpu": OUT_OF_MEMORY,
+    "memory.ram": OUT_OF_MEMORY,
+    "memory.killed": KILLED,
+    "process.killed": KILLED,
+}
 """Code of a trial's failure → the verdict that it is."""
 POLL_SECONDS = 0.05
 STOP_SECONDS = 5.0
