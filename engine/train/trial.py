@@ -160,7 +160,7 @@ def _trial(recipe: Recipe, folder: JobFolder, channel: Channel, watch: Watch, se
     plan = schedule(recipe.train, rows=recipe.data.chosen(len(prepared.train)), held_out=len(prepared.held_out))
     listed = listing(prepared.train.lengths, recipe)
     told = _facts(recipe, prepared, listed, model_folder)
-    channel.emit(Result(value=told))
+    channel.emit(Result(value=dict(told)))
 
     watch.stage("model", say("Loading the model", "加载模型"), 0, "")
     began = time.monotonic()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.host.launch import start_job
+from engine.host.launch import is_alive, start_job
 from engine.project.run_folder import JobFolder
 from gui.context import AppContext
 from gui.operations.jobs import stop_job
@@ -15,6 +16,7 @@ from gui.operations.plan import compute
 from gui.state.phase import Phase
 
 if TYPE_CHECKING:
+    from engine.project.project import Project
     from engine.protocol.events import Rehearsed
 
 KIND = "rehearse"
@@ -49,6 +51,14 @@ def begin(context: AppContext, *, settle: bool = False) -> None:
     folder = attempt(context, start)
     if folder is not None:
         context.rehearsal.follow(folder)
+        for old in _folders(project)[:-1]:  # only the newest is ever looked at
+            if not is_alive(JobFolder(old)):
+                shutil.rmtree(old, ignore_errors=True)
+
+
+def _folders(project: Project) -> list[Path]:
+    """Folders of the project's rehearsals, the newest last."""
+    return sorted((project.path / "jobs").glob(f"*-{KIND}"))
 
 
 def can_begin(context: AppContext) -> bool:
@@ -73,7 +83,7 @@ def find(context: AppContext) -> None:
     project = context.project.project
     if project is None or context.rehearsal.is_running:
         return
-    folders = sorted((project.path / "jobs").glob(f"*-{KIND}"))
+    folders = _folders(project)
     newest = JobFolder(folders[-1]) if folders else None
     if newest != context.rehearsal.folder:
         context.rehearsal.follow(newest)
