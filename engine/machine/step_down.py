@@ -11,6 +11,7 @@ from engine.machine import table
 from engine.machine.advise import FOUR_BIT, LOW_RANK
 from engine.machine.dims import ModelDims
 from engine.machine.forecast import DataFacts, Forecast, Room, forecast
+from engine.machine.memory import FIXED_GIB
 from engine.machine.table import Squeeze
 from engine.methods.registry import METHODS
 from engine.protocol.text import Text, say
@@ -43,16 +44,18 @@ def step_down(recipe: Recipe, dims: ModelDims, data: DataFacts, where: Room) -> 
 
     First fewer rows at once with more batches per step, so that each step still has the same rows; then, one row at a
     time, what the advisor gives up. What is taken is the first that is predicted to fit, the prediction raised by as
-    much as it was too low for ``recipe``; where none is, the one that needs least.
+    much as it was too low for ``recipe``; where none is, simply the first.
     """
-    needs = forecast(recipe, dims, data, where).memory.total
-    too_low = max(1.0, where.free_gib / needs)
+    fixed = FIXED_GIB[where.device] if where.calibration.fixed_gib is None else where.calibration.fixed_gib
+    needs = forecast(recipe, dims, data, where).memory.total - fixed
+    # It needed more than what was free.
+    too_low = max(1.0, (where.free_gib - fixed) / needs)
     tried = [(each, forecast(each, dims, data, where)) for each in _lower(recipe, data, where)]
-    lower = [(each, told) for each, told in tried if told.memory.total < needs * LESS]
+    lower = [(each, told) for each, told in tried if told.memory.total - fixed < needs * LESS]
     if not lower:
         return None
-    fitting = (pair for pair in lower if pair[1].memory.total * too_low <= where.usable_gib)
-    found, told = next(fitting, None) or min(lower, key=lambda pair: pair[1].memory.total)
+    fitting = (pair for pair in lower if fixed + (pair[1].memory.total - fixed) * too_low <= where.usable_gib)
+    found, told = next(fitting, lower[0])
     return StepDown(found, told, change(recipe, found))
 
 

@@ -12,6 +12,7 @@ from engine.catalogue import CATALOGUE
 from engine.machine.detect import Machine
 from engine.machine.dims import ModelDims
 from engine.machine.forecast import DataFacts, Room, forecast, room
+from engine.machine.memory import FIXED_GIB
 from engine.machine.step_down import change, halved, step_down
 from engine.recipe.file import changed, from_plain
 from engine.recipe.recipe import Recipe
@@ -62,18 +63,20 @@ def test_what_is_given_up_comes_in_order(small_dims: ModelDims, rows: DataFacts,
 
 
 def test_steps_that_will_not_do_are_passed_over(small_dims: ModelDims, rows: DataFacts, card: Room) -> None:
-    """What failed needs more than was told: so does what comes next."""
-    big = recipe(**{"train.batch_size": 16})
-    needs = forecast(big, small_dims, rows, card).memory.total
-    tight = Room("cuda", "GPU", needs / 2, 24.0, card.speed)
-    down = step_down(big, small_dims, rows, tight)
-    assert down is not None
-    assert down.recipe.train.batch_size < 8
-    # The same card, of which twice as much was free as told, and still it failed.
-    worse = Room("cuda", "GPU", needs * 2, 24.0, card.speed)
-    lower = step_down(big, small_dims, rows, worse)
-    assert lower is not None
-    assert lower.forecast.memory.total * 2 <= worse.usable_gib
+    big = recipe(**{"train.batch_size": 64, "train.accumulation": 1})
+    fixed = FIXED_GIB["cuda"]
+    grows = forecast(big, small_dims, rows, card).memory.total - fixed
+
+    def rows_at_once(free: float) -> int:
+        down = step_down(big, small_dims, rows, Room("cuda", "GPU", free, 24.0, card.speed))
+        assert down is not None
+        return down.recipe.train.batch_size
+
+    assert rows_at_once((fixed + 0.3 * grows) / 0.95) == 16, "32 rows would not fit"
+    # More was free than told, and still it failed: 32 rows are taken to need half of that, not of what was told.
+    assert rows_at_once((fixed + grows) * 2) == 32
+    # Where nothing is predicted to fit, it is the next one.
+    assert rows_at_once(fixed / 2) == 32
 
 
 def test_on_the_cpu_nothing_is_paged(small_dims: ModelDims, rows: DataFacts, without_gpu: Machine) -> None:
