@@ -35,13 +35,15 @@ class Batch:
     Attributes:
         sequences: sequences side by side (a preference row has two).
         length: tokens of the longest, padding included.
-        masked: whether an additive mask is needed: for padding, which one sequence alone has none of, or to keep packed
-            rows apart.
+        masked: whether an additive mask is needed: for padding, or to keep packed rows apart; one sequence alone has
+            neither.
+        whole_scores: attention's scores are held whole, as no fused attention does.
     """
 
     sequences: int
     length: int
     masked: bool = False
+    whole_scores: bool = False
 
     @classmethod
     def padded(cls, sequences: int, length: int) -> Batch:
@@ -51,7 +53,7 @@ class Batch:
     @classmethod
     def packed(cls, sequences: int, length: int) -> Batch:
         """Sequences behind one another."""
-        return cls(1, sequences * length, masked=True)
+        return cls(1, sequences * length, masked=sequences > 1)
 
     @property
     def tokens(self) -> int:
@@ -65,16 +67,18 @@ def kept_by_base(dims: ModelDims, numbers: Numbers, batch: Batch) -> int:
     Per layer: each norm its fp32 input; attention q, k, v, its output and one fp32 log-sum per head, with k and v
     repeated to all heads and an additive mask when the batch has one; the feed-forward gate, its activation and up. An
     expert layer keeps these three and its input for each chosen expert, the router's three fp32 values per expert, and
-    28 bytes of places for each choice. Where scores are bent, 8 bytes are kept of each: the softmax and the bend.
+    28 bytes of places for each choice. Of scores that are held whole their fp32 softmax is kept, its 16-bit copy, and
+    the bend where there is one.
     """
     width = numbers.width
     norms = FP32 * (dims.norms_per_layer * dims.hidden + dims.norms_per_layer)
     if dims.head_norms:
         norms += FP32 * (dims.query_width + dims.kv_width)
-    repeated = batch.masked and not dims.bent_scores
+    repeated = batch.masked and not batch.whole_scores
     attention = width * 2 * (dims.query_width + (dims.query_width if repeated else dims.kv_width))
-    if dims.bent_scores:
-        attention += 2 * FP32 * dims.heads * batch.length
+    if batch.whole_scores:
+        kept = FP32 + (width if width < FP32 else 0) + (width if dims.bent_scores else 0)
+        attention += kept * dims.heads * batch.length
     else:
         attention += FP32 * dims.heads + (width * batch.length if batch.masked else 0)
     dense = 3 * width * dims.intermediate
@@ -106,7 +110,7 @@ def gated_product(dims: ModelDims, numbers: Numbers, *, again: bool) -> int:
 def scores(dims: ModelDims, numbers: Numbers, batch: Batch) -> int:
     """Bytes per token while the gradient passes the softmax of scores that are held whole: in fp32 and in the compute
     format."""
-    if not dims.bent_scores:
+    if not batch.whole_scores:
         return 0
     return (FP32 + numbers.width) * dims.heads * batch.length + 2 * numbers.width * dims.hidden
 

@@ -32,7 +32,7 @@ def reading(dims: ModelDims, numbers: Numbers, batch: Batch) -> int:
     sparse = width * (3 * inner + 2 * sorted_) if dims.experts else 0
     held = width * 2 * (dims.query_width + dims.kv_width)
     attention = held + (2 * width * dims.query_width if batch.masked else 2 * FP32 * dims.kv_width)
-    if dims.bent_scores:
+    if batch.whole_scores:
         attention += (FP32 + 2 * width) * dims.heads * batch.length
     return stream + around + max(dense, sparse, attention)
 

@@ -7,7 +7,7 @@ yet against a GPU of ours."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -124,6 +124,8 @@ def predict(
         device: "cuda" counts device memory, "cpu" the resident memory of the process.
         loss: "chunked" as TRL computes it, "full" for engines that hold all logits; None as the recipe says.
         calibration: what was measured on this machine.
+
+    Liger's kernels and flash-attention that "auto" may choose are counted as if they were not there: they need less.
     """
     method, objective = METHODS[recipe.method.name], OBJECTIVES[recipe.objective.name]
     width = number_width(recipe.train.precision, device)
@@ -131,6 +133,8 @@ def predict(
     rows = recipe.train.batch_size * objective.rows_per_example
     length = max(1, min(longest, recipe.data.max_length, dims.context))
     batch = (Batch.packed if recipe.train.short_rows == "packed" else Batch.padded)(rows, length)
+    fused = recipe.train.attention != "eager" and not dims.bent_scores
+    batch = replace(batch, masked=batch.masked and recipe.train.attention != "flash", whole_scores=not fused)
     trained = method.trained_parameters(dims.linear_shapes(), recipe.method)
     if loss is None:
         loss = "full" if recipe.train.loss == "all" and not objective.preference else "chunked"
@@ -169,7 +173,7 @@ def predict_afterwards(
     numbers = Numbers(width, 1 if device == "cuda" else FP32, method.quantised)
     length = max(1, min(longest, recipe.data.max_length, dims.context))
     answer = max(0, min(recipe.evaluate.max_new_tokens, dims.context - length))
-    batch = Batch.padded(recipe.evaluate.batch_size, length)
+    batch = replace(Batch.padded(recipe.evaluate.batch_size, length), whole_scores=dims.bent_scores)
     trained = method.trained_parameters(dims.linear_shapes(), recipe.method)
     held = weight_bytes(dims, recipe, width) + trained * FP32
 

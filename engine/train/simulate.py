@@ -29,7 +29,7 @@ from trl.trainer.utils import _CHUNKED_LOGPROB_CHUNK_SIZE, add_fused_lm_head
 from engine.machine import asking
 from engine.methods.registry import METHODS
 from engine.model.load import DTYPES, attention_of
-from engine.objectives.head import Scored, add_learned_head
+from engine.objectives.head import Scored, add_learned_head, score_all
 from engine.objectives.registry import OBJECTIVES
 from engine.recipe.recipe import Recipe
 from engine.train.as_on_gpu import as_on_gpu, replaced
@@ -70,7 +70,7 @@ def simulate(
     longest: int,
     device: Device,
     learned: float = 1.0,
-    loss: Literal["chunked", "full"] = "chunked",
+    loss: Literal["chunked", "full"] | None = None,
 ) -> Simulated:
     """The peak of a training step by ``recipe`` on a batch whose rows all have ``longest`` tokens.
 
@@ -78,18 +78,24 @@ def simulate(
         config: the parsed ``config.json``.
         device: "cuda" for what a GPU's kernels keep and make, "cpu" for what the CPU's do.
         learned: share of the tokens that the loss counts.
-        loss: "chunked" as Lorimer's trainer computes it, "full" by transformers' own.
+        loss: "chunked" for learned tokens in pieces, "full" for all logits at once; None as the recipe says.
+
+    Liger's kernels, which need less, are not simulated; flash-attention is where the recipe names it.
     """
     dtype = _dtype(recipe.train.precision, device)
-    objective = OBJECTIVES[recipe.objective.name]
+    objective, attention = OBJECTIVES[recipe.objective.name], recipe.train.attention
+    if loss is None:
+        loss = "full" if recipe.train.loss == "all" and not objective.preference else "chunked"
     batch = recipe.train.batch_size * objective.rows_per_example
+    masked = batch > 1 and attention != "flash"
     answers = _Answers(learned=max(1, round(batch * (longest - 1) * learned)))
     vocab = int(config["vocab_size"])
     widths = {vocab, _CHUNKED_LOGPROB_CHUNK_SIZE, vocab % _CHUNKED_LOGPROB_CHUNK_SIZE}
     counter = Storages(widths=widths, granule=GRANULE[device], rule=answers)
     with torch.device("meta"):
-        adapted = _adapted(_model(config, recipe, dtype), recipe, device, loss)
-    with FakeTensorMode(), _static_masks(padded=batch > 1), _like(device), counter:
+        base = _model(config, recipe, dtype, "eager" if attention == "eager" else "sdpa")
+        adapted = _adapted(base, recipe, device, loss)
+    with FakeTensorMode(), _static_masks(masked=masked), _like(device), counter:
         _bring_to_life(adapted, counter)
         optimizer = _optimizer(adapted, recipe)
         trained = [weight for weight in adapted.parameters() if weight.requires_grad]
@@ -120,7 +126,7 @@ def simulate_afterwards(
         model = _model(config, recipe, dtype)
         adapted = importlib.import_module(METHODS[recipe.method.name].work).build(model, recipe.method).eval()
     found: dict[Literal["measuring", "answering"], Simulated] = {}
-    with FakeTensorMode(), _static_masks(padded=rows > 1), _like(device), counter, torch.no_grad():
+    with FakeTensorMode(), _static_masks(masked=rows > 1), _like(device), counter, torch.no_grad():
         _bring_to_life(adapted, counter)
         counter.start()
         _measure(adapted, rows, longest, vocab, device)
@@ -173,11 +179,13 @@ def _dtype(precision: str, device: Device) -> torch.dtype:
     return DTYPES[precision]
 
 
-def _model(config: Mapping[str, Any], recipe: Recipe, dtype: torch.dtype) -> PreTrainedModel:
+def _model(config: Mapping[str, Any], recipe: Recipe, dtype: torch.dtype, attention: str = "sdpa") -> PreTrainedModel:
     """The model class of a config, as `engine.model.load` gives it: frozen, linear layers in 4-bit where asked for."""
     settings = CONFIG_MAPPING[str(config["model_type"])].from_dict(dict(config))
     with no_init_weights():
-        model = AutoModelForCausalLM.from_config(settings, dtype=dtype, attn_implementation=attention_of(settings))
+        model = AutoModelForCausalLM.from_config(
+            settings, dtype=dtype, attn_implementation=attention_of(settings, attention)
+        )
     assert isinstance(model, PreTrainedModel)
     model.tie_weights()
     if METHODS[recipe.method.name].quantised:
@@ -316,7 +324,9 @@ class _Step:
             if OBJECTIVES[self.recipe.objective.name].preference:
                 loss = self._preference(inputs)
             elif self.loss == "full":
-                loss = self.model(**inputs, use_cache=False).loss
+                labels = inputs.pop("labels")
+                scored = score_all(self.model(**inputs, use_cache=False).logits, labels)
+                loss = scored.total / scored.learned
             elif getattr(self.model.config, "router_aux_loss_coef", 0.0):
                 # A mixture of experts, whose loss TRL makes together with that of its balance.
                 loss = self.model(**inputs, output_router_logits=True, fused_lm_head=True).loss
@@ -348,13 +358,13 @@ class _Step:
 
 # --------------------------------------------------------------------------------------------- what fake tensors lack
 @contextlib.contextmanager
-def _static_masks(*, padded: bool) -> Iterator[None]:
+def _static_masks(*, masked: bool) -> Iterator[None]:
     """transformers builds its most general masks when it sees fake tensors; here it decides as for real ones."""
     with (
         replaced(masking_utils, "is_tracing", lambda *_: False),
-        replaced(masking_utils, "fast_all", lambda *_: not padded),
+        replaced(masking_utils, "fast_all", lambda *_: not masked),
         # Asked for packed rows only, since all others come with a mask.
-        replaced(masking_utils, "find_packed_sequence_indices", lambda positions: positions.cumsum(-1)),
+        replaced(masking_utils, "find_packed_sequence_indices", lambda at: at.cumsum(-1) if masked else None),
     ):
         yield
 

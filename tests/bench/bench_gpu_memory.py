@@ -37,7 +37,7 @@ from engine.machine.dims import ModelDims
 from engine.machine.memory import GIB, predict
 from engine.methods.lora import LoraSettings, QloraSettings
 from engine.methods.registry import METHODS
-from engine.model.load import attention, load_tokenizer
+from engine.model.load import attention_of, load_tokenizer
 from engine.objectives.registry import OBJECTIVES
 from engine.objectives.sft import SftSettings
 from engine.objectives.trainer import Parts
@@ -131,7 +131,7 @@ def random_model(config: dict[str, Any], recipe: Recipe, device: str) -> nn.Modu
     settings = CONFIG_MAPPING[config["model_type"]].from_dict(config)
     dtype = torch.float32 if recipe.train.precision == "fp32" else torch.bfloat16
     with torch.device("meta"), no_init_weights():
-        model: Any = AutoModelForCausalLM.from_config(settings, dtype=dtype, attn_implementation=attention(settings))
+        model: Any = AutoModelForCausalLM.from_config(settings, dtype=dtype, attn_implementation=attention_of(settings))
     head = model.get_output_embeddings()
     if METHODS[recipe.method.name].quantised:
         for parent in list(model.modules()):

@@ -63,7 +63,6 @@ class Case:
     train: dict[str, Any] = field(default_factory=dict)
     device: Any = "cuda"
     preference: bool = False
-    loss: Any = "chunked"
     evaluate: dict[str, Any] = field(default_factory=dict)
 
     def recipe(self) -> Recipe:
@@ -97,8 +96,13 @@ def cases() -> Iterator[Case]:
         yield Case(model, qlora, 8192, {"batch_size": 1, "checkpointing": True, "optimizer": "paged_adamw_8bit"})
         yield Case(model, LoraSettings(rank=256), 128, {"batch_size": 1, "optimizer": "adamw_8bit"})
     yield Case("Meta-Llama-3.1-8B", LoraSettings(rank=8, targets="query_value"), 4096, {"batch_size": 1})
-    yield Case("Meta-Llama-3.1-8B", lora, 1024, {"batch_size": 2}, loss="full")
-    yield Case("Meta-Llama-3.1-8B", lora, 1024, {"batch_size": 2, "checkpointing": True}, loss="full")
+    yield Case("Meta-Llama-3.1-8B", lora, 1024, {"batch_size": 2, "loss": "all"})
+    yield Case("Meta-Llama-3.1-8B", lora, 1024, {"batch_size": 2, "checkpointing": True, "loss": "all"})
+    yield Case("gemma-2-2b", lora, 512, {"batch_size": 2})
+    yield Case("gemma-2-2b", qlora, 1024, {"batch_size": 1, "checkpointing": True})
+    yield Case("Llama-3.2-1B-Instruct", lora, 1024, {"batch_size": 2, "attention": "eager"})
+    yield Case("Qwen2-0.5B", lora, 512, {"batch_size": 2, "attention": "eager"}, "cpu")
+    yield Case("Llama-3.2-1B-Instruct", lora, 1024, {"batch_size": 4, "short_rows": "packed", "attention": "flash"})
     for model in ("Mixtral-8x7B-v0.1", "Qwen3-30B-A3B"):
         yield Case(model, lora, 512, {"batch_size": 2})
         yield Case(model, lora, 2048, {"batch_size": 1, "checkpointing": True})
@@ -164,7 +168,7 @@ def compared(case: Case, folder: Path, *, deep: bool) -> dict[str, Any]:
         config.pop("layer_types", None)
     recipe, dims = case.recipe(), ModelDims.from_config(config)
     started = time.perf_counter()
-    told = simulate(config, recipe, longest=case.length, device=case.device, loss=case.loss)
+    told = simulate(config, recipe, longest=case.length, device=case.device)
     seconds = time.perf_counter() - started
     memory, formula_ms = timed(dims, recipe, case)
     parts = {name: value * GIB for name, value in memory.parts.items() if name != "reserve"}
@@ -178,8 +182,7 @@ def compared(case: Case, folder: Path, *, deep: bool) -> dict[str, Any]:
         "method": recipe.method.name + (" dpo" if case.preference else ""),
         "device": case.device,
         "length": case.length,
-        "train": " ".join(f"{name}={value}" for name, value in case.train.items())
-        + ("" if case.loss == "chunked" else " loss=full"),
+        "train": " ".join(f"{name}={value}" for name, value in case.train.items()),
         "simulated_gib": round(told.peak / GIB, 3),
         "formula_gib": round(sum(parts.values()) / GIB, 3),
         "error": round(sum(parts.values()) / told.peak - 1, 4),
@@ -195,7 +198,7 @@ def timed(dims: ModelDims, recipe: Recipe, case: Case) -> tuple[Memory, float]:
     took = []
     for _ in range(50):
         started = time.perf_counter()
-        memory = predict(dims, recipe, longest=case.length, device=case.device, loss=case.loss)
+        memory = predict(dims, recipe, longest=case.length, device=case.device)
         took.append(time.perf_counter() - started)
     return memory, statistics.median(took) * 1000
 

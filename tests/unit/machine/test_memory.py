@@ -8,17 +8,20 @@ from typing import Any
 
 import pytest
 
+from engine.machine import asking
 from engine.machine.activations import Batch, kept_by_base
+from engine.machine.calibration import Calibration
 from engine.machine.dims import ModelDims
-from engine.machine.memory import GIB, PARTS, predict, weight_bytes
+from engine.machine.memory import GIB, PARTS, predict, predict_afterwards, weight_bytes
 from engine.methods.declare import Numbers
 from engine.methods.ia3 import IA3, Ia3Settings
 from engine.methods.lora import LORA, LoraSettings, QloraSettings
 from engine.objectives.dpo import DpoSettings
 from engine.objectives.sft import SftSettings
-from engine.recipe.recipe import DataSettings, MethodSettings, Recipe, TrainSettings
+from engine.recipe.recipe import DataSettings, EvaluateSettings, MethodSettings, Recipe, TrainSettings
 
 LORA_16 = LoraSettings(rank=16)
+NOTHING_BESIDE = Calibration(fixed_gib=0.0, share=0.0)
 
 
 def recipe(method: MethodSettings = LORA_16, *, preference: bool = False, longest: int = 1024, **train: Any) -> Recipe:
@@ -124,6 +127,46 @@ def test_a_preference_row_counts_twice(small_dims: ModelDims) -> None:
     one = predict(small_dims, recipe(batch_size=2), longest=256, device="cuda").parts["activations"]
     pair = predict(small_dims, recipe(batch_size=1, preference=True), longest=256, device="cuda").parts["activations"]
     assert pair == pytest.approx(one)
+
+
+def test_what_is_switched_off_in_the_recipe_costs_its_memory(eight_b: ModelDims) -> None:
+    def total(**train: Any) -> float:
+        return predict(eight_b, recipe(longest=2048, batch_size=2, **train), longest=2048, device="cuda").total
+
+    assert total(attention="eager") > total() + 10
+    assert total(checkpointing=True, loss="all") > total(checkpointing=True) + 1
+    assert total(short_rows="packed", attention="flash") < total(short_rows="packed")
+    assert total(attention="auto") == total(attention="sdpa")
+
+
+# ------------------------------------------------------------------------------------------------------- afterwards
+def test_answers_need_the_weights_and_the_keys_of_every_token(eight_b: ModelDims) -> None:
+    plan = recipe(longest=1000)
+    plan = plan.model_copy(update={"evaluate": EvaluateSettings(batch_size=8, max_new_tokens=24)})
+    held = (weight_bytes(eight_b, plan, 2) + 4 * 41_943_040) / GIB
+    keys = 8 * 1024 * 32 * 2 * 1024 * 2 / GIB  # rows, tokens, layers, keys and values, 8 heads of 128, bytes
+    found = predict_afterwards(eight_b, plan, longest=1000, device="cuda", calibration=NOTHING_BESIDE)
+    assert held + keys < found.answering_gib < 1.2 * (held + keys)
+    assert found.answering_gib < predict(eight_b, plan, longest=1000, device="cuda").total
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_more_rows_at_once_need_more_afterwards(small_dims: ModelDims, device: Any) -> None:
+    def needs(**evaluate: Any) -> Any:
+        plan = recipe(longest=512).model_copy(update={"evaluate": EvaluateSettings(**evaluate)})
+        return predict_afterwards(small_dims, plan, longest=512, device=device)
+
+    assert needs(batch_size=32).answering_gib > needs(batch_size=4).answering_gib
+    assert needs(batch_size=32).measuring_gib > needs(batch_size=4).measuring_gib
+    assert needs(max_new_tokens=400).answering_gib > needs(max_new_tokens=1).answering_gib
+    assert needs(max_new_tokens=400).measuring_gib == needs(max_new_tokens=1).measuring_gib
+
+
+def test_logits_are_bounded_as_the_evaluation_bounds_them() -> None:
+    from engine.evaluate import score
+
+    assert all(score._LOGITS_BYTES[device] == most for device, most in asking.MOST_LOGITS_BYTES.items())
+    assert score._BYTES_PER_LOGIT == asking.BYTES_PER_LOGIT
 
 
 def test_only_what_is_trained_on_counts_as_length(small_dims: ModelDims) -> None:

@@ -10,15 +10,17 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
+from engine.machine.calibration import Calibration
 from engine.machine.dims import ModelDims
+from engine.machine.memory import GIB, predict_afterwards
 from engine.methods.ia3 import Ia3Settings
 from engine.methods.lora import LoraSettings, QloraSettings
 from engine.methods.registry import METHODS
 from engine.objectives.dpo import DpoSettings
 from engine.objectives.head import Scored, add_learned_head
 from engine.objectives.sft import SftSettings
-from engine.recipe.recipe import DataSettings, MethodSettings, Recipe, TrainSettings
-from engine.train.simulate import Simulated, simulate
+from engine.recipe.recipe import DataSettings, EvaluateSettings, MethodSettings, Recipe, TrainSettings
+from engine.train.simulate import Simulated, simulate, simulate_afterwards
 
 LENGTH = 64
 LLAMA = {
@@ -35,6 +37,7 @@ LLAMA = {
 }
 EXPERTS = {**LLAMA, "model_type": "mixtral", "num_local_experts": 4, "num_experts_per_tok": 2}
 LORA = LoraSettings(rank=4)
+NOTHING_BESIDE = Calibration(fixed_gib=0.0, share=0.0)
 
 
 def recipe(method: MethodSettings = LORA, *, preference: bool = False, **train: Any) -> Recipe:
@@ -189,6 +192,31 @@ def test_a_gpu_keeps_a_byte_for_a_dropped_value() -> None:
 
     inputs = sum(shape.inputs * shape.count for shape in ModelDims.from_config(LLAMA).linear_shapes())
     assert added("cuda") < 1.5 * inputs * 2 * LENGTH < added("cpu")
+
+
+def test_all_logits_at_once_are_counted() -> None:
+    wide = {**LLAMA, "vocab_size": 4096}
+    pieces, whole = (told(recipe(checkpointing=True, loss=loss), wide, "cuda").peak for loss in ("learned", "all"))
+    assert whole > pieces + 4096 * LENGTH * 4
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_scores_are_held_where_attention_is_eager(device: Any) -> None:
+    scores = 2 * 2 * 4 * LENGTH * LENGTH * 4  # layers, rows, heads, tokens by tokens, fp32
+    fused, eager = (told(recipe(attention=name), device=device).parts["activations"] for name in ("sdpa", "eager"))
+    assert eager > fused + scores / 2
+
+
+@pytest.mark.parametrize("method", [LORA, QloraSettings(rank=4), Ia3Settings()])
+def test_the_formulas_tell_what_the_evaluation_needs(method: MethodSettings) -> None:
+    config = {**LLAMA, "hidden_size": 256, "intermediate_size": 704, "head_dim": 64}
+    plan = recipe(method, precision="bf16").model_copy(update={"evaluate": EvaluateSettings(batch_size=8)})
+    found = simulate_afterwards(config, plan, longest=LENGTH, device="cuda")
+    formula = predict_afterwards(
+        ModelDims.from_config(config), plan, longest=LENGTH, device="cuda", calibration=NOTHING_BESIDE
+    )
+    assert formula.measuring_gib * GIB == pytest.approx(found["measuring"].peak, rel=0.15)
+    assert formula.answering_gib * GIB == pytest.approx(found["answering"].peak, rel=0.15)
 
 
 def test_nothing_of_torch_is_left_replaced() -> None:
