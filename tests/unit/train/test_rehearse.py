@@ -247,20 +247,15 @@ def test_settling_goes_down_until_one_holds(
 
 def test_settling_ends_where_rows_would_be_cut(recipe: Recipe, folder: JobFolder, facts: dict[str, Any]) -> None:
     """Nobody but the user decides to lose parts of rows."""
+    lengths = {"mean": 40.0, "p50": 40, "p90": 50, "p95": 55, "p99": 60, "longest": 128}
     for shorten in (False, True):
-        long = replace_lengths(facts, 2000)
-        told, (seen, attempt) = Recorder(), tries(*[Trial(long, OUT)] * job.MOST_TRIALS)
-        start = changed(recipe, {"train.shorten": shorten, "data.max_length": 2048}, CATALOGUE)
+        ended = Trial({**facts, "lengths": lengths, "longest": 128}, OUT)
+        told, (seen, attempt) = Recorder(), tries(*[ended] * job.MOST_TRIALS)
+        start = changed(recipe, {"train.shorten": shorten, "data.max_length": 128}, CATALOGUE)
         job._rehearse(start, folder, told, settle=True, attempt=attempt)
-        cut = [each for each in seen if each.data.max_length < 2048]
-        assert bool(cut) == shorten
+        assert any(each.data.max_length == 64 for each in seen) == shorten
         last = of(told, Rehearsed)[-1]
-        assert shorten or last.next_recipe["data"]["max_length"] < 2048, "it is proposed all the same"
-
-
-def replace_lengths(facts: dict[str, Any], longest: int) -> dict[str, Any]:
-    lengths = {"mean": 60.0, "p50": 60, "p90": 90, "p95": 100, "p99": 110, "longest": longest}
-    return {**facts, "lengths": lengths, "longest": longest}
+        assert shorten or last.next_recipe["data"]["max_length"] == 64, "it is proposed all the same"
 
 
 def test_nothing_is_left_to_save(recipe: Recipe, folder: JobFolder, facts: dict[str, Any]) -> None:
