@@ -11,10 +11,13 @@ from engine.data.check import NO_QUESTIONS
 from engine.data.lengths import summary
 from engine.data.preview import DataView
 from engine.data.rows import REASONS
-from engine.machine.advise import ModelFacts
+from engine.machine.advise import ModelFacts, Wish
 from engine.machine.forecast import DataFacts, Lengths
+from engine.machine.known_models import known_models
 from engine.machine.memory import PARTS
+from engine.machine.nearest import smaller_models
 from engine.machine.plan import plan
+from engine.machine.table import GOALS, task_of
 from engine.model.inspect import inspect
 from engine.model.locate import locate
 from engine.protocol.codec import build, to_plain
@@ -27,6 +30,7 @@ def plan_for(
     model: str,
     files: tuple[Path, ...],
     *,
+    wish: Wish | None = None,
     gpu_memory_gib: float | None = None,
     reading: DataSettings | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -36,6 +40,7 @@ def plan_for(
     Args:
         model: "starter", a folder, or a hub id in the cache.
         files: data files.
+        wish: what counts most, and what the rows teach where that is not recognised.
         gpu_memory_gib: plan for a GPU with so many GiB; 0 for the CPU; None for this machine.
         reading: shape, mapping and encoding of the files, where what is found is not right.
 
@@ -54,14 +59,16 @@ def plan_for(
     source = model if model == "starter" or info.path != Path(model).expanduser().resolve() else str(info.path)
     document = plan(
         info.dims,
-        ModelFacts(source, info.parameters, info.has_template),
+        ModelFacts(source, info.parameters, info.has_template, smaller_models(info.dims, known_models().models)),
         DataFacts(
             rows=facts["trainable"],
             lengths=build(Lengths, summary(view.lengths)),
             preference=facts["preference"],
             learned=view.learned_share,
             files=paths,
+            task=task_of(view.kinds, plain_text=_is_plain_text(facts)),
         ),
+        wish=wish,
         gpu_memory_gib=gpu_memory_gib,
     )
     if reading is not None:
@@ -72,10 +79,14 @@ def plan_for(
         # After what it needs: nothing else changes as much of what is learned.
         document["reasons"].insert(1, reason.en)
         document["texts"]["reasons"].insert(1, to_plain(reason))
-    if any(file["shape"] == "text" for file in facts["files"]):
+    if _is_plain_text(facts):
         document["reasons"].append(NO_QUESTIONS.en)
         document["texts"]["reasons"].append(to_plain(NO_QUESTIONS))
     return document
+
+
+def _is_plain_text(facts: dict[str, Any]) -> bool:
+    return any(file["shape"] == "text" for file in facts["files"])
 
 
 def _set_aside(facts: dict[str, Any]) -> Text:
@@ -104,10 +115,12 @@ def plan_lines(document: dict[str, Any]) -> list[Text]:
         "，".join(f"{label.zh} {value:.2f}" for label, value in shown.items()),
     )
     fits = say("fits", "放得下") if document["fits"] else say("does not fit", "放不下")
+    goal = next(words for name, words in GOALS.items() if name == document["wish"])
     lines = [
         say(
-            "{method}, {epochs:g} passes, {batch} rows a step, rows of at most {length} tokens",
-            "{method}，{epochs:g} 轮，每步 {batch} 行，每行最多 {length} 词元",
+            "{goal}: {method}, {epochs:g} passes, {batch} rows a step, rows of at most {length} tokens",
+            "{goal}：{method}，{epochs:g} 轮，每步 {batch} 行，每行最多 {length} 词元",
+            goal=Text(goal.en.capitalize(), goal.zh),
             method=document["recipe"]["method"]["name"],
             epochs=recipe.train.epochs,
             batch=recipe.effective_batch,

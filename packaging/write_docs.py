@@ -1,4 +1,5 @@
-"""Write ``docs/recipe.md`` from the recipe's own field metadata. Run it after a setting was added or changed."""
+"""Write ``docs/recipe.md`` from the recipe's own field metadata and ``docs/advice.md`` from the advisor's table. Run it
+after a setting or a figure of the table was added or changed."""
 
 import sys
 from pathlib import Path
@@ -8,7 +9,9 @@ from pydantic import BaseModel
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from engine.methods.registry import METHODS  # noqa: E402  (the repository is put on the path first)
+from engine.machine import table  # noqa: E402  (the repository is put on the path first)
+from engine.machine.table import Cell, Row  # noqa: E402
+from engine.methods.registry import METHODS  # noqa: E402
 from engine.objectives.registry import OBJECTIVES  # noqa: E402
 from engine.recipe.fields import Setting, bounds, settings  # noqa: E402
 from engine.recipe.quality import QualitySettings  # noqa: E402
@@ -74,5 +77,87 @@ def _values(section: type[BaseModel], field: str, setting: Setting) -> str:
     return " ".join(part for part in (span, str(setting.unit)) if part)
 
 
+ADVICE = """# The advice
+
+`lorimer plan` and the Plan page give a whole recipe for a machine, a model and data. This page is the advisor's table:
+all figures it knows, each with its source. Where sources differ, a measurement of ours comes first, then PEFT's
+published comparison of methods, then tutorials and common practice. It is written by `packaging/write_docs.py` from
+`engine/machine/table.py`; whoever wants other advice changes that file.
+
+## The order
+
+The advice is the first place at which a recipe fits: so with more memory it never falls to a lower place. A place that
+says nothing else must leave 10% of what a run may use free, because the forecast may be too low by that much. A run may
+use 95% of a GPU's free memory, 85% of the machine's. Within a place the largest micro-batch is taken that brings speed.
+When no place is reached, the recipe that needs least is shown, with what would change that: shorter rows, a smaller
+model of the family, more memory. The CPU has no paged optimizer: there AdamW stays as it is.
+"""
+
+
+def advice_page() -> str:
+    """The advisor's table as a page."""
+    parts = [ADVICE]
+    for goal, places in table.ORDER.items():
+        rows = [f"| {n} | {place.words} | {place.source} |" for n, place in enumerate(places, 1)]
+        head = ["| place | what it is | why it stands here |", "|---|---|---|"]
+        parts.append(
+            f"\n### {table.GOALS[goal].en.capitalize()} (`--wish {goal}`)\n\n" + "\n".join([*head, *rows]) + "\n"
+        )
+    rank_head = ["| what the rows teach | rows | rank | source |", "|---|---|---|---|"]
+    ranks = [
+        f"| {table.TASKS[task]} | {_from(row)} | {row.cell.value} | {row.cell.source} |"
+        for task, rows in table.RANK.items()
+        for row in rows
+    ]
+    parts.append("\n## Rank\n\n" + "\n".join([*rank_head, *ranks]) + "\n")
+    figures = ["| figure | from | value | source |", "|---|---|---|---|", *_figures()]
+    parts.append("\n## Everything else\n\n" + "\n".join(figures) + "\n")
+    return "".join(parts)
+
+
+FIGURES = {
+    "EPOCHS": "passes, by rows",
+    "PREFERENCE_EPOCHS": "passes over preferences",
+    "FEWEST_EPOCHS": "passes at least, where speed is wished for and they make updates enough",
+    "EFFECTIVE_BATCHES": "rows per update, the first that leaves updates enough",
+    "LEAST_STEPS": "updates that are enough",
+    "HELD_OUT": "share held out",
+    "HELD_OUT_ROWS": "rows held out at most",
+    "RATE_FACTOR": "factor of the method's learning rate, by the model's weights",
+    "FEW_ROWS": "rows below which the rate is raised",
+    "FEW_ROWS_FACTOR": "and by how much",
+    "SCALE": "alpha/√rank with rank stabilisation",
+    "RANK_STABILISED": "rank-stabilised",
+    "TARGETS": "layers trained",
+    "DROPOUT": "adapter dropout",
+    "LOW_RANK": "rank where memory is short",
+    "LENGTH_STEP": "the longest row, up to a multiple of",
+    "LARGEST_MICRO_BATCH": "rows at once at most",
+    "WORTH": "a larger micro-batch must be faster by",
+    "ROOMY": "share of the usable memory that may be filled",
+    "CLOSE": "the same, where it may fit closely",
+    "MAJORITY": "share of the rows that decides what all teach",
+}
+
+
+def _figures() -> list[str]:
+    lines = []
+    for name, words in FIGURES.items():
+        found = getattr(table, name)
+        rows = [found] if isinstance(found, Cell) else found
+        for row in rows:
+            cell, since = (row, "") if isinstance(row, Cell) else (row.cell, _from(row))
+            value = ", ".join(map(str, cell.value)) if isinstance(cell.value, tuple) else f"{cell.value}"
+            lines.append(f"| {words} | {since} | {value} | {cell.source} |")
+    for device, cell in table.MICRO_BATCH_TOKENS.items():
+        lines.append(f"| tokens at once that bring speed, {device} | | {cell.value:,} | {cell.source} |")
+    return lines
+
+
+def _from(row: Row[int] | Row[float]) -> str:
+    return f"from {row.least:,.0f}" if row.least else ""
+
+
 if __name__ == "__main__":
+    (ROOT / "docs" / "advice.md").write_text(advice_page(), encoding="utf-8")
     (ROOT / "docs" / "recipe.md").write_text(recipe_page(), encoding="utf-8")

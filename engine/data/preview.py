@@ -39,7 +39,7 @@ from engine.data.quality.inspect import inspect
 from engine.data.quality.language import LANGUAGES
 from engine.data.quality.report import Report
 from engine.data.quality.style import STYLES
-from engine.data.quality.tasks import TASKS
+from engine.data.quality.tasks import TASKS, task_of
 from engine.data.read import SMALL
 from engine.data.reasons import reason_hint
 from engine.data.registry import SHAPES
@@ -68,6 +68,8 @@ _LOOKED_AT = 5000
 _SPARSE = 8
 _BATCH = 128
 """Rows that are tokenised together."""
+_TELLING = 200
+"""Rows that tell what kinds of task there are."""
 _POLITE = 16
 """Rows after which something slow lets others go first."""
 
@@ -117,6 +119,7 @@ class DataView:
         self._first_known: list[int] | None = None
         self.scores: RowScores | None = None
         self._report: Report | None = None
+        self._kinds: dict[bool, dict[str, int]] = {}
         if self._rows.is_scanned or self._rows.bytes <= SMALL:
             self.scan()
         if known is not None and self.is_scanned:
@@ -472,6 +475,22 @@ class DataView:
         rows = list(self._rows.rows(first))
         answers = sum(estimated_tokens(row.answer) for row in rows)
         return min(1.0, answers / max(1, int(self._lengths[first].sum()))) if rows else 1.0
+
+    @property
+    def kinds(self) -> dict[str, int]:
+        """Kind of task, a key of `engine.data.quality.tasks.TASKS` → rows: of all once their texts were checked, before
+        of some that lie evenly among them, and of the first ones before `scan`."""
+        if self._report is not None:
+            return self._report.tasks
+        if self.is_scanned not in self._kinds:
+            self._kinds[self.is_scanned] = dict(Counter(task_of(row.question, row.answer) for row in self._some()))
+        return self._kinds[self.is_scanned]
+
+    def _some(self) -> Iterator[Row]:
+        if not self.is_scanned:
+            return (item for item in self._rows.first_items() if isinstance(item, Row))
+        used = self._used
+        return self._rows.rows(used[np.unique(np.linspace(0, len(used) - 1, min(len(used), _TELLING), dtype=np.int64))])
 
     # ------------------------------------------------------------------------------------------------- who is measured
     @property

@@ -1,5 +1,5 @@
-"""The advice: a whole recipe for this machine, model and data, and why. Figures come from `table`, formulas from
-`memory` and `time`; this file only tries them in order and takes the first that fits.
+"""The advice: a whole recipe for this machine, model, data and wish, and why. Figures come from `table`, formulas from
+`memory` and `time`; this file only goes through the table's order and takes the first place at which a recipe fits.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from engine.machine.detect import Machine
 from engine.machine.dims import ModelDims
 from engine.machine.forecast import DataFacts, Forecast, Room, forecast, room
 from engine.machine.memory import Memory
-from engine.machine.nearest import nearest_change
-from engine.machine.table import Squeeze, look_up
+from engine.machine.nearest import Change, changes, nearest_change
+from engine.machine.table import Goal, Squeeze, Task, look_up
 from engine.methods.registry import METHODS
 from engine.objectives.registry import OBJECTIVES
 from engine.protocol.text import Text
@@ -32,11 +32,13 @@ class ModelFacts:
         source: as it stands in the recipe.
         parameters: counted in the weights' files; None to count by the widths.
         has_template: whether it has a chat template of its own.
+        smaller: models of the same family with fewer weights, (name, widths) of each, the largest first.
     """
 
     source: str
     parameters: int | None = None
     has_template: bool = True
+    smaller: tuple[tuple[str, ModelDims], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +46,17 @@ class Wish:
     """What the user has decided; what is empty the advice decides.
 
     Attributes:
+        goal: what counts most.
         method, objective: names.
         max_length: longest row in tokens; 0 when free.
+        task: what the rows teach, where what was recognised is not right.
     """
 
+    goal: Goal = "quality"
     method: str = ""
     objective: str = ""
     max_length: int = 0
+    task: Task | str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,22 @@ class Option:
 
 
 @dataclass(frozen=True, slots=True)
+class Pick:
+    """A recipe that was found in the order.
+
+    Attributes:
+        recipe, forecast: the recipe, and what it needs.
+        squeeze: what was given up for it.
+        place: its place in `table.ORDER`, from 1; one more than there are when it has none of them.
+    """
+
+    recipe: Recipe
+    forecast: Forecast
+    squeeze: Squeeze
+    place: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Advice:
     """A recipe, what it needs, and why it is so.
 
@@ -77,7 +99,10 @@ class Advice:
         recipe: the recommended one; when nothing fits, the one that needs least.
         alternatives: every method there is, the recommended one first.
         reasons: sentences, most important first.
-        nearest: when nothing fits, the smallest change that would, in numbers.
+        nearest: when nothing fits, what would change that, in numbers, the smallest change first.
+        changes: the same, one by one.
+        goal, place: for which wish, and at which place of its order, `table.ORDER`, from 1; one more than there are
+            when the recipe has none of them.
     """
 
     recipe: Recipe
@@ -85,6 +110,9 @@ class Advice:
     alternatives: tuple[Option, ...]
     reasons: tuple[Text, ...]
     nearest: Text | None
+    changes: tuple[Change, ...]
+    goal: Goal
+    place: int
 
     @property
     def fits(self) -> bool:
@@ -117,6 +145,12 @@ class Case:
         """Preferences are learned by DPO, everything else by SFT, unless wished otherwise."""
         return self.wish.objective or ("dpo" if self.data.preference else "sft")
 
+    @property
+    def task(self) -> Task:
+        """What the rows teach: as wished, else as recognised, else dialogue."""
+        named = self.wish.task or self.data.task
+        return next((task for task in table.TASKS if task == named), "dialogue")
+
 
 def advise(
     machine: Machine,
@@ -136,72 +170,82 @@ def advise(
     """
     where = room(machine, gpu_memory_gib=gpu_memory_gib, torch_cuda=torch_cuda)
     case = Case(where, dims, model, data, wish or Wish())
-    recipe, needs, squeeze = recommend(case)
-    alternatives = _alternatives(case, recipe, needs)
+    pick = recommend(case)
+    alternatives = _alternatives(case, pick)
+    found = () if pick.forecast.fits else changes(case, pick, recommend)
     return Advice(
-        recipe=recipe,
-        forecast=needs,
+        recipe=pick.recipe,
+        forecast=pick.forecast,
         alternatives=alternatives,
-        reasons=reasons.reasons(case, recipe, needs, squeeze, alternatives),
-        nearest=None if needs.fits else nearest_change(recipe, needs, dims, data),
+        reasons=reasons.reasons(case, pick, alternatives),
+        nearest=nearest_change(found),
+        changes=found,
+        goal=case.wish.goal,
+        place=pick.place,
     )
 
 
-def recommend(case: Case, method: str = "") -> tuple[Recipe, Forecast, Squeeze]:
-    """The first rung of `table.SQUEEZES` on which a recipe fits; when none does, the recipe that needs least.
+def recommend(case: Case, method: str = "") -> Pick:
+    """The first place of `table.ORDER` at which a recipe fits; when none does, the recipe that needs least.
 
     ``method`` restricts it to one; the wish restricts it too.
     """
     method = method or case.wish.method
-    tried: list[tuple[Recipe, Forecast, Squeeze]] = []
-    close: tuple[Recipe, Forecast, Squeeze] | None = None
-    for rung, squeeze in enumerate(_rungs(case, method)):
-        chosen = method or (FOUR_BIT if squeeze.four_bit else LOW_RANK)
-        here = [
-            (recipe, forecast(recipe, case.dims, case.data, case.room), squeeze)
-            for recipe in _recipes(case, chosen, squeeze)
-        ]
-        tried += here
-        roomy = [each for each in here if each[1].fits and not each[1].tight]
-        if roomy:
-            return _worthwhile(roomy)
-        if close is None and any(each[1].fits for each in here):
-            close = _worthwhile([each for each in here if each[1].fits])
-        if close is not None and rung + 1 >= table.ONLY_TIME:
-            return close
-    return close or min(tried, key=lambda each: each[1].memory.total)
+    tried: dict[Squeeze, list[Pick]] = {}
+    order = table.ORDER[case.wish.goal]
+    for number, place in enumerate(order, 1):
+        squeeze = _here(case, method, place.squeeze)
+        if squeeze not in tried:
+            tried[squeeze] = _tried(case, method, squeeze)
+        room_here = case.room.usable_gib * place.share
+        fitting = [each for each in tried[squeeze] if each.forecast.memory.total <= room_here]
+        if fitting:
+            return replace(_best(case, fitting), place=number)
+    every = [each for found in tried.values() for each in found]
+    return replace(min(every, key=_memory), place=len(order) + 1)
 
 
-def _worthwhile(fitting: list[tuple[Recipe, Forecast, Squeeze]]) -> tuple[Recipe, Forecast, Squeeze]:
-    """The one that needs least memory of those that are about as fast as the fastest."""
-    fastest = min(each[1].seconds for each in fitting)
-    enough = [each for each in fitting if each[1].seconds <= fastest * (1 + table.WORTH)]
-    return min(enough, key=lambda each: each[1].memory.total)
+def _memory(pick: Pick) -> float:
+    return pick.forecast.memory.total
 
 
-def _rungs(case: Case, method: str) -> Iterator[Squeeze]:
-    """The rungs that differ in this case: the CPU has no paged optimizers, a fixed method or length no choice."""
-    seen = set()
-    for squeeze in table.SQUEEZES:
-        rung = squeeze
-        if case.room.device == "cpu":
-            rung = replace(rung, optimizer="adamw")
-        if case.wish.max_length:
-            rung = replace(rung, whole="longest")
-        if rung not in seen and not (method and not rung.four_bit and replace(rung, four_bit=True) in seen):
-            seen.add(rung)
-            yield rung
+def _best(case: Case, fitting: list[Pick]) -> Pick:
+    """The one that needs least memory of those that are about as fast as the fastest, or of all where memory counts."""
+    fastest = min(each.forecast.seconds for each in fitting)
+    longest = math.inf if case.wish.goal == "smallest" else fastest * (1 + table.WORTH.value)
+    return min((each for each in fitting if each.forecast.seconds <= longest), key=_memory)
+
+
+def _here(case: Case, method: str, squeeze: Squeeze) -> Squeeze:
+    """What a place asks for in this case: the CPU has no paged optimizers, a fixed method or length no choice."""
+    if case.room.device == "cpu":
+        squeeze = replace(squeeze, optimizer="adamw")
+    if case.wish.max_length:
+        squeeze = replace(squeeze, whole="longest")
+    return replace(squeeze, four_bit=METHODS[method].quantised) if method else squeeze
+
+
+def _tried(case: Case, method: str, squeeze: Squeeze) -> list[Pick]:
+    """The recipe for each micro-batch, smallest first; larger ones than the first that does not fit are not tried."""
+    found: list[Pick] = []
+    for recipe in _recipes(case, method or (FOUR_BIT if squeeze.four_bit else LOW_RANK), squeeze):
+        found.append(Pick(recipe, forecast(recipe, case.dims, case.data, case.room), squeeze))
+        if not found[-1].forecast.fits:
+            break
+    return found
 
 
 def _recipes(case: Case, method: str, squeeze: Squeeze) -> Iterator[Recipe]:
-    """The recipes of one rung: one for each micro-batch."""
+    """The recipes of one place: one for each micro-batch, smallest first."""
     data = DataSettings(
         files=case.data.files, max_length=longest_row(case, squeeze), held_out=_held_out(case.data.rows)
     )
-    epochs = look_up(table.PREFERENCE_EPOCHS if _is_preference(case) else table.EPOCHS, case.data.rows).value
-    effective = _effective_batch(case.data.rows, epochs)
-    settings = method_settings(method, squeeze.rank, case.data.rows)
+    most = _most_epochs(case)
+    effective = _effective_batch(case.data.rows, most)
+    epochs = _fewest_epochs(case, effective, most) if case.wish.goal == "speed" else most
+    settings = method_settings(method, rank(case, squeeze.rank))
     objective = OBJECTIVES[case.objective]
+    rate = learning_rate(case, method)
     for micro in _micro_batches(case, effective, data.max_length):
         yield Recipe(
             model=ModelSettings(source=case.model.source),
@@ -210,7 +254,7 @@ def _recipes(case: Case, method: str, squeeze: Squeeze) -> Iterator[Recipe]:
             objective=objective.settings(name=objective.name),
             train=TrainSettings(
                 epochs=epochs,
-                learning_rate=learning_rate(case, method),
+                learning_rate=rate,
                 batch_size=micro,
                 accumulation=effective // micro,
                 optimizer=squeeze.optimizer,
@@ -228,14 +272,24 @@ def longest_row(case: Case, squeeze: Squeeze) -> int:
     return max(16, min(math.ceil(wanted / step) * step, case.dims.context))
 
 
-def method_settings(method: str, rank: int, rows: int) -> MethodSettings:
-    """The method's settings for so many rows; ``rank`` above 0 is an upper bound."""
+def rank(case: Case, most: int = 0) -> int:
+    """The rank that suits what the rows teach and how many they are; ``most`` above 0 is an upper bound."""
+    suited = look_up(table.RANK[case.task], case.data.rows).value
+    return min(suited, most) if most else suited
+
+
+def method_settings(method: str, rank: int) -> MethodSettings:
+    """The method's settings; of a method without a rank, its own."""
     declared = METHODS[method].settings
     values: dict[str, Any] = {"name": method}
     if "rank" in declared.model_fields:
-        suited = look_up(table.RANK, rows).value
-        chosen = min(rank, suited) if rank else suited
-        values |= {"rank": chosen, "alpha": scale(chosen), "rank_stabilised": True, "dropout": table.DROPOUT.value}
+        values |= {
+            "rank": rank,
+            "alpha": scale(rank),
+            "rank_stabilised": table.RANK_STABILISED.value,
+            "dropout": table.DROPOUT.value,
+            "targets": table.TARGETS.value,
+        }
     return declared(**values)
 
 
@@ -254,6 +308,17 @@ def learning_rate(case: Case, method: str) -> float:
     return float(f"{min(rate, 1.0):.1e}")
 
 
+def _most_epochs(case: Case) -> float:
+    preference = OBJECTIVES[case.objective].preference
+    return look_up(table.PREFERENCE_EPOCHS if preference else table.EPOCHS, case.data.rows).value
+
+
+def _fewest_epochs(case: Case, effective: int, most: float) -> float:
+    """The fewest whole passes that still make updates enough; never more than ``most``."""
+    enough = math.ceil(table.LEAST_STEPS.value * effective / max(1, case.data.rows))
+    return min(most, max(table.FEWEST_EPOCHS.value, float(enough)))
+
+
 def _effective_batch(rows: int, epochs: float) -> int:
     """Rows per update: the largest of the table that leaves enough updates, else the smallest."""
     sizes = table.EFFECTIVE_BATCHES.value
@@ -261,11 +326,11 @@ def _effective_batch(rows: int, epochs: float) -> int:
 
 
 def _micro_batches(case: Case, effective: int, longest: int) -> Iterator[int]:
-    """Rows at once that are worth trying: divisors of the effective batch, largest first; always 1."""
+    """Rows at once that are worth trying: divisors of the effective batch, smallest first; always 1."""
     sequences = OBJECTIVES[case.objective].rows_per_example
     most = table.MICRO_BATCH_TOKENS[case.room.device].value / (min(longest, case.data.lengths.longest) * sequences)
     limit = min(effective, table.LARGEST_MICRO_BATCH.value, max(1, int(most)))
-    return (size for size in range(limit, 0, -1) if effective % size == 0)
+    return (size for size in range(1, limit + 1) if effective % size == 0)
 
 
 def _held_out(rows: int) -> float:
@@ -274,21 +339,16 @@ def _held_out(rows: int) -> float:
     return float(f"{share:.2g}")
 
 
-def _is_preference(case: Case) -> bool:
-    return OBJECTIVES[case.objective].preference
-
-
-def _alternatives(case: Case, recipe: Recipe, needs: Forecast) -> tuple[Option, ...]:
+def _alternatives(case: Case, pick: Pick) -> tuple[Option, ...]:
     """Every method, the recommended one first, each with its own best recipe."""
-    found = [_option(recipe, needs)]
+    found = [_option(pick)]
     for name in METHODS:
-        if name != recipe.method.name:
-            other, its_needs, _ = recommend(case, name)
-            found.append(_option(other, its_needs))
+        if name != pick.recipe.method.name:
+            found.append(_option(recommend(case, name)))
     return tuple(found)
 
 
-def _option(recipe: Recipe, needs: Forecast) -> Option:
-    method = METHODS[recipe.method.name]
-    summary = reasons.card(method.summary, recipe, needs)
-    return Option(method.name, method.describe(recipe.method), summary, recipe, needs)
+def _option(pick: Pick) -> Option:
+    method = METHODS[pick.recipe.method.name]
+    summary = reasons.card(method.summary, pick.recipe, pick.forecast)
+    return Option(method.name, method.describe(pick.recipe.method), summary, pick.recipe, pick.forecast)

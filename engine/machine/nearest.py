@@ -1,61 +1,138 @@
-"""When nothing fits: the smallest change that would make it fit, in numbers."""
+"""When nothing fits: what would change that, in numbers, the smallest change first."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
 from engine.machine import table
-from engine.machine.dims import ModelDims
 from engine.machine.forecast import DataFacts, Forecast, forecast
 from engine.protocol.text import Text, say
-from engine.recipe.recipe import Recipe
+
+if TYPE_CHECKING:
+    from engine.machine.advise import Case, Pick
+    from engine.machine.dims import ModelDims
+    from engine.machine.known_models import KnownModel
+
+# Models of one family share its vocabulary, but for rows that some pad it with.
+SAME_VOCABULARY = 0.01
 
 
-def nearest_change(recipe: Recipe, needs: Forecast, dims: ModelDims, data: DataFacts) -> Text:
-    """What would make ``recipe``, the smallest that was found, fit: shorter rows, else more memory or a smaller
-    model."""
-    shorter = _shorter(recipe, dims, data, needs)
-    if shorter is not None:
-        length, total = shorter
-        return say(
-            "It would fit with rows cut at {length} tokens ({total:.1f} GiB); {share} of the rows are longer.",
-            "若将每行截断为 {length} 个词元即可放下（{total:.1f} GiB）；{share}的行比这更长。",
-            length=length,
-            total=total,
-            share=_share_above(length, data),
-        )
-    wanted = needs.memory.total * needs.room.free_gib / needs.room.usable_gib
-    size = largest_model(needs, dims)
-    more = say(
-        "It would need {wanted:.1f} GiB free, {more:.1f} more than there is",
-        "需要 {wanted:.1f} GiB 可用，比现有多 {more:.1f} GiB",
-        wanted=wanted,
-        more=wanted - needs.room.free_gib,
-    )
-    if size <= 0:
-        return say("{more}.", "{more}。", more=more)
-    return say(
-        "{more}; or a model with at most about {size} parameters.",
-        "{more}；或改用参数量不超过约 {size} 的模型。",
-        more=more,
-        size=amount(size),
-    )
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change that would make it fit.
+
+    Attributes:
+        kind: shorter rows, a smaller model, or more memory.
+        words: what it is, in numbers.
+        amount: tokens of the longest row; weights of the model; GiB that must be free.
+        memory_gib: what would be needed then.
+        name: of the model or the card, where one is known.
+    """
+
+    kind: Literal["rows", "model", "memory"]
+    words: Text
+    amount: float
+    memory_gib: float
+    name: str = ""
 
 
-def _shorter(recipe: Recipe, dims: ModelDims, data: DataFacts, needs: Forecast) -> tuple[int, float] | None:
-    """The longest length in the table with which it fits, and what it then needs."""
+def changes(case: Case, pick: Pick, recommend: Callable[[Case], Pick]) -> tuple[Change, ...]:
+    """What would make ``pick``, the smallest recipe that was found, fit: shorter rows, a smaller model, more memory.
+
+    ``recommend`` finds a recipe for another model.
+    """
+    return (*_shorter(case, pick), *_smaller(case, pick, recommend), _more(pick.forecast))
+
+
+def smaller_models(dims: ModelDims, known: Iterable[KnownModel]) -> tuple[tuple[str, ModelDims], ...]:
+    """Known models of the family of ``dims`` with fewer weights: id and widths of each, the largest first."""
+    here = dims.parameters()
+    found = [
+        (model.id, model.dims)
+        for model in known
+        if model.dims.family == dims.family
+        and abs(model.dims.vocab / dims.vocab - 1) <= SAME_VOCABULARY
+        and model.dims.parameters() < here
+    ]
+    return tuple(sorted(found, key=lambda each: -each[1].parameters()))
+
+
+def nearest_change(found: tuple[Change, ...]) -> Text | None:
+    """All changes in one text; None where there is nothing to change."""
+    if not found:
+        return None
+    return Text(" ".join(each.words.en for each in found), "".join(each.words.zh for each in found))
+
+
+def _shorter(case: Case, pick: Pick) -> Iterator[Change]:
+    """The longest length in the table with which it fits."""
+    data, recipe = case.data, pick.recipe
     for length in table.SHORTER:
         if length >= min(recipe.data.max_length, data.lengths.longest):
             continue
         shorter = recipe.model_copy(update={"data": recipe.data.model_copy(update={"max_length": length})})
-        tried = forecast(shorter, dims, data, needs.room)
-        if tried.fits:
-            return length, tried.memory.total
-    return None
+        total = forecast(shorter, case.dims, data, case.room).memory.total
+        if total <= case.room.usable_gib:
+            words = say(
+                "It would fit with rows cut at {length} tokens ({total:.1f} GiB); {share} of the rows are longer.",
+                "若将每行截断为 {length} 个词元即可放下（{total:.1f} GiB）；{share}的行比这更长。",
+                length=length,
+                total=total,
+                share=_share_above(length, data),
+            )
+            yield Change("rows", words, length, total)
+            return
 
 
-def largest_model(needs: Forecast, dims: ModelDims) -> int:
+def _smaller(case: Case, pick: Pick, recommend: Callable[[Case], Pick]) -> Iterator[Change]:
+    """The largest model of the family that fits; where none is known, about how large a model may be."""
+    here = case.dims.parameters()
+    for name, dims in case.model.smaller:
+        model = replace(case.model, source=name, parameters=None, smaller=())
+        needs = recommend(replace(case, dims=dims, model=model)).forecast
+        if needs.fits:
+            words = say(
+                "{name} of the same family would fit ({total:.1f} GiB).",
+                "同系列的 {name} 放得下（{total:.1f} GiB）。",
+                name=name,
+                total=needs.memory.total,
+            )
+            yield Change("model", words, dims.parameters(), needs.memory.total, name)
+            return
+    size = largest_model(pick.forecast, here)
+    if size > 0:
+        words = say(
+            "A model with at most about {size} parameters would fit.",
+            "参数量不超过约 {size} 的模型放得下。",
+            size=amount(size),
+        )
+        yield Change("model", words, size, case.room.usable_gib)
+
+
+def _more(needs: Forecast) -> Change:
+    """The memory that must be free, and the smallest card that has it."""
+    total, where = needs.memory.total, needs.room
+    wanted = total * where.free_gib / where.usable_gib if where.usable_gib else total
+    card = next((size for size in table.CARDS if size >= wanted), None)
+    more = say(
+        "It would need {wanted:.1f} GiB free, {more:.1f} more than there is",
+        "需要 {wanted:.1f} GiB 可用，比现有多 {more:.1f} GiB",
+        wanted=wanted,
+        more=wanted - where.free_gib,
+    )
+    if card is None:
+        words = say("{more}: more than any one card has.", "{more}：超过任何单张显卡。", more=more)
+        return Change("memory", words, wanted, total)
+    words = say("{more}: a card with {card} GiB.", "{more}，即 {card} GiB 的显卡。", more=more, card=card)
+    return Change("memory", words, wanted, total, f"{card} GiB")
+
+
+def largest_model(needs: Forecast, parameters: int) -> int:
     """About how many parameters would fit, all that depends on the model shrinking with it; 0 when none would."""
     fixed = needs.memory.parts["reserve"]
-    per_parameter = (needs.memory.total - fixed) / dims.parameters()
+    per_parameter = (needs.memory.total - fixed) / parameters
     room = needs.room.usable_gib - fixed
     return max(0, int(room / per_parameter))
 

@@ -9,6 +9,7 @@ from engine.machine.advise import Advice, ModelFacts, Wish, advise
 from engine.machine.detect import Machine, detect, disk_free_gib
 from engine.machine.dims import ModelDims
 from engine.machine.forecast import DataFacts, Forecast, gib
+from engine.machine.table import ORDER
 from engine.machine.versions import torch_build
 from engine.protocol.text import Text
 from engine.recipe.file import to_plain
@@ -64,7 +65,9 @@ def document(advice: Advice, project: Path | None = None) -> dict[str, Any]:
         "recipe": to_plain(advice.recipe),
         "fits": advice.fits,
         "memory_gib": memory_gib(advice.forecast),
+        "afterwards_gib": afterwards_gib(advice.forecast),
         "seconds": round(advice.seconds, 1),
+        "step_seconds": round(advice.forecast.step_seconds, 4),
         "reasons": [reason.en for reason in advice.reasons],
         "nearest": advice.nearest.en if advice.nearest else None,
         # The same sentences in both languages, for people.
@@ -72,6 +75,18 @@ def document(advice: Advice, project: Path | None = None) -> dict[str, Any]:
             "reasons": [_both(reason) for reason in advice.reasons],
             "nearest": _both(advice.nearest) if advice.nearest else None,
         },
+        "changes": [
+            {
+                "kind": change.kind,
+                "amount": round(change.amount, 3),
+                "memory_gib": round(change.memory_gib, 3),
+                "name": change.name or None,
+            }
+            for change in advice.changes
+        ],
+        "wish": advice.goal,
+        "place": advice.place,
+        "places": len(ORDER[advice.goal]),
         "steps": advice.forecast.steps,
         "trained_parameters": advice.forecast.trained_parameters,
         "device": {
@@ -82,6 +97,7 @@ def document(advice: Advice, project: Path | None = None) -> dict[str, Any]:
         },
         "disk_gib": {
             "needed": round(gib(advice.forecast.disk_bytes), 3),
+            "checkpoint": round(gib(advice.forecast.checkpoint_bytes), 3),
             "free": None if free is None else round(free, 3),
         },
         "alternatives": [
@@ -106,3 +122,9 @@ def memory_gib(forecast: Forecast) -> dict[str, float]:
     """Total and parts in GiB, rounded to thousandths."""
     memory = forecast.memory
     return {"total": round(memory.total, 3), **{name: round(value, 3) for name, value in memory.parts.items()}}
+
+
+def afterwards_gib(forecast: Forecast) -> dict[str, float]:
+    """What the evaluation that follows needs, in GiB, rounded to thousandths."""
+    found = forecast.afterwards
+    return {"measuring": round(found.measuring_gib, 3), "answering": round(found.answering_gib, 3)}

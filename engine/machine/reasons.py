@@ -9,30 +9,30 @@ from typing import TYPE_CHECKING
 from engine.machine import table
 from engine.machine.forecast import Forecast
 from engine.machine.nearest import amount
-from engine.machine.table import Squeeze, look_up
+from engine.machine.table import look_up
 from engine.methods.registry import METHODS
 from engine.objectives.registry import OBJECTIVES
 from engine.protocol.text import Text, say
 from engine.recipe.recipe import Recipe
 
 if TYPE_CHECKING:
-    from engine.machine.advise import Case, Option
+    from engine.machine.advise import Case, Option, Pick
 
 
 # A run longer than a day deserves a warning.
 LONG_SECONDS = 86_400
 
 
-def reasons(
-    case: Case, recipe: Recipe, needs: Forecast, squeeze: Squeeze, alternatives: tuple[Option, ...]
-) -> tuple[Text, ...]:
+def reasons(case: Case, pick: Pick, alternatives: tuple[Option, ...]) -> tuple[Text, ...]:
     """All that people should know of the recommended recipe, most important first."""
+    recipe, needs = pick.recipe, pick.forecast
     return (
         _fit(needs),
-        *_method(case, recipe, needs, alternatives),
-        *_given_up(recipe, needs, squeeze),
-        _length(case, recipe),
-        *_rank(case, recipe),
+        *_wish(case),
+        *_method(case, recipe, alternatives),
+        *_given_up(case, pick),
+        _length(case, pick),
+        *_rank(case, pick),
         _rate(case, recipe),
         _passes(case, recipe, needs),
         *_template(case),
@@ -61,7 +61,20 @@ def _fit(needs: Forecast) -> Text:
     )
 
 
-def _method(case: Case, recipe: Recipe, needs: Forecast, alternatives: tuple[Option, ...]) -> Iterator[Text]:
+def _wish(case: Case) -> Iterator[Text]:
+    if case.wish.goal == "speed":
+        yield say(
+            "You wish for speed: what costs least time comes first, and the fewest passes that make enough updates.",
+            "你选择了速度优先：先取最省时间的办法，并用足够更新所需的最少轮数。",
+        )
+    elif case.wish.goal == "smallest":
+        yield say(
+            "You wish for the least memory: all that saves it is used, short of cutting rows.",
+            "你选择了最省内存：用上所有省内存的办法，但不截断行。",
+        )
+
+
+def _method(case: Case, recipe: Recipe, alternatives: tuple[Option, ...]) -> Iterator[Text]:
     chosen = METHODS[recipe.method.name]
     if case.wish.method:
         yield say("{label} is your choice.", "{label} 是你的选择。", label=chosen.label)
@@ -73,6 +86,11 @@ def _method(case: Case, recipe: Recipe, needs: Forecast, alternatives: tuple[Opt
             "基础权重用 4 位，因为 16 位需要 {total:.1f} GiB。",
             total=exact.forecast.memory.total,
         )
+    elif chosen.quantised and case.wish.goal == "speed":
+        yield say(
+            "Base weights in 4-bit: that costs less time than computing activations again.",
+            "基础权重用 4 位：比重算激活值更省时间。",
+        )
     elif not chosen.quantised:
         yield say(
             "Base weights stay exact, because they fit: 4-bit ones would be slower and coarser.",
@@ -80,7 +98,8 @@ def _method(case: Case, recipe: Recipe, needs: Forecast, alternatives: tuple[Opt
         )
 
 
-def _given_up(recipe: Recipe, needs: Forecast, squeeze: Squeeze) -> Iterator[Text]:
+def _given_up(case: Case, pick: Pick) -> Iterator[Text]:
+    recipe = pick.recipe
     if recipe.train.checkpointing:
         yield say(
             "Activations are computed again to save memory; that takes about 30% more time.",
@@ -91,45 +110,58 @@ def _given_up(recipe: Recipe, needs: Forecast, squeeze: Squeeze) -> Iterator[Tex
             "The optimizer keeps its state in 8 bits and may move it out of GPU memory.",
             "优化器状态以 8 位保存，必要时移出显存。",
         )
-    if squeeze.rank and squeeze.rank == getattr(recipe.method, "rank", 0):
-        yield say("The rank is lowered to {rank} to fit.", "为放得下，秩降为 {rank}。", rank=squeeze.rank)
+    suited = look_up(table.RANK[case.task], case.data.rows).value
+    if getattr(recipe.method, "rank", suited) < suited:
+        yield say(
+            "The rank is lowered from {suited} to {rank} to save memory.",
+            "为节省内存，秩从 {suited} 降为 {rank}。",
+            suited=suited,
+            rank=getattr(recipe.method, "rank", 0),
+        )
 
 
-def _length(case: Case, recipe: Recipe) -> Text:
-    length, longest = recipe.data.max_length, case.data.lengths.longest
+def _length(case: Case, pick: Pick) -> Text:
+    length, longest = pick.recipe.data.max_length, case.data.lengths.longest
     if length >= longest:
         return say(
             "All rows stay whole: the longest has {longest} tokens.",
             "所有行保持完整：最长 {longest} 个词元。",
             longest=longest,
         )
-    why = (
-        say("the model knows no longer ones", "模型不支持更长")
-        if length >= case.dims.context
-        else say("longer ones would not fit", "更长则放不下")
-    )
     return say(
         "Rows longer than {length} tokens are cut ({why}); half of the rows have at most {p50}, the longest {longest}.",
         "超过 {length} 个词元的行会被截断（{why}）；半数行不超过 {p50}，最长 {longest}。",
         length=length,
-        why=why,
+        why=_why_cut(case, length),
         p50=case.data.lengths.p50,
         longest=longest,
     )
 
 
-def _rank(case: Case, recipe: Recipe) -> Iterator[Text]:
+def _why_cut(case: Case, length: int) -> Text:
+    if length == case.wish.max_length:
+        return say("your choice", "你的选择")
+    if length >= case.dims.context:
+        return say("the model knows no longer ones", "模型不支持更长")
+    return say("longer ones would not fit", "更长则放不下")
+
+
+def _rank(case: Case, pick: Pick) -> Iterator[Text]:
+    recipe = pick.recipe
     rank, alpha = getattr(recipe.method, "rank", None), getattr(recipe.method, "alpha", None)
     if rank is None or alpha is None:
         return
+    suited = look_up(table.RANK[case.task], case.data.rows)
+    cell = suited if rank == suited.value else table.LOW_RANK
     yield say(
-        "Rank {rank} for {rows:,} rows ({source}); alpha {alpha:g} keeps alpha/√rank at {factor:.2g}, the scale for "
-        "which the rate was tuned.",
-        "{rows:,} 行用秩 {rank}（{source}）；alpha 取 {alpha:g}，使 alpha/√秩 保持为 {factor:.2g}，"
+        "Rank {rank} for {rows:,} rows of {task} ({source}); alpha {alpha:g} keeps alpha/√rank at {factor:.2g}, the "
+        "scale for which the rate was tuned.",
+        "{rows:,} 行（{task}）用秩 {rank}（{source}）；alpha 取 {alpha:g}，使 alpha/√秩 保持为 {factor:.2g}，"
         "学习率正是按此缩放调得。",
         rank=rank,
         rows=case.data.rows,
-        source=look_up(table.RANK, case.data.rows).source,
+        task=table.TASKS[case.task],
+        source=cell.source,
         alpha=alpha,
         factor=alpha / math.sqrt(rank),
     )

@@ -252,3 +252,14 @@ def test_plain_text_and_marks_stand_in_the_table(write: Write) -> None:
     assert first["question"] == "First line"
     assert first["answer"].startswith("First line")
     assert first["liked"] is None
+
+
+def test_kinds_are_told_before_and_after_the_texts_are_checked(write: Write) -> None:
+    asked = ["Translate to French: cat", "What is a cat?", "What is a dog?"]
+    rows = [{"prompt": asked[i % 3], "completion": f"It is number {i} of many."} for i in range(900)]
+    view = DataView(settings(write("many.jsonl", "".join(json.dumps(row) + "\n" for row in rows))))
+    told = view.kinds
+    assert sum(told.values()) == 200
+    assert told["qa"] == pytest.approx(2 * told["translation"], rel=0.1)
+    view.inspect()
+    assert (view.kinds["qa"], view.kinds["translation"]) == (600, 300)

@@ -4,19 +4,35 @@ import dataclasses
 import importlib.util
 import re
 from pathlib import Path
+from types import ModuleType
 
+from engine.machine import table
 from engine.options import parser
 from engine.protocol.events import COMMANDS, EVENTS
 
 
-def test_the_recipe_page_is_current(repository: Path) -> None:
+def _writer(repository: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location("write_docs", repository / "packaging" / "write_docs.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def test_the_recipe_page_is_current(repository: Path) -> None:
     page = (repository / "docs" / "recipe.md").read_text(encoding="utf-8")
-    assert page == module.recipe_page(), "run python packaging/write_docs.py"
+    assert page == _writer(repository).recipe_page(), "run python packaging/write_docs.py"
+
+
+def test_the_advice_page_is_current_and_tells_every_figure(repository: Path) -> None:
+    writer = _writer(repository)
+    page = (repository / "docs" / "advice.md").read_text(encoding="utf-8")
+    assert page == writer.advice_page(), "run python packaging/write_docs.py"
+    told = {name for name, value in vars(table).items() if isinstance(value, table.Cell)}
+    assert told <= writer.FIGURES.keys()
+    for words in (*table.GOALS.values(), *table.TASKS.values()):
+        assert words.en.lower() in page.lower()
 
 
 def test_the_protocol_page_names_every_event_and_its_fields(repository: Path) -> None:
