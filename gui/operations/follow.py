@@ -65,7 +65,10 @@ class Follower(QObject):
             self._read.start(IMPORT_DELAY_MS if "data.files" in reads else READ_DELAY_MS)
         if any(name.startswith("model.") for name in names):
             inspect_chosen(self._context)
-        self._plan.start()
+        if names <= LIMITS or not reads:
+            self._compute()  # somebody moves a slider and looks at the figures
+        else:
+            self._plan.start()
 
     def _data_changed(self) -> None:
         """Plan anew for other facts; progress, which is told often, changes nothing."""
@@ -98,4 +101,5 @@ class Follower(QObject):
             self._reading = None
 
     def _compute(self) -> None:
+        self._plan.stop()
         compute(self._context)

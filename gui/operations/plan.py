@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,16 @@ from engine.protocol.errors import Failure, UserError
 from engine.protocol.text import say
 from gui.context import AppContext
 from gui.operations.operation import attempt
+from gui.operations.plan_effects import outcomes
 from gui.state.notices import INFO, WARNING
 from gui.state.phase import Phase
 
 if TYPE_CHECKING:
+    from engine.machine.advise import Advice, Wish
     from engine.machine.dims import ModelDims
     from engine.machine.forecast import DataFacts, Room
+    from engine.machine.known_models import KnownModel
+    from engine.machine.table import Goal
     from engine.recipe.recipe import MethodSettings, Recipe
 
 NO_PROJECT = say("No project is open, so a run has no place.", "尚未打开项目，训练没有存放位置。")
@@ -27,7 +32,8 @@ CHOOSE_PROJECT = say(
 
 
 def compute(context: AppContext) -> None:
-    """Forecast the draft and each method, and ask the advisor. A few milliseconds; no process is asked."""
+    """Forecast the draft, each method and each setting, and ask the advisor where that is another question now. Some
+    ten milliseconds; no process is asked."""
     plan = context.plan
     data = data_facts(context)
     plan.room = _room(context)
@@ -36,31 +42,67 @@ def compute(context: AppContext) -> None:
         return
     try:
         dims = plan.dims = dims_of(context, str(context.models.chosen["path"]))
+        _ask_advisor(context, dims, data)
         _forecast(context, dims, data)
     except UserError as error:
         plan.clear(Failure.of(error))
         return
-    _take_first_advice(context)
+    if _take_first_advice(context):
+        _forecast(context, dims, data)
     plan.changed.emit()
 
 
-def _forecast(context: AppContext, dims: ModelDims, data: DataFacts) -> None:
-    from engine.machine.advise import ModelFacts, Wish
-    from engine.machine.forecast import forecast
+def _ask_advisor(context: AppContext, dims: ModelDims, data: DataFacts) -> None:
+    """Ask the advisor, unless nothing is other that the advice was made of."""
+    plan = context.plan
+    wish = _wish(context, plan.goal)
+    of = (plan.room, dims, data, context.models.chosen, wish, plan.imagined_gib, context.machine.machine)
+    if plan.advice is None or plan.advice_of != of:
+        plan.advice, plan.advice_of = _advice(context, dims, data, wish), of
+
+
+def _wish(context: AppContext, goal: Goal) -> Wish:
+    from engine.machine.advise import Wish
+
+    return Wish(goal=goal, objective=context.draft.recipe.objective.name, task=context.plan.task)
+
+
+def _advice(context: AppContext, dims: ModelDims, data: DataFacts, wish: Wish) -> Advice:
+    from engine.machine.advise import ModelFacts
+    from engine.machine.nearest import smaller_models
     from engine.machine.plan import advice_for
+
+    chosen = context.models.chosen
+    model = ModelFacts(
+        context.draft.recipe.model.source,
+        chosen.get("parameters") or None,
+        bool(chosen.get("template", True)),
+        smaller_models(dims, _known_models()),
+    )
+    imagined = context.plan.imagined_gib
+    return advice_for(dims, model, data, wish=wish, machine=context.machine.machine, gpu_memory_gib=imagined)
+
+
+@lru_cache(maxsize=1)
+def _known_models() -> tuple[KnownModel, ...]:
+    """The catalogue; only its widths are needed here, so what is wrong in the user's own file is told elsewhere."""
+    from engine.machine.known_models import known_models
+
+    return known_models().models
+
+
+def _forecast(context: AppContext, dims: ModelDims, data: DataFacts) -> None:
+    from engine.machine.forecast import forecast
     from engine.methods.registry import METHODS
 
     plan, recipe = context.plan, context.draft.recipe
-    model = ModelFacts(
-        recipe.model.source,
-        context.models.chosen.get("parameters") or None,
-        bool(context.models.chosen.get("template", True)),
-    )
-    wish = Wish(objective=recipe.objective.name)
-    plan.advice = advice_for(dims, model, data, wish=wish, machine=context.machine.machine)
-    where = plan.room = plan.advice.forecast.room
+    assert plan.advice is not None
+    where = plan.advice.forecast.room
     plan.forecast = forecast(recipe, dims, data, where)
     plan.methods = {name: forecast(with_method(recipe, name), dims, data, where) for name in METHODS}
+    plan.outcomes = outcomes(recipe, plan.advice.recipe, dims, data, where)
+    kept = plan.kept
+    plan.kept_forecast = None if kept is None else forecast(kept.recipe, kept.dims, kept.data, where)
     plan.disk_free = _disk_free(context.project.path)
     plan.failure = None
 
@@ -80,6 +122,7 @@ def data_facts(context: AppContext) -> DataFacts | None:
     """What the forecast needs to know of the data; None while they are not read."""
     from engine.data.registry import SHAPES
     from engine.machine.forecast import DataFacts, Lengths
+    from engine.machine.table import task_of
 
     facts = context.data.facts
     if context.data.status.phase is Phase.WRONG or not context.data.is_scanned:
@@ -93,6 +136,7 @@ def data_facts(context: AppContext) -> DataFacts | None:
         preference=shape in SHAPES and SHAPES[shape].preference,
         learned=float(facts.get("learned", 1.0)),
         files=context.draft.recipe.data.files,
+        task=task_of(dict(facts.get("kinds") or {}), plain_text=shape == "text"),
     )
 
 
@@ -119,16 +163,67 @@ def _disk_free(path: Path) -> int:
 
 
 # ------------------------------------------------------------------------------------------------------------- advice
-def _take_first_advice(context: AppContext) -> None:
+def _take_first_advice(context: AppContext) -> bool:
     """The first time that this data and model are seen together, the advice becomes the draft, unless the user has
-    already chosen settings by hand; later the user asks for it."""
+    already chosen settings by hand; later the user asks for it. Whether it did."""
     recipe, advice = context.draft.recipe, context.plan.advice
     key = (recipe.data.files, recipe.model.source, recipe.objective.name)
     if advice is None or context.plan.advised_for == key:
-        return
+        return False
     context.plan.advised_for = key
     if is_untouched(context):
         take_advice(context)
+        return True
+    _recognise_wish(context)
+    return False
+
+
+def _recognise_wish(context: AppContext) -> None:
+    """A draft of before that is the advice for another wish was made by that wish."""
+    from engine.machine.table import GOALS
+
+    plan, data = context.plan, data_facts(context)
+    if follows_any_advice(context) or data is None or plan.dims is None:
+        return
+    for goal in GOALS:
+        advice = _advice(context, plan.dims, data, _wish(context, goal))
+        if _follows(context, advice):
+            plan.goal = goal
+            _ask_advisor(context, plan.dims, data)
+            return
+
+
+# -------------------------------------------------------------------------------------------------------------- wishes
+def set_goal(context: AppContext, goal: Goal) -> None:
+    """Wish for something else; a draft that followed the advice follows it on."""
+    _wish_anew(context, goal=goal)
+
+
+def set_task(context: AppContext, task: str) -> None:
+    """Say what the rows teach, "" for what is recognised."""
+    _wish_anew(context, task=task)
+
+
+def imagine(context: AppContext, gib: float | None) -> None:
+    """Plan for a card with so much memory, 0 for the CPU; None for this machine."""
+    _wish_anew(context, imagined_gib=gib)
+
+
+def _wish_anew(context: AppContext, **changes: Any) -> None:
+    follows = follows_any_advice(context)
+    for name, value in changes.items():
+        setattr(context.plan, name, value)
+    compute(context)
+    if follows:
+        take_advice(context)
+        compute(context)
+
+
+def cut_rows(context: AppContext, tokens: int) -> None:
+    """Let no row be longer, for the rest as advised: the nearest change that makes it fit."""
+    take_advice(context)
+    attempt(context, lambda: context.draft.set({"data.max_length": tokens}))
+    compute(context)
 
 
 def is_untouched(context: AppContext) -> bool:
@@ -171,7 +266,11 @@ def advised(draft: Recipe, advice: Recipe) -> Recipe:
 def follows_advice(context: AppContext) -> bool:
     """Whether the draft is what the advisor would choose."""
     advice = context.plan.advice
-    return advice is None or _choices(context.draft.recipe) == _choices(advised(context.draft.recipe, advice.recipe))
+    return advice is None or _follows(context, advice)
+
+
+def _follows(context: AppContext, advice: Advice) -> bool:
+    return _choices(context.draft.recipe) == _choices(advised(context.draft.recipe, advice.recipe))
 
 
 def _choices(recipe: Recipe) -> tuple[Any, ...]:

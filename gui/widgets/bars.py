@@ -61,13 +61,19 @@ class Part:
 
 
 class StackedBar(QWidget):
-    """Parts of a whole side by side, with a legend below that wraps where there is no room."""
+    """Parts of a whole side by side, with a legend below that wraps where there is no room.
+
+    Args:
+        legend: leave it out where another bar beside this one has it.
+    """
 
     _BAR = 20
     _LINE = 22
+    _THIN = 12
 
-    def __init__(self) -> None:
+    def __init__(self, *, legend: bool = True) -> None:
         super().__init__()
+        self._has_legend = legend
         self._parts: list[Part] = []
         self._whole = 1.0
         policy = QSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
@@ -84,6 +90,8 @@ class StackedBar(QWidget):
 
     def heightForWidth(self, width: int) -> int:
         """The bar and as many legend lines as the width asks for."""
+        if not self._has_legend:
+            return self._THIN
         lines = 1 + max((line for _, line, _ in self._places(width)), default=0)
         return self._BAR + 10 + lines * self._LINE
 
@@ -108,7 +116,9 @@ class StackedBar(QWidget):
         inks = [QColor(ink) for ink in palette().series]
         shares = [(part.value / self._whole, inks[i % len(inks)]) for i, part in enumerate(self._parts)]
         painter = QPainter(self)
-        paint_shares(painter, QRectF(0, 0, self.width(), self._BAR), shares)
+        paint_shares(painter, QRectF(0, 0, self.width(), self._BAR if self._has_legend else self._THIN), shares)
+        if not self._has_legend:
+            return
         painter.setClipping(False)
         for i, (x, line, part) in enumerate(self._places(self.width())):
             self._entry(painter, x, self._BAR + 10 + line * self._LINE, part, inks[i % len(inks)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from PySide6.QtCore import QLocale, Qt, Signal
@@ -13,9 +14,13 @@ from engine.protocol.text import Text, say
 from engine.recipe.fields import Section, Setting, bounds
 from gui.i18n.language import tr
 from gui.i18n.numbers import short
+from gui.widgets.basic import column, label, row
+from gui.widgets.stop_slider import Stop, StopSlider
 
 _MOST = 2**31 - 1
 WIDTH = 150
+FIELD = 92
+"""Pixels of the field beside a slider."""
 
 
 class Editor(QWidget):
@@ -36,6 +41,11 @@ class Editor(QWidget):
         control.setMinimumWidth(60)
         self.control = control
         self.setFocusProxy(control)
+
+    @property
+    def controls(self) -> list[QWidget]:
+        """What can have the focus, in reading order."""
+        return [self.control]
 
     def put(self, value: Any) -> None:
         """Show a value; nothing is told."""
@@ -171,6 +181,11 @@ class ChoiceEditor(Editor):
             self._combo.addItem(tr(text), value)
         self._combo.activated.connect(self._tell)
 
+    def put_tips(self, tips: Mapping[Any, str]) -> None:
+        """Say beside each value in the list what it would bring."""
+        for at in range(self._combo.count()):
+            self._combo.setItemData(at, tips.get(self._combo.itemData(at), ""), Qt.ItemDataRole.ToolTipRole)
+
     def put_choices(self, choices: list[tuple[Any, Text | str]]) -> None:
         """Offer other values, where they are others: an open list stays open."""
         if [self._combo.itemData(i) for i in range(self._combo.count())] == [value for value, _ in choices]:
@@ -205,6 +220,44 @@ class SwitchEditor(Editor):
 
     def _tell(self, on: bool) -> None:
         self.edited.emit(on)
+
+
+class SliderEditor(Editor):
+    """A number on a slider of stops, with a field for any other one, and below it what another stop would bring.
+
+    Args:
+        field: the number's own editor.
+    """
+
+    def __init__(self, field: Editor) -> None:
+        super().__init__(field.control)
+        self._field = field
+        self.slider = StopSlider()
+        self.effect = label("", "small")
+        self.effect.setMinimumWidth(20)
+        field.control.setFixedWidth(FIELD)
+        layout = self.layout()
+        assert isinstance(layout, QHBoxLayout)
+        layout.addLayout(column(row(self.slider, field.control), self.effect, spacing=0))
+        field.edited.connect(self.edited)
+        self.slider.chosen.connect(self.edited)
+
+    @property
+    def controls(self) -> list[QWidget]:
+        """The slider, then the field."""
+        return [self.slider, self.control]
+
+    def put(self, value: Any) -> None:
+        """Show a value."""
+        self._field.put(value)
+        if self.slider.stops and any(stop.value == value for stop in self.slider.stops):
+            self.slider.put(self.slider.stops, value)
+
+    def put_stops(self, stops: Sequence[Stop], value: Any, effect: str) -> None:
+        """Offer these stops, and say what the next one would bring."""
+        self.slider.put(stops, value)
+        self.slider.setEnabled(len(stops) > 1)
+        self.effect.setText(effect)
 
 
 def editor_for(section: type[Section], name: str, about: Setting) -> Editor | None:

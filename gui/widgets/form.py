@@ -5,7 +5,7 @@ Basic settings first; all of them on request, with a search. Knows nothing of wh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +18,9 @@ from engine.recipe.fields import Section, Setting, settings
 from gui.i18n.language import tr
 from gui.state.draft import DraftRecipe
 from gui.widgets.basic import column, holder, label, row, set_property, tool
-from gui.widgets.editors import Editor, editor_for
+from gui.widgets.editors import ChoiceEditor, Editor, SliderEditor, editor_for
 from gui.widgets.scroll import scrolled
+from gui.widgets.stop_slider import Stop
 
 SECTIONS: tuple[tuple[str, Text], ...] = (
     ("method", say("Method", "方法")),
@@ -35,6 +36,19 @@ ELSEWHERE = frozenset(
 LABELS = 146
 LONGEST_UNIT = 12
 """Letters that a unit may have beside its number; a longer one stands below the name, where it is not cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What other values of a setting would bring.
+
+    Attributes:
+        stops: the values, with what each needs.
+        words: the next one's difference, in a few words.
+    """
+
+    stops: tuple[Stop, ...]
+    words: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +92,7 @@ class FieldRow(QWidget):
     def __init__(self, item: FieldOf, editor: Editor) -> None:
         super().__init__()
         self.item, self.editor = item, editor
-        if self._has_long_unit and isinstance(editor.control, QSpinBox):
+        if (self._has_long_unit or self._slides) and isinstance(editor.control, QSpinBox):
             editor.control.setSuffix("")
         grid = QGridLayout(self)
         grid.setContentsMargins(0, 0, 0, 0)
@@ -92,10 +106,16 @@ class FieldRow(QWidget):
         keep = self.back.sizePolicy()
         keep.setRetainSizeWhenHidden(True)
         self.back.setSizePolicy(keep)
-        grid.addWidget(self.back, 0, 2)
-        self._trouble = label("", "bad", wrap=True)
+        if self._slides:  # its place is the field's; a slider's way back is the advice
+            self.back.setParent(self)
+            self.back.hide()
+        else:
+            grid.addWidget(self.back, 0, 2)
+        self._trouble, self._effect = label("", "bad", wrap=True), label("", "small")
         grid.addWidget(self._trouble, 1, 1, 1, 2)
+        grid.addWidget(self._effect, 2, 1, 1, 2)
         self._trouble.hide()
+        self._effect.hide()
         self._explain()
         editor.edited.connect(lambda value: self.edited.emit(self.item.name, value))
 
@@ -107,11 +127,20 @@ class FieldRow(QWidget):
         names = QVBoxLayout()
         names.setSpacing(0)
         names.addWidget(name)
-        if self._has_long_unit:
+        if self._has_long_unit or (self._slides and about.unit):
             names.addWidget(label(about.unit, "small", wrap=True))
         elif self._has_term:
             names.addWidget(label(f"({about.term})", "small"))
         return names
+
+    @property
+    def controls(self) -> list[QWidget]:
+        """What can have the focus, in reading order."""
+        return [*self.editor.controls, *([] if self._slides else [self.back])]
+
+    @property
+    def _slides(self) -> bool:
+        return isinstance(self.editor, SliderEditor)
 
     @property
     def _has_term(self) -> bool:
@@ -131,8 +160,9 @@ class FieldRow(QWidget):
         if about.source:
             lines.append(tr(say("Source: {source}", "来源：{source}", source=about.source)))
         self.setToolTip("\n".join(lines))
-        self.editor.control.setAccessibleName(tr(about.label))
-        self.editor.control.setAccessibleDescription(tr(about.help))
+        for control in self.editor.controls:
+            control.setAccessibleName(tr(about.label))
+            control.setAccessibleDescription(tr(about.help))
         words = tr(say("Back to {value}", "恢复为 {value}", value=default))
         self.back.setToolTip(words)
         self.back.setAccessibleName(f"{tr(about.label)}: {words}")
@@ -140,8 +170,18 @@ class FieldRow(QWidget):
     def put(self, value: Any) -> None:
         """Show the draft's value; an error that was shown is over."""
         self.editor.put(value)
-        self.back.setVisible(value != self.item.default)
+        self.back.setVisible(not self._slides and value != self.item.default)
         self.say_wrong("")
+
+    def put_effect(self, effect: Effect, value: Any) -> None:
+        """Show what other values would bring."""
+        if isinstance(self.editor, SliderEditor):
+            self.editor.put_stops(effect.stops, value, effect.words)
+            return
+        if isinstance(self.editor, ChoiceEditor):
+            self.editor.put_tips({stop.value: stop.words for stop in effect.stops})
+        self._effect.setText(effect.words)
+        self._effect.setVisible(bool(effect.words))
 
     def say_wrong(self, text: Text | str) -> None:
         """Show what is wrong with what was entered, or nothing."""
@@ -161,6 +201,10 @@ class FieldRow(QWidget):
 class RecipeForm(QWidget):
     """The form. It renders the draft and writes to it; what the draft refuses is shown beside the field.
 
+    Args:
+        sliders: dotted names of numbers that have a slider; it has stops once `put_effects` was called.
+        also: dotted names that are shown among the basic settings.
+
     Attributes:
         rows: dotted name → the row now shown.
 
@@ -170,9 +214,11 @@ class RecipeForm(QWidget):
 
     rebuilt = Signal()
 
-    def __init__(self, draft: DraftRecipe) -> None:
+    def __init__(self, draft: DraftRecipe, *, sliders: Collection[str] = (), also: Collection[str] = ()) -> None:
         super().__init__()
         self._draft = draft
+        self._sliders, self._also = sliders, also
+        self._effects: Mapping[str, Effect] = {}
         self._all = False
         self._kinds: tuple[type[Section], ...] = ()
         self.rows: dict[str, FieldRow] = {}
@@ -226,17 +272,28 @@ class RecipeForm(QWidget):
         self.rows = {}
         every = fields_of(self._draft)
         for part, title in SECTIONS:
-            mine = [item for item in every if item.name.startswith(f"{part}.") and (self._all or item.about.basic)]
+            mine = [item for item in every if item.name.startswith(f"{part}.") and self._shows(item)]
             self._add_section(title, mine)
         self._layout.addStretch(1)
         self._scroll.setWidget(holder(self._layout))
         self._take(set(self.rows))
+        self.put_effects({name: effect for name, effect in self._effects.items() if name in self.rows})
         self._filter(self.search.text())
         self.rebuilt.emit()
 
+    def _shows(self, item: FieldOf) -> bool:
+        return self._all or item.about.basic or item.name in self._also
+
     def controls(self) -> list[QWidget]:
         """What can have the focus, in reading order."""
-        return [widget for made in self.rows.values() for widget in (made.editor.control, made.back)]
+        return [widget for made in self.rows.values() for widget in made.controls]
+
+    def put_effects(self, effects: Mapping[str, Effect]) -> None:
+        """Show what other values of settings would bring."""
+        self._effects = effects
+        for name, effect in effects.items():
+            if name in self.rows:
+                self.rows[name].put_effect(effect, self._draft.value(name))
 
     def _add_section(self, title: Text, items: Sequence[FieldOf]) -> None:
         rows = [made for item in items if (made := self._row(item)) is not None]
@@ -251,7 +308,7 @@ class RecipeForm(QWidget):
         editor = editor_for(item.section, item.name.split(".")[1], item.about)
         if editor is None:
             return None
-        made = FieldRow(item, editor)
+        made = FieldRow(item, SliderEditor(editor) if item.name in self._sliders else editor)
         made.edited.connect(self._enter)
         self.rows[item.name] = made
         return made

@@ -193,7 +193,7 @@ def test_preferences_choose_their_objective(
     assert "Learn a preference" in opened.notices.open[0].message.en
     plan: PlanPage = page(window, opened, "plan")
     qtbot.waitUntil(lambda: opened.plan.forecast is not None and plan.is_ready, timeout=PATIENCE)
-    assert plan._objective.isVisible()
+    assert plan._method.objective.isVisible()
     data_operations.import_files(opened, [data_operations.sample_file()])
     qtbot.waitUntil(lambda: opened.draft.recipe.objective.name == "sft", timeout=PATIENCE)
 
@@ -379,10 +379,10 @@ def test_settings_move_the_forecast_and_the_advice_is_one_press_away(
 def test_a_method_is_chosen_by_its_card(qtbot: QtBot, window: MainWindow, with_data: AppContext) -> None:
     plan: PlanPage = page(window, with_data, "plan")
     for name in ("qlora", "ia3", "lora"):
-        plan._methods.cards[name].click()
+        plan._method.cards.cards[name].click()
         assert with_data.draft.recipe.method.name == name
-        qtbot.waitUntil(lambda name=name: plan._methods.chosen == name, timeout=PATIENCE)
-    assert "GiB" in plan._methods.cards["ia3"].right
+        qtbot.waitUntil(lambda name=name: plan._method.cards.chosen == name, timeout=PATIENCE)
+    assert "GiB" in plan._method.cards.cards["ia3"].right
 
 
 def test_a_recipe_is_saved_and_opened(qtbot: QtBot, window: MainWindow, with_data: AppContext, tmp_path: Path) -> None:
