@@ -158,8 +158,15 @@ def test_more_rows_at_once_need_more_afterwards(small_dims: ModelDims, device: A
 
     assert needs(batch_size=32).answering_gib > needs(batch_size=4).answering_gib
     assert needs(batch_size=32).measuring_gib > needs(batch_size=4).measuring_gib
-    assert needs(max_new_tokens=400).answering_gib > needs(max_new_tokens=1).answering_gib
     assert needs(max_new_tokens=400).measuring_gib == needs(max_new_tokens=1).measuring_gib
+
+
+def test_longer_answers_need_more(eight_b: ModelDims) -> None:
+    def needs(tokens: int) -> float:
+        plan = recipe(longest=64).model_copy(update={"evaluate": EvaluateSettings(max_new_tokens=tokens)})
+        return predict_afterwards(eight_b, plan, longest=64, device="cuda").answering_gib
+
+    assert needs(2000) - needs(1000) == pytest.approx(16 * 1000 * 32 * 2 * 1024 * 2 / GIB, rel=0.3)
 
 
 def test_logits_are_bounded_as_the_evaluation_bounds_them() -> None:
