@@ -256,15 +256,47 @@ def _check_lines(report: dict[str, Any]) -> list[Text]:
 
 def _plan(options: argparse.Namespace, terminal: Terminal) -> int:
     from engine.catalogue import CATALOGUE
+    from engine.machine.advise import Wish
     from engine.planning import plan_for, plan_lines
     from engine.recipe.file import from_plain, save
 
     files, memory = tuple(options.data), options.gpu_memory
-    document = plan_for(options.model, files, gpu_memory_gib=memory, reading=_reading(options))
+    wish = Wish(goal=options.wish, task=options.task)
+    document = plan_for(options.model, files, wish=wish, gpu_memory_gib=memory, reading=_reading(options))
     if options.out is not None:
         save(from_plain(document["recipe"], CATALOGUE), options.out.expanduser().resolve())
     terminal.result(_document(document), *plan_lines(document))
     return 0
+
+
+def _rehearse(options: argparse.Namespace, terminal: Terminal) -> int:
+    """In a folder of Lorimer's own: there may be no project yet. What failed is left there with its log."""
+    import shutil
+
+    from engine.catalogue import CATALOGUE
+    from engine.host.platform import cache_folder
+    from engine.precheck import check_recipe
+    from engine.project.project import new_job_in
+    from engine.recipe.file import from_plain, load, save, to_plain
+    from engine.rehearsing import not_held, rehearsal_document, rehearsal_lines
+
+    path = options.recipe.expanduser()
+    recipe = load(path, CATALOGUE)
+    check_recipe(recipe, where=str(path))
+    job = new_job_in(cache_folder() / "jobs", "rehearse")
+    given = {"recipe": to_plain(recipe), "folder": str(job.path), "settle": options.settle}
+    outcome = run_job(job, "rehearse", given, terminal)
+    document = rehearsal_document(outcome.value)
+    failure = failure_of(outcome, AGAIN) or not_held(outcome.value)
+    if failure is not None:
+        return terminal.failure(failure, document)
+    if not outcome.value:  # stopped from elsewhere
+        return outcome.exit_code
+    shutil.rmtree(job.path, ignore_errors=True)
+    if options.out is not None:
+        save(from_plain(outcome.value["recipe"], CATALOGUE), options.out.expanduser().resolve())
+    terminal.result(document, *rehearsal_lines(outcome.value))
+    return outcome.exit_code
 
 
 def _run(options: argparse.Namespace, terminal: Terminal) -> int:
@@ -376,6 +408,18 @@ def _written_lines(value: dict[str, Any]) -> list[Text]:
     return lines
 
 
+def _models(part: str) -> Command:
+    """A command of `engine.models_command`, imported when it runs."""
+
+    def run_it(options: argparse.Namespace, terminal: Terminal) -> int:
+        from engine import models_command
+
+        command: Command = getattr(models_command, part)
+        return command(options, terminal)
+
+    return run_it
+
+
 COMMANDS: dict[str, Command] = {
     "window": _window,
     "demo": _demo,
@@ -383,7 +427,13 @@ COMMANDS: dict[str, Command] = {
     "data check": _data_check,
     "data prepare": _data_prepare,
     "data score": _data_score,
+    "models": _models("models"),
+    "models info": _models("info"),
+    "models get": _models("get"),
+    "models token": _models("token"),
+    "models mirror": _models("mirror"),
     "plan": _plan,
+    "rehearse": _rehearse,
     "run": _run,
     "resume": _resume,
     "evaluate": _evaluate,

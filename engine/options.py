@@ -249,6 +249,66 @@ _DATA: dict[str, tuple[Text, Callable[[argparse.ArgumentParser, str], None]]] = 
 }
 
 
+def _models(made: argparse.ArgumentParser, language: str) -> None:
+    _room(made, language)
+    title = say("models commands", "模型命令").in_language(language)
+    commands = made.add_subparsers(title=title, metavar="COMMAND")
+    for name, (words, fill) in _MODELS.items():
+        text = words.in_language(language)
+        command = commands.add_parser(name, help=text, description=text, language=language)
+        command.set_defaults(command=f"models {name}")
+        _common(command, language)
+        fill(command, language)
+
+
+def _room(made: argparse.ArgumentParser, language: str) -> None:
+    """What is asked whether it fits, and where."""
+    read = number("--length", int, 16, hint=say("Leave it out for 512.", "省略则为 512。"))
+    length = say("tokens of the longest row", "最长一行的词元数").in_language(language)
+    made.add_argument("--length", type=read, default=512, help=length)
+    hint = say("Leave it out to ask about this machine.", "省略则按本机判断。")
+    memory = say("ask about a GPU with so many GiB; 0 for the CPU", "按有这么多 GiB 显存的 GPU 判断；0 表示 CPU")
+    made.add_argument(
+        "--gpu-memory", type=number("--gpu-memory", float, 0, hint=hint), help=memory.in_language(language)
+    )
+
+
+def _hub_id(made: argparse.ArgumentParser, language: str) -> None:
+    about = say("a hub id: owner/name", "hub 标识：所有者/名称").in_language(language)
+    made.add_argument("id", metavar="ID", help=about)
+
+
+def _models_info(made: argparse.ArgumentParser, language: str) -> None:
+    _hub_id(made, language)
+    _room(made, language)
+
+
+def _models_get(made: argparse.ArgumentParser, language: str) -> None:
+    _hub_id(made, language)
+    revision = say("commit, branch or tag; the newest if left out", "提交、分支或标签；省略则为最新")
+    made.add_argument("--revision", default="", help=revision.in_language(language))
+
+
+def _models_token(made: argparse.ArgumentParser, language: str) -> None:
+    about = say("forget the token that is kept", "删除已保存的令牌").in_language(language)
+    made.add_argument("--forget", action="store_true", help=about)
+
+
+def _models_mirror(made: argparse.ArgumentParser, language: str) -> None:
+    about = say("address of a mirror of the hub", "hub 镜像的地址").in_language(language)
+    made.add_argument("address", nargs="?", default="", metavar="ADDRESS", help=about)
+    forget = say("use the hub itself again", "恢复使用 hub 本身").in_language(language)
+    made.add_argument("--forget", action="store_true", help=forget)
+
+
+_MODELS: dict[str, tuple[Text, Callable[[argparse.ArgumentParser, str], None]]] = {
+    "info": (say("what one model is, and what it takes to get it", "某个模型是什么，下载需要什么"), _models_info),
+    "get": (say("download a model, or go on with its download", "下载模型，或继续未完成的下载"), _models_get),
+    "token": (say("keep the hub's token in the system's keyring", "把 hub 令牌存入系统密钥环"), _models_token),
+    "mirror": (say("by which address the hub is reached", "通过哪个地址访问 hub"), _models_mirror),
+}
+
+
 def _plan(made: argparse.ArgumentParser, language: str) -> None:
     model = say("starter, a folder, or a hub id", "starter、文件夹或 hub 标识").in_language(language)
     made.add_argument("--model", required=True, help=model)
@@ -259,6 +319,10 @@ def _plan(made: argparse.ArgumentParser, language: str) -> None:
     memory = say("plan for a GPU with so many GiB; 0 for the CPU", "按有这么多 GiB 显存的 GPU 规划；0 表示 CPU")
     read = number("--gpu-memory", float, 0, hint=hint)
     made.add_argument("--gpu-memory", type=read, help=memory.in_language(language))
+    goal = say("what counts most", "最看重什么").in_language(language)
+    made.add_argument("--wish", choices=("quality", "speed", "smallest"), default="quality", help=goal)
+    task = say("what the rows teach; recognised if left out", "数据教的是什么；省略则自动识别").in_language(language)
+    made.add_argument("--task", choices=("classification", "dialogue", "reasoning", "domain"), default="", help=task)
     out = say("write the recipe here", "把配方写到此文件").in_language(language)
     made.add_argument("--out", type=Path, help=out)
 
@@ -267,6 +331,15 @@ def _run(made: argparse.ArgumentParser, language: str) -> None:
     about = say("a recipe's TOML file", "配方的 TOML 文件").in_language(language)
     made.add_argument("recipe", type=Path, help=about)
     _project(made, language)
+
+
+def _rehearse(made: argparse.ArgumentParser, language: str) -> None:
+    about = say("a recipe's TOML file", "配方的 TOML 文件").in_language(language)
+    made.add_argument("recipe", type=Path, help=about)
+    settle = say("where it fails, try the next recipe down until one holds", "失败时依次尝试更省内存的配方，直到通过")
+    made.add_argument("--settle", action="store_true", help=settle.in_language(language))
+    out = say("write the recipe that held here", "把通过排练的配方写到此文件").in_language(language)
+    made.add_argument("--out", type=Path, help=out)
 
 
 def _evaluate(made: argparse.ArgumentParser, language: str) -> None:
@@ -311,7 +384,12 @@ _COMMANDS: dict[str, tuple[Text, Callable[[argparse.ArgumentParser, str], None] 
     "demo": (say("the whole path on the starter model and its sample data", "用入门模型和示例数据走完全程"), _demo),
     "doctor": (say("what this machine has and what is wrong with it", "本机的配置与存在的问题"), None),
     "data": (say("look at data", "查看数据"), _data),
+    "models": (say("models to start from, and which fit here", "可用的模型，以及哪些适合本机"), _models),
     "plan": (say("a recipe that fits this machine", "适合本机的配方"), _plan),
+    "rehearse": (
+        say("try a recipe for seconds: does it hold, how fast is it", "用几十秒试跑配方：能否跑通、有多快"),
+        _rehearse,
+    ),
     "run": (say("train as a recipe says", "按配方训练"), _run),
     "resume": (say("continue a run from its last checkpoint", "从最后的检查点续训"), _run_argument),
     "evaluate": (

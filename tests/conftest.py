@@ -17,6 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Set before anything imports Qt: tests draw into memory, never on the developer's screen.
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+# Nor do they look into the developer's keyring: this one is empty, and keeps nothing.
+os.environ["PYTHON_KEYRING_BACKEND"] = "keyring.backends.null.Keyring"
 
 # tqdm keeps one monitor thread for the whole process, by design, from its first bar on.
 _LIBRARY_THREADS = ("TMonitor", "tqdm_monitor")

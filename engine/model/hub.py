@@ -1,24 +1,25 @@
-"""Models of the Hugging Face hub: which are on this machine, what one is, and its download with progress and cancel.
+"""Models of the Hugging Face hub: which are on this machine, wholly or in part, and what the hub says of one.
 
 huggingface_hub does the work, in its own cache, which other tools share. Only configuration, tokenizer and safetensors
-are ever fetched: never pickles, never code."""
+are ever fetched: never pickles, never code. The download itself is in `engine.model.download`."""
 
 from __future__ import annotations
 
 import fnmatch
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from engine.machine.detect import disk_free_gib
 from engine.machine.gpu import GIB
+from engine.project import hub_access
 from engine.project.atomic import disk_error
-from engine.protocol.errors import EXIT_MACHINE, Stopped, UserError
+from engine.protocol.errors import EXIT_MACHINE, UserError
 from engine.protocol.text import say
 
+WEIGHTS = "*.safetensors"
 # What a model needs. Weights elsewhere in a repository ("original/…") are second copies.
 NEEDED = (
     "config.json",
@@ -41,8 +42,6 @@ NEVER = ("[!a]*/*", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.py")
 SPARE_GIB = 1.0
 SECONDS_TO_ANSWER = 10.0
 
-Progress = Callable[[int, int], None]
-
 
 @dataclass(frozen=True, slots=True)
 class CachedModel:
@@ -64,18 +63,33 @@ class CachedModel:
 
 
 @dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A model whose download was interrupted.
+
+    Attributes:
+        id: "owner/name".
+        bytes: of it that are on this machine.
+    """
+
+    id: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class HubInfo:
     """What the hub says of a model.
 
     Attributes:
         id, revision: as the hub names them; the revision is a commit.
         bytes, files: size and number of the files that would be fetched.
-        missing_bytes: those of them that are not on this machine yet.
+        missing_bytes: those of them that are not on this machine yet; what came of a file before counts as here.
         parameters: as the hub counted them, None when it has not.
         licence: as its card says, empty when it says none.
         gated: its owner wants to be asked first.
         family: ``model_type`` of its config, empty when the hub does not know.
         disk_free_gib: free space where the cache lies.
+        has_token: there is a token to ask with.
+        sizes: bytes of each file that would be fetched.
     """
 
     id: str
@@ -88,6 +102,8 @@ class HubInfo:
     gated: bool
     family: str
     disk_free_gib: float | None
+    has_token: bool = False
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
 
 def cache_folder() -> Path:
@@ -122,6 +138,21 @@ def _cached(repo: Any) -> CachedModel | None:
                 last_used=repo.last_accessed,
             )
     return None
+
+
+def repository_folder(hub_id: str, cache: Path | None = None) -> Path:
+    """Where the cache keeps a model's files and revisions."""
+    return (cache or cache_folder()) / f"models--{hub_id.replace('/', '--')}"
+
+
+def unfinished(cache: Path | None = None) -> tuple[Unfinished, ...]:
+    """The models whose download was interrupted; only names and sizes are looked at."""
+    found = []
+    for part in sorted((cache or cache_folder()).glob("models--*--*/blobs")):
+        if any(part.glob("*.incomplete")):
+            size = sum(file.stat().st_size for file in part.iterdir() if file.is_file())
+            found.append(Unfinished(part.parent.name.removeprefix("models--").replace("--", "/"), size))
+    return tuple(found)
 
 
 def cached_folder(hub_id: str, *, revision: str = "", cache: Path | None = None) -> Path | None:
@@ -166,31 +197,65 @@ def info(hub_id: str, *, revision: str = "", cache: Path | None = None) -> HubIn
     """
     from huggingface_hub import HfApi
 
-    with _told(hub_id, revision):
-        answer = HfApi(endpoint=_endpoint()).model_info(
+    with told(hub_id, revision):
+        answer = HfApi(endpoint=hub_access.endpoint(), token=hub_access.token()).model_info(
             hub_id, revision=revision or None, files_metadata=True, timeout=SECONDS_TO_ANSWER
         )
-    sizes = {file.rfilename: int(file.size or 0) for file in answer.siblings or []}
-    wanted = {name: size for name, size in sizes.items() if is_needed(name)}
-    if not any(name.endswith(".safetensors") for name in wanted):
-        raise _no_safetensors(hub_id, pickled=any(name.endswith((".bin", ".pt", ".pth")) for name in sizes))
-    commit = str(answer.sha)
-    where = cache or cache_folder()
-    here = where / f"models--{hub_id.replace('/', '--')}" / "snapshots" / commit
+    files = {file.rfilename: file for file in answer.siblings or []}
+    sizes = {name: int(file.size or 0) for name, file in files.items() if is_needed(name)}
+    if not any(name.endswith(".safetensors") for name in sizes):
+        raise _no_safetensors(hub_id, pickled=any(name.endswith((".bin", ".pt", ".pth")) for name in files))
+    commit, where = str(answer.sha), cache or cache_folder()
+    repository = repository_folder(hub_id, where)
     card: Any = answer.card_data
     config = answer.config or {}
     return HubInfo(
         id=answer.id,
         revision=commit,
-        bytes=sum(wanted.values()),
-        files=len(wanted),
-        missing_bytes=sum(size for name, size in wanted.items() if not (here / name).exists()),
+        bytes=sum(sizes.values()),
+        files=len(sizes),
+        missing_bytes=sum(_missing(repository, commit, files[name], size) for name, size in sizes.items()),
         parameters=int(answer.safetensors.total) if answer.safetensors else None,
         licence=str(getattr(card, "license_name", None) or getattr(card, "license", None) or ""),
         gated=bool(answer.gated),
         family=str(config.get("model_type", "")),
         disk_free_gib=disk_free_gib(where),
+        has_token=has_token(),
+        sizes=sizes,
     )
+
+
+def has_token() -> bool:
+    """Whether there is a token to ask with: of the keyring, of ``HF_TOKEN``, or of ``hf auth login``."""
+    from huggingface_hub import get_token
+
+    return bool(hub_access.token() or get_token())
+
+
+def user() -> str:
+    """The name of the account whose token is used.
+
+    Raises:
+        UserError: the hub cannot be reached, or does not know the token.
+    """
+    from huggingface_hub import HfApi
+
+    with told("", ""):
+        answer = HfApi(endpoint=hub_access.endpoint(), token=hub_access.token()).whoami()
+    return str(answer.get("name", ""))
+
+
+def _missing(repository: Path, commit: str, file: Any, size: int) -> int:
+    """Bytes of a file that are not in the cache."""
+    if (repository / "snapshots" / commit / file.rfilename).exists():
+        return 0
+    # Large files are kept by the SHA-256 of what they hold, so what an earlier try fetched is known before asking.
+    name = getattr(file.lfs, "sha256", None)
+    for blob in (name, f"{name}.incomplete") if name else ():
+        path = repository / "blobs" / blob
+        if path.exists():
+            return max(0, size - path.stat().st_size)
+    return size
 
 
 def is_needed(name: str) -> bool:
@@ -198,48 +263,6 @@ def is_needed(name: str) -> bool:
     return any(fnmatch.fnmatch(name, pattern) for pattern in NEEDED) and not any(
         fnmatch.fnmatch(name, pattern) for pattern in NEVER
     )
-
-
-def download(
-    hub_id: str,
-    *,
-    progress: Progress,
-    cancelled: Callable[[], bool],
-    revision: str = "",
-    cache: Path | None = None,
-) -> Path:
-    """Fetch a model into the cache; gives its folder. What an earlier try fetched is kept and used.
-
-    Args:
-        progress: told (bytes done, bytes in all), from several threads, a few times a second.
-        cancelled: asked as often.
-
-    Raises:
-        UserError: no network, no such model, access refused, no safetensors, or not enough disk.
-        Stopped: ``cancelled`` said so.
-    """
-    from huggingface_hub import constants, snapshot_download
-
-    about = info(hub_id, revision=revision, cache=cache)
-    check_disk(about)
-    # An exception raised in xet's progress callback does not end its download, so cancelling needs plain HTTP, which
-    # goes on where it was interrupted.
-    constants.HF_HUB_DISABLE_XET = True
-    bars = _bars(progress, cancelled, about.bytes)
-    with _told(hub_id, revision):
-        folder = snapshot_download(
-            hub_id,
-            revision=revision or None,
-            cache_dir=cache,
-            allow_patterns=list(NEEDED),
-            ignore_patterns=list(NEVER),
-            tqdm_class=bars,
-            endpoint=_endpoint(),
-            etag_timeout=SECONDS_TO_ANSWER,
-            max_workers=2,
-        )
-    progress(about.bytes, about.bytes)
-    return Path(folder)
 
 
 def check_disk(about: HubInfo) -> None:
@@ -264,46 +287,9 @@ def check_disk(about: HubInfo) -> None:
     )
 
 
-def _bars(progress: Progress, cancelled: Callable[[], bool], total: int) -> type[Any]:
-    """A class that huggingface_hub takes for its progress bars: it counts bytes, draws nothing, and raises on a
-    cancel."""
-
-    class Bar:
-        def __init__(self, *_: Any, total: float | None = None, initial: float = 0, desc: str = "", **__: Any) -> None:
-            self.total, self.n = total, initial
-            # Of its three bars this one counts the bytes on disk, those of an earlier try included.
-            self.counts = desc.startswith("Reconstructing")
-            self.format_dict: dict[str, Any] = {}
-
-        def update(self, n: float | None = 1) -> None:
-            self.n += n or 0
-            if cancelled():
-                raise Stopped
-            if self.counts:
-                progress(min(int(self.n), total), total)
-
-        def __enter__(self) -> Bar:
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            self.close()
-
-        def close(self) -> None: ...
-
-        def refresh(self) -> None: ...
-
-        def set_description(self, *_: Any, **__: Any) -> None: ...
-
-        def set_description_str(self, *_: Any, **__: Any) -> None: ...
-
-        def set_postfix_str(self, *_: Any, **__: Any) -> None: ...
-
-    return Bar
-
-
 # -------------------------------------------------------------------------------------------------------- sentences
 @contextmanager
-def _told(hub_id: str, revision: str) -> Iterator[None]:
+def told(hub_id: str, revision: str) -> Iterator[None]:
     """Tell what went wrong with the hub in sentences."""
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -352,11 +338,6 @@ def _os_error(error: OSError) -> UserError:
     return _offline(error, switched=False)
 
 
-def _endpoint() -> str | None:
-    """The hub's address, where it is not the usual one."""
-    return os.environ.get("HF_ENDPOINT") or None
-
-
 def _bad_id(hub_id: str, error: Exception) -> UserError:
     return UserError(
         "hub.bad_id",
@@ -368,14 +349,25 @@ def _bad_id(hub_id: str, error: Exception) -> UserError:
 
 
 def _gated(hub_id: str, error: Exception) -> UserError:
+    """Whoever has no token is told how to give one; whoever has one, that its account was not let in yet."""
+    page = hub_access.page(hub_id)
+    if has_token():
+        hint = say(
+            "Accept its terms on {page} with the account of your token; some owners take a while to agree.",
+            "请用令牌所属的账号在 {page} 接受条款；部分所有者审核需要一些时间。",
+            page=page,
+        )
+    else:
+        hint = say(
+            "Accept its terms on {page}, then give your token: on the Model page under “Hub access…”, or with "
+            "lorimer models token",
+            "请在 {page} 接受条款，然后提供令牌：在“模型”页的“Hub 访问…”中，或运行 lorimer models token",
+            page=page,
+        )
     return UserError(
         "hub.gated",
         say("The owner of {id} wants to be asked first.", "{id} 需要先获得所有者许可。", id=hub_id),
-        say(
-            "Accept its terms on https://huggingface.co/{id}, then run: hf auth login",
-            "请在 https://huggingface.co/{id} 接受条款，然后运行：hf auth login",
-            id=hub_id,
-        ),
+        hint,
         where=hub_id,
         details=str(error),
     )
@@ -386,8 +378,8 @@ def _not_found(hub_id: str, error: Exception) -> UserError:
         "hub.not_found",
         say("The hub has no model {id}, or it is private.", "hub 上没有 {id}，或它是私有的。", id=hub_id),
         say(
-            "Check the spelling, capitals included; for a private model run: hf auth login",
-            "请检查拼写（区分大小写）；私有模型请运行：hf auth login",
+            "Check the spelling, capitals included; a private model needs your token: lorimer models token",
+            "请检查拼写（区分大小写）；私有模型需要令牌：lorimer models token",
         ),
         where=hub_id,
         details=str(error),
@@ -413,6 +405,17 @@ def _offline(error: Exception, *, switched: bool) -> UserError:
 
 def _refused(error: Any) -> UserError:
     status = getattr(getattr(error, "response", None), "status_code", "?")
+    if status == 401:
+        return UserError(
+            "hub.token_refused",
+            say("The hub does not know this token.", "hub 不认识这个令牌。"),
+            say(
+                "It may have been withdrawn. Make a new one at {page}",
+                "它可能已被撤销。请在 {page} 新建令牌",
+                page=hub_access.page(hub_access.TOKENS),
+            ),
+            details=str(error),
+        )
     return UserError(
         "hub.error",
         say("The hub answered with error {status}.", "hub 返回错误 {status}。", status=status),

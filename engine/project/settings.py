@@ -1,4 +1,4 @@
-"""What the user prefers of the program itself: language and theme."""
+"""What the user prefers of the program itself: language, theme, and where the hub is reached."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ class Settings:
     """Attributes:
     language: "auto" follows the system, else "en" or "zh".
     theme: "auto" follows the system, else "light" or "dark".
+    mirror: address of a mirror of the hub, empty for the hub itself.
     version: of this file's layout.
     """
 
     language: str = "auto"
     theme: str = "auto"
+    mirror: str = ""
     version: int = 1
 
 
@@ -39,6 +41,7 @@ def load_settings() -> Settings:
     return Settings(
         language=found.language if found.language in LANGUAGES else "auto",
         theme=found.theme if found.theme in THEMES else "auto",
+        mirror=found.mirror if isinstance(found.mirror, str) else "",
     )
 
 

@@ -14,9 +14,11 @@ from engine.data import hub_data
 from engine.data.lengths import summary
 from engine.data.preview import DataView
 from engine.data.scored import RowScores
-from engine.model import hub
-from engine.model.inspect import ModelInfo, inspect
-from engine.model.locate import is_hub_id, locate
+from engine.model import hub, listing
+from engine.model.download import download
+from engine.model.inspect import inspect
+from engine.model.locate import locate
+from engine.project import model_folders
 from engine.protocol.codec import to_plain
 from engine.protocol.errors import Stopped, UserError
 from engine.protocol.events import Event, Progress, Request
@@ -27,7 +29,6 @@ from engine.recipe.recipe import DataSettings
 QUICK = frozenset({"rows", "row"})
 """Requests whose answers somebody looks at: they come one after the other, and never tell progress."""
 Emit = Callable[[Event], None]
-STARTER = "starter"
 LIMITS = ("max_length", "over_long")
 """What the request "limit" may change."""
 MEASURED_AT_ONCE = 4000
@@ -117,6 +118,8 @@ class DataService:
             "row": self._row,
             "list_models": self._list_models,
             "inspect_model": self._inspect_model,
+            "find_models": self._find_models,
+            "hub_user": self._hub_user,
             "hub_info": self._hub_info,
             "hub_download": self._hub_download,
             "hub_data_here": self._hub_data_here,
@@ -258,21 +261,36 @@ class DataService:
 
     # -------------------------------------------------------------------------------------------------------- models
     def _list_models(self, asked: Asked) -> dict[str, Any]:
-        """The starter, then the hub's cache; a model that cannot be used is listed with its problem."""
-        cached = [(model.id, "cache") for model in hub.cached_models()]
-        return {"models": [_described(source, where) for source, where in [(STARTER, STARTER), *cached]]}
+        """What is on this machine, and hub models of which a part is; what cannot be used comes with its problem."""
+        return {"models": listing.models_here(), "begun": listing.begun()}
 
     def _inspect_model(self, asked: Asked, *, source: str) -> dict[str, Any]:
-        where = STARTER if source == STARTER else "cache" if is_hub_id(source) else "folder"
-        return _plain(source, where, inspect(locate(source)))
+        return listing.plain(source, listing.where_is(source), inspect(locate(source)))
+
+    def _find_models(self, asked: Asked, *, folder: str) -> dict[str, Any]:
+        """The models of a folder, which is listed from now on; one without any is told what it lacks."""
+        path = Path(folder)
+        found = list(model_folders.inside(path))
+        if found in ([], [path]):
+            found = [inspect(path).path]
+        model_folders.remember(path)
+        return {"models": [listing.described(str(each), "folder") for each in found]}
+
+    def _hub_user(self, asked: Asked) -> dict[str, Any]:
+        """The account whose token is used."""
+        return {"user": hub.user()}
 
     def _hub_info(self, asked: Asked, *, id: str) -> dict[str, Any]:
         about = hub.info(id)
         free = about.disk_free_gib
-        return {**asdict(about), "free_bytes": None if free is None else int(free * 1024**3)}
+        return {
+            **asdict(about),
+            "sizes": {},
+            "free_bytes": None if free is None else int(free * 1024**3),
+        }
 
     def _hub_download(self, asked: Asked, *, id: str) -> dict[str, Any]:
-        folder = hub.download(id, progress=asked.teller("B"), cancelled=asked.cancelled.is_set)
+        folder = download(id, progress=asked.teller("B"), cancelled=asked.cancelled.is_set)
         return {"folder": str(folder)}
 
     # ----------------------------------------------------------------------------------------------- data of the hub
@@ -305,6 +323,7 @@ def _facts(view: DataView) -> dict[str, Any]:
         "rows": facts["total"],
         "train": facts["trainable"] - facts["held_out"],
         "learned": view.learned_share,
+        "kinds": view.kinds,
         "lengths": {**view.histogram(), **summary(view.lengths)},
         "shapes": view.shapes(),
         "quality": view.quality,
@@ -319,22 +338,3 @@ def _folder_of(model: str) -> Path | None:
         return locate(model)
     except UserError:
         return None
-
-
-def _described(source: str, where: str) -> dict[str, Any]:
-    try:
-        return _plain(source, where, inspect(locate(source)))
-    except UserError as error:
-        return {"source": source, "name": source, "where": where, "problem": error.problem.message}
-
-
-def _plain(source: str, where: str, info: ModelInfo) -> dict[str, Any]:
-    name = info.name if where != "cache" else source
-    return {
-        **info.to_plain(),
-        "source": source,
-        "name": name,
-        "where": where,
-        "template": info.has_template,
-        "problem": None,
-    }

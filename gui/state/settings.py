@@ -11,7 +11,7 @@ from engine.protocol.errors import UserError
 
 
 class AppSettings(QObject):
-    """Language and theme, kept as soon as they change.
+    """Language, theme and the hub's address, kept as soon as they change.
 
     Attributes:
         values: what is chosen now.
@@ -37,12 +37,26 @@ class AppSettings(QObject):
         """Show "light", "dark", or "auto" for the system's theme."""
         self._set(replace(self.values, theme=theme))
 
+    def set_mirror(self, address: str) -> None:
+        """Reach the hub by another address, empty for the usual one; nothing in the window looks different.
+
+        Raises:
+            UserError: it is no address, or one that everybody on the way could read.
+        """
+        from engine.project.hub_access import checked_mirror
+
+        self.values = replace(self.values, mirror=checked_mirror(address))
+        self._keep()
+
     def _set(self, values: Settings) -> None:
         if values == self.values:
             return
         self.values = values
         self.changed.emit()
+        self._keep()
+
+    def _keep(self) -> None:
         try:
-            save_settings(values)
+            save_settings(self.values)
         except UserError as error:
             self.not_kept.emit(error)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from PySide6.QtGui import QKeySequence
-from PySide6.QtWidgets import QApplication, QPushButton, QScrollArea, QWidget
+from PySide6.QtWidgets import QApplication, QPushButton, QWidget
 from pytestqt.qtbot import QtBot
 
 from engine.project.run_folder import JobFolder
@@ -16,17 +16,14 @@ from engine.protocol.events import Finished, JobStarted, Progress, Stage
 from engine.protocol.state import JobState
 from engine.protocol.text import say
 from gui.context import AppContext
-from gui.i18n.language import speak, tr
 from gui.operations import data as data_operations
 from gui.operations import jobs
 from gui.operations import models as model_operations
 from gui.pages.data import DataPage
-from gui.pages.model import CELL_MARGIN, HAS_PROBLEM, ModelPage, fit_words, verdict_width
+from gui.pages.model import ModelPage
 from gui.pages.train import TrainPage
 from gui.state.job import STOPPING
 from gui.state.notices import INFO, Notices
-from gui.state.phase import Phase
-from gui.widgets.chip import chip_width
 from gui.widgets.notice_strip import NoticeStrip
 from tests.gui.sessions import Session, buttons, read, shown, texts
 
@@ -201,80 +198,6 @@ def test_held_out_rows_that_are_trained_on_are_warned_of(
     buttons(side)["Held-out rows also in training"].click()
     assert data.last("rows").arguments["status"] == "in_training"
     assert data_page._rows.table.paged.rowCount() == 2
-
-
-# -------------------------------------------------------------------------------------------------------------- model
-def test_a_question_to_the_hub_is_cancelled(context: AppContext, hub: Session, model_page: ModelPage) -> None:
-    model_operations.look_up(context, "some/model")
-    buttons(model_page)["Cancel"].click()
-    assert hub.last("hub_info").dropped
-    assert context.models.hub_status.phase is Phase.EMPTY
-    assert "Cancel" not in buttons(model_page)
-
-
-def test_a_download_keeps_its_cancel_when_the_page_is_built_anew(
-    qtbot: QtBot, context: AppContext, hub: Session, model_page: ModelPage
-) -> None:
-    about = {"id": "some/model", "bytes": 10, "free_bytes": 20}
-    model_operations.look_up(context, "some/model")
-    hub.last("hub_info").done(about)
-    buttons(model_page)["Download"].click()
-    ask = hub.last("hub_download")
-    assert ask.told is not None
-    kept = buttons(model_page)["Cancel"]
-    ask.told(Progress(done=5, total=10, unit="B"))
-    assert buttons(model_page)["Cancel"] is kept
-    anew = shown(qtbot, ModelPage(context))
-    anew.search.setText("other/model")
-    assert not buttons(anew)["Ask the hub"].isEnabled()
-    assert model_operations.look_up(context, "other/model") is None
-    assert context.models.hub["id"] == "some/model"
-    buttons(anew)["Cancel"].click()
-    assert hub.cancelled == [ask]
-    assert "Stopping the download…" in texts(anew)
-    assert not buttons(anew)["Cancel"].isEnabled()
-    ask.failed(Failure("cancelled", say("Cancelled.", "已取消。")))
-    assert "Download" in buttons(anew)
-    assert buttons(anew)["Ask the hub"].isEnabled()
-
-
-def test_a_failure_of_the_hub_has_details_to_copy(context: AppContext, hub: Session, model_page: ModelPage) -> None:
-    model_operations.look_up(context, "some/model")
-    hub.last("hub_info").failed(Failure("hub.gone", say("No such model.", "没有该模型。"), details="404 some/model"))
-    buttons(model_page)["Copy details"].click()
-    assert "404 some/model" in QApplication.clipboard().text()
-    assert "Back" in buttons(model_page)
-
-
-def test_the_list_of_models_need_not_be_waited_for(qtbot: QtBot, context: AppContext, data: Session) -> None:
-    page = shown(qtbot, ModelPage(context))
-    model_operations.list_models(context)
-    buttons(page)["Cancel"].click()
-    assert page.is_ready
-    assert buttons(page)["Open a folder…"].isEnabled()
-
-
-def test_every_verdict_has_room_in_chinese(qtbot: QtBot, context: AppContext, hub: Session) -> None:
-    speak("zh")
-    try:
-        words = [*fit_words("qlora").values(), *fit_words("lora").values(), HAS_PROBLEM]
-        context.models.models = [dict(STARTER)]
-        page = shown(qtbot, ModelPage(context))
-        for column in (4, 5):
-            room = page.table.columnWidth(column) - 2 * CELL_MARGIN
-            assert room >= max(chip_width(tr(text)) for text in words)
-        assert tr(fit_words("qlora")["fits"]) == "QLoRA 放得下"
-        assert verdict_width() > 98
-    finally:
-        speak("en")
-
-
-def test_what_is_known_of_a_model_scrolls(model_page: ModelPage) -> None:
-    facts = [area for area in model_page.findChildren(QScrollArea) if "Family" in texts(area)]
-    assert facts
-    inner = facts[0].widget()
-    assert inner is not None
-    assert inner.minimumSizeHint().height() > 200  # what a small window cuts without the bar
 
 
 # ---------------------------------------------------------------------------------------------------------- shortcuts

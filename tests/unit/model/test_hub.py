@@ -1,158 +1,36 @@
-"""The hub, played by a server on this machine: what it says of a model, downloads, cancels, refusals."""
+"""The hub, played by a server on this machine: what it says of a model, downloads, cancels, gates, refusals."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import socket
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
 from engine.model import hub
-from engine.model.hub import CachedModel, HubInfo, cached_folder, cached_models, check_disk, download, info, is_needed
+from engine.model.download import download
+from engine.model.hub import CachedModel, HubInfo, cached_folder, cached_models, check_disk, info, is_needed, unfinished
 from engine.model.locate import is_hub_id, locate
+from engine.project import hub_access
 from engine.protocol.errors import Stopped, UserError
+from tests.played_hub import COMMIT, FILES, ID, WANTED, Hub, playing
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-ID = "someone/tiny"
-FILES = {
-    "config.json": b'{"model_type": "llama"}',
-    "tokenizer.json": b"{}",
-    "model.safetensors": b"w" * 3_000_000,
-    "README.md": b"---\nlicense: mit\n---\n",
-    "pytorch_model.bin": b"pickle",
-    "original/consolidated.safetensors": b"a second copy",
-    "modeling_tiny.py": b"raise SystemExit",
-}
-WANTED = {"config.json", "tokenizer.json", "model.safetensors", "README.md"}
-
-
-@dataclass
-class Hub:
-    """What the pretended hub holds and was asked.
-
-    Attributes:
-        files: of its one model.
-        status, code: answered instead, with the hub's own error code, when not 200.
-        gated: as the model's owner set it.
-        fetched: names of the files that were asked for.
-        refused: paths that were answered with an error.
-    """
-
-    address: str = ""
-    files: dict[str, bytes] = field(default_factory=lambda: dict(FILES))
-    status: int = 200
-    code: str = ""
-    gated: Any = False
-    fetched: list[str] = field(default_factory=list)
-    refused: list[str] = field(default_factory=list)
-
-
-class Handler(BaseHTTPRequestHandler):
-    hub: ClassVar[Hub]
-    protocol_version = "HTTP/1.1"
-
-    def do_HEAD(self) -> None:
-        self._file(body=False)
-
-    def do_GET(self) -> None:
-        path = self.path.split("?")[0]
-        if self.hub.status != 200:
-            self._refuse()
-        elif f"/tree/{COMMIT}" in path:
-            self._json([_entry(name, content) for name, content in self.hub.files.items()])
-        elif path.startswith(f"/api/models/{ID}"):
-            self._json(self._model())
-        elif "/resolve/" in path:
-            self._file(body=True)
-        else:
-            self._refuse(404)
-
-    def _model(self) -> dict[str, Any]:
-        siblings = [{"rfilename": name, "size": len(content)} for name, content in self.hub.files.items()]
-        return {
-            "id": ID,
-            "modelId": ID,
-            "sha": COMMIT,
-            "siblings": siblings,
-            "gated": self.hub.gated,
-            "private": False,
-            "cardData": {"license": "mit"},
-            "config": {"model_type": "llama"},
-            "safetensors": {"parameters": {"F32": 750_000}, "total": 750_000},
-        }
-
-    def _file(self, *, body: bool) -> None:
-        if self.hub.status != 200:
-            self._refuse()
-            return
-        name = self.path.split(f"/resolve/{COMMIT}/")[1].split("?")[0]
-        content = self.hub.files[name]
-        start = int((self.headers.get("Range") or "bytes=0-").split("=")[1].split("-")[0])
-        self.send_response(206 if start else 200)
-        self.send_header("ETag", f'"{hashlib.sha1(content).hexdigest()}"')
-        self.send_header("X-Repo-Commit", COMMIT)
-        self.send_header("Content-Length", str(len(content) - start))
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        self.end_headers()
-        if body:
-            self.hub.fetched.append(name)
-            self._send(content[start:])
-
-    def _send(self, content: bytes) -> None:
-        try:
-            self.wfile.write(content)
-        except (BrokenPipeError, ConnectionResetError):
-            self.close_connection = True  # the client cancelled
-
-    def _json(self, value: Any) -> None:
-        content = json.dumps(value).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def _refuse(self, status: int = 0) -> None:
-        self.hub.refused.append(self.path)
-        self.send_response(status or self.hub.status)
-        self.send_header("X-Error-Code", self.hub.code)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *arguments: Any) -> None:
-        """Nothing: the test's output is its own."""
-
-
-def _entry(name: str, content: bytes) -> dict[str, Any]:
-    return {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
+LARGE = b"w" * 40_000_000
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A hub on the loopback, for one test."""
-    played = Hub()
-    handler = type("PlayedHandler", (Handler,), {"hub": played})
-    listening = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    played.address = f"http://127.0.0.1:{listening.server_address[1]}"
-    monkeypatch.setenv("HF_ENDPOINT", played.address)
-    thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield played
-    from huggingface_hub import close_session
-
-    close_session()
-    listening.shutdown()
-    listening.server_close()
-    thread.join(5)
+    """A hub on the loopback, for one test; nobody's own token is shown to it."""
+    for name in hub_access.TOKEN_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    with playing() as played:
+        monkeypatch.setenv("HF_ENDPOINT", played.address)
+        yield played
 
 
 @pytest.fixture
@@ -262,8 +140,9 @@ def test_what_is_there_is_not_fetched_again(server: Hub, cache: Path) -> None:
     assert info(ID, cache=cache).missing_bytes == 0
 
 
-def test_a_cancel_ends_it_and_a_second_try_goes_on(server: Hub, cache: Path) -> None:
-    server.files = FILES | {"model.safetensors": b"w" * 40_000_000}
+def interrupted(server: Hub, cache: Path) -> int:
+    """Begin to fetch a large model and cancel it in the middle; gives the bytes of its weights that have come."""
+    server.files = FILES | {"model.safetensors": LARGE}
     seen = 0
 
     def progress(done: int, total: int) -> None:
@@ -271,13 +150,98 @@ def test_a_cancel_ends_it_and_a_second_try_goes_on(server: Hub, cache: Path) -> 
         seen = done
 
     with pytest.raises(Stopped):
-        fetch(cache, progress=progress, cancelled=lambda: seen > 1_000_000)
-    assert seen < 40_000_000
+        fetch(cache, progress=progress, cancelled=lambda: seen > 20_000_000)
+    assert 20_000_000 < seen < 40_000_000
+    (part,) = (cache / "models--someone--tiny" / "blobs").glob("*.incomplete")
+    return part.stat().st_size
+
+
+def test_a_cancel_ends_it_and_a_second_try_goes_on_where_it_stopped(server: Hub, cache: Path) -> None:
+    come = interrupted(server, cache)
     with pytest.raises(UserError, match="not finished"):
-        cached_folder(ID, revision=COMMIT, cache=cache)
-    folder = fetch(cache)
-    assert (folder / "model.safetensors").stat().st_size == 40_000_000
+        cached_folder(ID, cache=cache)
+    assert come > 0
+    about = info(ID, cache=cache)
+    assert about.missing_bytes == len(LARGE) - come
+    told: list[int] = []
+    server.starts.clear()
+    folder = fetch(cache, progress=lambda done, total: told.append(done))
+    assert server.starts["model.safetensors"] == [come]
+    assert told[0] >= come
+    assert told[-1] == about.bytes
+    assert all(before <= after for before, after in pairwise(told))
+    assert (folder / "model.safetensors").read_bytes() == LARGE
     assert locate(ID, cache=cache) == folder
+    assert unfinished(cache) == ()
+
+
+def test_a_connection_that_breaks_is_taken_up_again(server: Hub, cache: Path) -> None:
+    server.files = FILES | {"model.safetensors": LARGE}
+    server.breaks_after = 30_000_000
+    folder = fetch(cache)
+    first, again = server.starts["model.safetensors"]
+    assert (first, again > 10_000_000) == (0, True)
+    assert (folder / "model.safetensors").read_bytes() == LARGE
+
+
+def test_a_part_that_another_program_spoiled_is_fetched_anew(server: Hub, cache: Path) -> None:
+    interrupted(server, cache)
+    (part,) = (cache / "models--someone--tiny" / "blobs").glob("*.incomplete")
+    part.write_bytes(b"x" * 1_000_000)
+    server.starts.clear()
+    folder = fetch(cache)
+    assert server.starts["model.safetensors"] == [1_000_000, 0]
+    assert hashlib.sha256((folder / "model.safetensors").read_bytes()).digest() == hashlib.sha256(LARGE).digest()
+
+
+def test_a_download_that_was_begun_is_listed_as_such(server: Hub, cache: Path) -> None:
+    come = interrupted(server, cache)
+    (found,) = unfinished(cache)
+    assert found.id == ID
+    assert come < found.bytes < come + 10_000
+    assert cached_models(cache) == ()
+
+
+def test_shards_are_fetched_together_and_all_are_there(server: Hub, cache: Path) -> None:
+    del server.files["model.safetensors"]
+    shards = {f"model-0000{i}-of-00003.safetensors": bytes([i]) * 2_000_000 for i in (1, 2, 3)}
+    server.files |= shards | {"model.safetensors.index.json": b"{}"}
+    folder = fetch(cache)
+    assert {name: (folder / name).read_bytes() for name in shards} == shards
+
+
+# ---------------------------------------------------------------------------------------------------- tokens, mirrors
+def test_a_gated_model_is_fetched_with_the_kept_token_alone(
+    server: Hub, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.gated, server.token = "manual", "hf_the_right_one"
+    with pytest.raises(UserError, match="wants to be asked") as caught:
+        fetch(cache)
+    assert "lorimer models token" in caught.value.problem.hint.en
+    monkeypatch.setattr(hub_access, "token", lambda: "hf_the_wrong_one")
+    with pytest.raises(UserError, match="wants to be asked") as caught:
+        fetch(cache)
+    assert "the account of your token" in caught.value.problem.hint.en
+    assert "wrong_one" not in f"{caught.value.details} {caught.value.problem}"
+    monkeypatch.setattr(hub_access, "token", lambda: "hf_the_right_one")
+    assert info(ID, cache=cache).has_token
+    assert (fetch(cache) / "model.safetensors").read_bytes() == FILES["model.safetensors"]
+
+
+def test_whose_token_it_is(server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.token = "hf_the_right_one"
+    monkeypatch.setattr(hub_access, "token", lambda: "hf_the_right_one")
+    assert hub.user() == "ada"
+    monkeypatch.setattr(hub_access, "token", lambda: "hf_withdrawn")
+    with pytest.raises(UserError, match="does not know this token"):
+        hub.user()
+
+
+def test_the_mirror_of_the_settings_is_asked(server: Hub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_ENDPOINT")
+    hub_access.set_mirror(server.address)
+    assert (fetch(cache) / "model.safetensors").is_file()
+    assert set(server.fetched) == WANTED
 
 
 def test_a_disk_too_small_is_told_before_anything_is_fetched(
