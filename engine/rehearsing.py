@@ -39,7 +39,7 @@ def not_held(value: dict[str, Any]) -> Failure | None:
         " Predicted: {told:.2f} GiB; free: {free:.2f}.",
         "预计 {told:.2f} GiB，可用 {free:.2f} GiB。",
         told=value["predicted_gib"] or 0.0,
-        free=value["free_gib"],
+        free=value["free_gib"] or 0.0,
     )
     message = Text(VERDICTS[value["verdict"]].en + needs.en * known, VERDICTS[value["verdict"]].zh + needs.zh * known)
     if value["next_recipe"]:
