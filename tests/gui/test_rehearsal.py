@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from PySide6.QtWidgets import QPushButton
 from pytestqt.qtbot import QtBot
@@ -255,7 +256,7 @@ def test_the_starter_is_rehearsed_killed_and_cancelled(qtbot: QtBot, window: Mai
     card.cancel.click()
     qtbot.waitUntil(lambda: not context.rehearsal.is_running and not context.rehearsal.is_stopping, timeout=PATIENCE)
     assert operations.standing(context) is Standing.NONE
-    assert not Path(f"/proc/{pid}").exists()
+    assert not _runs(pid)
 
 
 def trial_pid(qtbot: QtBot, context: AppContext) -> int:
@@ -269,3 +270,10 @@ def trial_pid(qtbot: QtBot, context: AppContext) -> int:
     pid = running_pid(trial)
     assert pid is not None
     return pid
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -1,7 +1,7 @@
 """A worker that misbehaves as its job asks: started in the real one's place by `test_supervision`.
 
 ``job.json``'s arguments: ``steps`` to tell of, then ``end``, a key of `ENDS`; ``ignore``: rungs of the stop ladder it
-does not listen to.
+does not listen to; ``plan``: it says before what it is about to train.
 """
 
 import json
@@ -19,6 +19,9 @@ def main(folder: Path) -> int:
     if "terminated" in ignore:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     tell(type="job_started", kind="train", pid=os.getpid())
+    if asked.get("plan"):
+        counts = ("steps", "epochs", "rows", "held_out", "trained_parameters", "all_parameters")
+        tell(type="run_planned", device="cpu", **dict.fromkeys(counts, 10))
     for step in range(1, asked.get("steps", 3) + 1):
         tell(type="step", step=step, steps=10, epoch=0.1, loss=1.0, learning_rate=0.1)
     return ENDS[asked["end"]](folder, ignore)

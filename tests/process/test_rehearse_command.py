@@ -1,4 +1,4 @@
-"""`lorimer rehearse` as a person types it, with real trials: they hold, run out of memory, are killed, are stopped."""
+"""`lorimer rehearse` as a person types it, with real trials: they hold, run out of memory, are stopped."""
 
 import json
 import os
@@ -13,10 +13,9 @@ import psutil
 import pytest
 
 from engine.catalogue import CATALOGUE
-from engine.host.follow import replay
-from engine.host.launch import is_alive, running_pid, start_job
+from engine.host.launch import running_pid
 from engine.project.run_folder import JobFolder
-from engine.recipe.file import load, to_plain
+from engine.recipe.file import load
 from tests.tiny_model import make_model, write_rows
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,20 +86,14 @@ def test_its_document_and_what_it_leaves(recipe: Path, tmp_path: Path, lorimer_h
 
 @pytest.mark.slow
 def test_memory_that_runs_out_is_an_answer(recipe: Path, tmp_path: Path) -> None:
-    """Injected: more than one row at once is too much. It says what to change, and --settle changes it."""
-    environment = {"PYTHONPATH": str(SHORT_OF_MEMORY)}
-    both = (command(recipe, **environment), command(recipe, "--settle", "--out", tmp_path / "held.toml", **environment))
-    code, found, _ = document(both[0])
-    assert (code, found["verdict"], found["error"]["code"]) == (1, "out_of_memory", "rehearsal.out_of_memory")
-    assert found["next"]["change"].startswith("Rows at once 4 → ")
-    assert found["next"]["change"] in found["error"]["hint"]
-
-    code, found, _ = document(both[1])
-    assert (code, found["verdict"]) == (0, "holds")
-    assert [each["verdict"] for each in found["tried"]][-1] == "holds"
-    assert {each["verdict"] for each in found["tried"][:-1]} == {"out_of_memory"}
+    """Injected: more than two rows at once are too much. --settle changes what has to be changed."""
+    process = command(recipe, "--settle", "--out", tmp_path / "held.toml", PYTHONPATH=str(SHORT_OF_MEMORY))
+    code, found, said = document(process)
+    assert (code, found["verdict"]) == (0, "holds"), said
+    assert [each["verdict"] for each in found["tried"]] == ["out_of_memory", "holds"]
+    assert found["tried"][1]["change"] == "Rows at once 4 → 2, Batches per step 1 → 2"
     held = load(tmp_path / "held.toml", CATALOGUE).train
-    assert (held.batch_size, held.accumulation) == (1, 4)
+    assert (held.batch_size, held.accumulation) == (2, 2)
 
 
 def test_what_is_wrong_is_a_sentence(recipe: Path) -> None:
@@ -122,23 +115,12 @@ def test_ctrl_c_ends_the_trial_too(recipe: Path, lorimer_home: Path) -> None:
     process.send_signal(signal.SIGINT)
     code, found, _ = document(process)
     assert (code, found["error"]["code"]) == (130, "interrupted")
-    assert not psutil.pid_exists(pid)
+    until(lambda: not _runs(pid), 10)
 
 
-@pytest.mark.slow
-def test_a_trial_that_the_system_kills_is_an_answer(recipe: Path, tmp_path: Path) -> None:
-    folder = JobFolder(tmp_path / "job")
-    plain = to_plain(load(recipe, CATALOGUE))
-    start_job(folder, "rehearse", {"recipe": plain, "folder": str(folder.path), "settle": False})
-    trial = JobFolder(folder.path / "trials" / "01")
-    until(lambda: trial.events.exists() and b'"model"' in trial.events.read_bytes())
-    pid = running_pid(trial)
-    assert pid is not None
-    os.kill(pid, signal.SIGKILL)
-    until(lambda: not is_alive(folder))
-    state = replay(folder)
-    assert (state.status, state.failure) == ("done", None)
-    (event,) = state.rehearsed
-    assert event.verdict == "killed"
-    assert event.next_change.en.startswith("Rows at once 4 → ")
-    assert state.result["next_recipe"]["train"]["batch_size"] < 4
+def _runs(pid: int) -> bool:
+    """Whether the process works on; one that nobody has asked for its end yet does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
