@@ -62,8 +62,9 @@ def _folders(project: Project) -> list[Path]:
 
 
 def can_begin(context: AppContext) -> bool:
-    """Whether there is something to rehearse, and nothing else that wants the memory."""
-    ready = context.plan.forecast is not None and context.data.status.phase is Phase.READY
+    """Whether there is something to rehearse on this machine, and nothing else that wants the memory."""
+    planned = context.plan.forecast is not None and context.plan.imagined_gib is None
+    ready = planned and context.data.status.phase is Phase.READY
     return ready and not context.rehearsal.is_running and not context.project.trains(context.runs)
 
 

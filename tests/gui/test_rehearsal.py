@@ -15,6 +15,7 @@ from PySide6.QtWidgets import QPushButton
 from pytestqt.qtbot import QtBot
 
 from engine.catalogue import CATALOGUE
+from engine.host import follow
 from engine.host.launch import running_pid
 from engine.machine.dims import ModelDims
 from engine.machine.forecast import DataFacts, Lengths, Room, forecast
@@ -121,13 +122,15 @@ def test_it_offers_itself(card: RehearsalCard, planned: AppContext) -> None:
     assert not card.begin.isEnabled(), "there is nothing to rehearse"
 
 
-def test_it_shows_how_far_it_is(card: RehearsalCard, planned: AppContext, happened: Callable[..., JobFolder]) -> None:
+def test_it_shows_how_far_it_is(
+    qtbot: QtBot, card: RehearsalCard, happened: Callable[..., JobFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "is_alive", lambda folder: True)
     stage = Stage(name="train", text=say("Rehearsing: the longest rows", "排练：最长的行"))
     happened(stage, Progress(done=5.0, total=20.0, unit="s"), over=False)
-    card.refresh()
+    qtbot.waitUntil(lambda: "5 of 20 s" in texts(card), timeout=PATIENCE)
     assert list(buttons(card)) == ["Cancel"]
     assert "Rehearsing: the longest rows" in texts(card)
-    assert "5 of 20 s" in texts(card)
 
 
 def test_it_tells_measured_beside_predicted(
@@ -190,26 +193,17 @@ def test_nothing_left_to_save_is_said(
     assert set(buttons(card)) == {"Copy details", "Rehearse again"}
 
 
-def test_another_failure_is_told(card: RehearsalCard, planned: AppContext, happened: Callable[..., JobFolder]) -> None:
+def test_another_failure_is_told(
+    qtbot: QtBot, card: RehearsalCard, planned: AppContext, happened: Callable[..., JobFolder]
+) -> None:
     failure = Failure("disk.full", say("The disk is full.", "磁盘已满。"), say("Free some space.", "请腾出空间。"))
     happened(Finished(status="failed", failure=failure, time=2.0), over=False)
-    qtbot_wait(planned)
-    card.refresh()
-    assert operations.standing(planned) is Standing.BROKEN
+    qtbot.waitUntil(lambda: operations.standing(planned) is Standing.BROKEN, timeout=PATIENCE)
     assert card.sentence == "The disk is full. Free some space."
     assert set(buttons(card)) == {"Copy details", "Rehearse again"}
 
 
-def qtbot_wait(context: AppContext) -> None:
-    from PySide6.QtTest import QTest
-
-    for _ in range(200):
-        if context.rehearsal.state.is_over:
-            return
-        QTest.qWait(50)
-
-
-def test_every_button_has_a_key_and_words_fit(card: RehearsalCard) -> None:
+def test_every_button_has_a_key_of_its_own(card: RehearsalCard) -> None:
     keys = [each.shortcut().toString() for each in card.findChildren(QPushButton)]
     assert all(keys)
     assert len(set(keys)) == len(keys)
@@ -241,7 +235,7 @@ def test_the_starter_is_rehearsed_killed_and_cancelled(qtbot: QtBot, window: Mai
     qtbot.waitUntil(lambda: operations.standing(context) is Standing.STALE, timeout=PATIENCE)
     qtbot.waitUntil(card.begin.isEnabled, timeout=PATIENCE)
     card.begin.click()
-    os.kill(trial_pid(qtbot, context), signal.SIGKILL)
+    os.kill(trial_pid(qtbot, context, told=b'"model"'), signal.SIGKILL)
     qtbot.waitUntil(lambda: not context.rehearsal.is_running, timeout=PATIENCE)
     assert operations.standing(context) is Standing.FAILED
     assert "Rows at once 8 → " in card.sentence
@@ -259,12 +253,12 @@ def test_the_starter_is_rehearsed_killed_and_cancelled(qtbot: QtBot, window: Mai
     assert not _runs(pid)
 
 
-def trial_pid(qtbot: QtBot, context: AppContext) -> int:
-    """The process of the trial, once its model is being loaded."""
+def trial_pid(qtbot: QtBot, context: AppContext, told: bytes = b"") -> int:
+    """The process of the trial, once it has told so much."""
     assert context.rehearsal.folder is not None
     trial = JobFolder(context.rehearsal.folder.path / "trials" / "01")
     qtbot.waitUntil(
-        lambda: trial.events.exists() and b'"model"' in trial.events.read_bytes(),
+        lambda: running_pid(trial) is not None and told in trial.events.read_bytes(),
         timeout=PATIENCE,
     )
     pid = running_pid(trial)
