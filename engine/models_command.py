@@ -222,12 +222,19 @@ def _line(row: dict[str, Any]) -> Text:
         start = f"  {row['id']:<46}"
         return say("{start}{problem}", "{start}{problem}", start=start, problem=as_text(row["problem"]))
     marks = "  ".join(f"{name} {MARKS[verdict]}" for name, verdict in row["fits"].items())
-    size = f"{(row['parameters'] or 0) / 1e9:6.2f} B" if row["parameters"] else "       —"
+    size = f"{_weights(row['parameters']):>8}"
     disk = f"{(row['bytes'] or row['here_bytes'] or 0) / GIB:6.1f} GiB"
     part = f" ({row['here_bytes'] / GIB:.1f} GiB ⤓)" if row["where"] != "folder" and _is_part(row) else ""
-    gated = say("gated", "需授权") if row["gated"] else say("", "")
+    gated = say(", gated", "，需授权") if row["gated"] else say("", "")
     line = f"  {row['id']:<46}{size}  {disk}{part}  {marks}  {row['licence']}"
-    return say("{line}  {gated}", "{line}  {gated}", line=line, gated=gated)
+    return say("{line}{gated}", "{line}{gated}", line=line, gated=gated)
+
+
+def _weights(number: float | None) -> str:
+    """Number of weights: 7.61 B, 3.3 M."""
+    if not number:
+        return "—"
+    return f"{number / 1e9:.2f} B" if number >= 1e8 else f"{number / 1e6:.1f} M"
 
 
 def _is_part(row: dict[str, Any]) -> bool:
@@ -245,7 +252,7 @@ def _info_lines(value: dict[str, Any]) -> list[Text]:
         (say("Good for", "适合"), value.get("good_for")),
         (say("Where", "位置"), value.get("path") or value.get("where")),
         (say("Family", "系列"), value.get("family")),
-        (say("Parameters", "参数"), f"{parameters / 1e9:.2f} B" if parameters else None),
+        (say("Parameters", "参数"), _weights(parameters) if parameters else None),
         (say("Size", "大小"), f"{size / GIB:.1f} GiB" if size else None),
         (say("Still to download", "尚需下载"), f"{hub['missing_bytes'] / GIB:.1f} GiB" if hub else None),
         (say("Free on the disk", "磁盘可用"), f"{(hub.get('disk_free_bytes') or 0) / GIB:.1f} GiB" if hub else None),

@@ -130,7 +130,7 @@ def _fetch_weights(about: HubInfo, folder: Path, cache: Path, counter: _Counter)
 def _fetch(about: HubInfo, name: str, cache: Path, counter: _Counter) -> None:
     """One file, from where an earlier try ended, to its place among the cache's blobs."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.utils import WeakFileLock
+    from huggingface_hub.utils._fixes import WeakFileLock
 
     counter.add(0)
     endpoint, token = hub_access.endpoint(), hub_access.token()
@@ -158,7 +158,7 @@ def _fetch(about: HubInfo, name: str, cache: Path, counter: _Counter) -> None:
 def _go_on(part: Path, url: str, location: str, size: int | None, token: str | None, counter: _Counter) -> None:
     """Fetch what is missing of a file behind what is there."""
     from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import build_hf_headers
+    from huggingface_hub.utils._headers import build_hf_headers
 
     headers = build_hf_headers(token=token)
     if urlsplit(location).netloc != urlsplit(url).netloc:

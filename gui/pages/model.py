@@ -14,7 +14,7 @@ from engine.machine.fits import WORDS, asked_methods
 from engine.protocol.text import Text, as_text, say
 from gui.context import AppContext
 from gui.i18n.language import tr
-from gui.i18n.numbers import NONE, count, gib, length, parameters, size
+from gui.i18n.numbers import NONE, count, gib, length, parameters, percent, size
 from gui.operations import hub_access
 from gui.operations import models as operations
 from gui.pages.model_side import METHOD_NAMES, ModelSide, licence_words, model_name
@@ -163,11 +163,11 @@ class ModelPage(Page):
         wide = verdict_width()
         columns = (
             Column(say("Model", "模型"), model_name, tip=lambda m: str(m.get("path") or m.get("source", ""))),
-            Column(say("Size", "规模"), lambda m: _number(m, "parameters", parameters), 64, right=True),
-            Column(say("Licence", "许可"), licence_words, 128, muted=True, spare=True),
-            Column(say("Context", "上下文"), lambda m: _number(m, "context", length), 66, right=True, spare=True),
+            Column(say("Size", "规模"), lambda m: _number(m, "parameters", parameters), 60, right=True),
+            Column(say("Licence", "许可"), licence_words, 112, muted=True, spare=True),
+            Column(say("Context", "上下文"), lambda m: _number(m, "context", length), 64, right=True, spare=True),
             *(self._fit_column(name, wide) for name in asked_methods()),
-            Column(say("Download", "下载"), download_words, 84, right=True, tip=_problem),
+            Column(say("Download", "下载"), download_words, 78, right=True, tip=_problem),
         )
         self.table = Table(columns, say("Models", "模型"))
         self.table.chosen.connect(self._choose)
@@ -240,10 +240,10 @@ class ModelPage(Page):
             else say("rows of {n} tokens", "每行 {n} 词元", n=count(longest))
         )
         return say(
-            "{many} · {free} free, {rows}",
+            "{many} · {free} usable, {rows}",
             "{many} · 可用 {free}，{rows}",
             many=many,
-            free=gib(where.free_gib),
+            free=gib(where.usable_gib),
             rows=rows,
         )
 
@@ -253,7 +253,10 @@ class ModelPage(Page):
         at = next((i for i, m in enumerate(self._listed) if m.get("source") == source), -1)
         self.table.selectionModel().blockSignals(True)
         if at >= 0:
+            is_new = self.table.currentIndex().row() != at
             self.table.selectRow(at)
+            if is_new:
+                self.table.scrollTo(self.table.paged.index(at, 0))
         else:
             self.table.clearSelection()
         self.table.selectionModel().blockSignals(False)
@@ -299,7 +302,8 @@ def download_words(model: dict[str, Any]) -> str:
     if where == "starter":
         return tr(say("built in", "内置"))
     if where == "begun":
-        return tr(say("{n} here", "已有 {n}", n=size(float(model.get("here_bytes") or 0))))
+        come = float(model.get("here_bytes") or 0)
+        return tr(say("{n} here", "已有 {n}", n=percent(min(1.0, come / whole))) if whole else say("begun", "未完成"))
     return size(whole) if where == "catalogue" else tr(say("on disk", "已在本机"))
 
 

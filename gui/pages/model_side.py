@@ -88,7 +88,7 @@ class ModelSide(Card):
             if models.hub_status.phase is Phase.WRONG:
                 return "hub wrong", (models.hub_status.failure, dict(models.hub)), self._hub_wrong
             if models.hub:
-                return "hub", (dict(models.hub), busy), self._hub_side
+                return "hub", (dict(models.hub), busy, models.is_downloading), self._hub_side
         away = self._away()
         if away:
             return "away", (models.looked_at, away.get("here_bytes"), busy, fits), partial(self._away_side, away)
@@ -207,7 +207,7 @@ class ModelSide(Card):
         models = self._context.models
         hub = models.hub
         self.title.setText(str(hub.get("id", "")).rpartition("/")[2])
-        self._facts(hub_facts(hub))
+        self._facts(hub_facts(hub, is_coming=models.is_downloading))
         if models.hub_asking is not None:
             return
         if hub.get("gated") and not hub.get("has_token"):
@@ -420,25 +420,24 @@ def _template(own: Any) -> Text:
 
 
 def fit_facts(fits: dict[str, Fit]) -> list[Fact]:
-    """What each method takes here: "QLoRA: 5.1 of 21.4 GiB, fits"."""
-    return [
-        (
-            METHOD_NAMES[name],
-            say(
-                "from {need:.1f} of {free:.1f} GiB, {verdict}",
-                "{need:.1f} / {free:.1f} GiB 起，{verdict}",
-                need=fit.needed_gib,
-                free=fit.usable_gib,
-                verdict=WORDS[fit.verdict],
-            ),
-            ROLES[fit.verdict],
-        )
-        for name, fit in fits.items()
-    ]
+    """What each method takes here: "from 5.1 of 21.4 GiB, fits"."""
+    return [(METHOD_NAMES[name], _fit_words(fit), ROLES[fit.verdict]) for name, fit in fits.items()]
 
 
-def hub_facts(hub: dict[str, Any]) -> list[Fact]:
-    """What the hub says of a model."""
+def _fit_words(fit: Fit) -> Text:
+    if fit.verdict == "no":
+        return say("from {need:.1f} GiB, too big", "{need:.1f} GiB 起，放不下", need=fit.needed_gib)
+    return say(
+        "from {need:.1f} of {free:.1f} GiB, {verdict}",
+        "{free:.1f} GiB 中 {need:.1f} GiB 起，{verdict}",
+        need=fit.needed_gib,
+        free=fit.usable_gib,
+        verdict=WORDS[fit.verdict],
+    )
+
+
+def hub_facts(hub: dict[str, Any], *, is_coming: bool = False) -> list[Fact]:
+    """What the hub says of a model; how much is missing is left to the progress while it comes."""
     gated = (
         say("yes, with your token", "是，将使用你的令牌")
         if hub.get("gated") and hub.get("has_token")
@@ -453,7 +452,7 @@ def hub_facts(hub: dict[str, Any]) -> list[Fact]:
         enough = int(free) > missing
         room = (*room[:2], "good" if enough else "bad")
     facts: list[Fact] = [(say("Hub id", "hub 标识"), str(hub.get("id", ""))), (say("Size", "大小"), size(whole))]
-    if 0 < missing < whole:
+    if 0 < missing < whole and not is_coming:
         facts.append((say("Still to download", "尚需下载"), size(missing)))
     return [
         *facts,

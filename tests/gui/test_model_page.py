@@ -101,7 +101,7 @@ def test_this_machines_models_and_the_catalogue_are_one_list(context: AppContext
     assert (cell(page, QWEN, "QLoRA"), cell(page, QWEN, "LoRA")) == ("fits", "fits")
     assert cell(page, "meta-llama/Llama-3.3-70B-Instruct", "QLoRA") == "too big"
     assert cell(page, GEMMA, "Licence") == "Gemma · gated"
-    assert any("24.0 GiB free, rows of 512 tokens" in words for words in texts(page))
+    assert any("22.8 GiB usable, rows of 512 tokens" in words for words in texts(page))
 
 
 def test_a_model_that_is_here_is_listed_once(context: AppContext, page: ModelPage) -> None:
@@ -115,7 +115,8 @@ def test_a_download_that_was_begun_is_named_first_of_those_to_fetch(context: App
     context.models.begun = {QWEN: 3 * GIB, "some/other": GIB}
     context.models.changed.emit()
     assert names(page)[:3] == ["starter", "some/other", QWEN]
-    assert cell(page, QWEN, "Download") == "3.0 GiB here"
+    assert cell(page, QWEN, "Download") == "40% here"
+    assert cell(page, "some/other", "Download") == "begun"
     click(page, QWEN)
     assert "Go on with the download…" in buttons(page)
 
@@ -193,7 +194,7 @@ def test_without_a_machine_nothing_is_judged(context: AppContext, page: ModelPag
     context.plan.room = None
     context.plan.changed.emit()
     assert cell(page, QWEN, "QLoRA") == ""
-    assert not any("free" in words and "models" in words for words in texts(page))
+    assert not any("usable" in words for words in texts(page))
 
 
 def test_a_mistake_in_the_own_file_is_a_notice(
@@ -321,6 +322,16 @@ def test_other_models_can_be_looked_at_while_one_is_fetched(context: AppContext,
     assert context.draft.recipe.model.source == GEMMA
 
 
+def test_a_model_that_is_asked_for_is_brought_into_view(context: AppContext, page: ModelPage, hub: Session) -> None:
+    last = names(page)[-1]
+    operations.look_up(context, last)
+    at = page.table.visualRect(page.table.paged.index(len(names(page)) - 1, 0))
+    assert page.table.viewport().rect().contains(at.center())
+    page.table.verticalScrollBar().setValue(0)
+    context.models.changed.emit()  # whoever scrolls away is not taken back
+    assert page.table.verticalScrollBar().value() == 0
+
+
 def test_a_failure_of_the_hub_has_details_to_copy(context: AppContext, hub: Session, page: ModelPage) -> None:
     operations.look_up(context, "some/model")
     hub.last("hub_info").failed(Failure("hub.gone", say("No such model.", "没有该模型。"), details="404 some/model"))
@@ -425,7 +436,7 @@ def test_every_verdict_has_room_in_chinese(qtbot: QtBot, context: AppContext, pa
         room_for_words = anew.table.columnWidth(titles.index(name)) - 2 * CELL_MARGIN
         assert room_for_words >= max(chip_width(tr(text)) for text in (*WORDS.values(), HAS_PROBLEM))
     assert verdict_width() > 50
-    assert download_words({"where": "begun", "here_bytes": 3 * GIB}) == "已有 3.0 GiB"
+    assert download_words({"where": "begun", "here_bytes": 3 * GIB, "bytes": 6 * GIB}) == "已有 50%"
 
 
 def test_what_is_known_of_a_model_scrolls(page: ModelPage) -> None:
