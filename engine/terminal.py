@@ -130,7 +130,7 @@ def follow(job: JobFolder, terminal: Terminal, *, offset: int = 0) -> Outcome:
     Args:
         offset: bytes of the job's record to pass over (what earlier processes wrote).
     """
-    follower = Follower(job)
+    follower = Follower(job, restarts=True)
     follower.offset = offset
     outcome, bar = Outcome(), _Bar(terminal)
     ladder: StopLadder | None = None

@@ -52,18 +52,38 @@ _SIGNS: tuple[tuple[str, str, Text, Text], ...] = (
 )
 
 
-def diagnose(code: int | None, log: str) -> Failure:
+KILLED_CODE = -9
+"""The exit code of a process that was ended without being asked (SIGKILL)."""
+MEMORY_KILLED = "memory.killed"
+
+
+def diagnose(code: int | None, log: str, *, by_system: bool = False) -> Failure:
     """The failure to show.
 
     Args:
         code: exit code, negative for a signal as `subprocess` gives it; None when not known.
         log: the end of the log.
+        by_system: the system has ended a process for lack of memory since this one was started.
     """
+    if by_system and code in (KILLED_CODE, None):
+        return Failure(
+            MEMORY_KILLED,
+            say(
+                "The system ended the process because memory ran out.",
+                "内存不足，系统终止了进程。",
+            ),
+            say(
+                "Use fewer rows at once or shorter rows, or close other programs; then continue from the last "
+                "checkpoint.",
+                "请减少每批行数或最大长度，或关闭其他程序；然后从最后的检查点继续。",
+            ),
+            details=log,
+        )
     for pattern, name, message, hint in _SIGNS:
         if re.search(pattern, log, re.IGNORECASE):
             return Failure(name, message, hint, details=log)
     hint = say("What was saved is safe: continue from the last checkpoint.", "已保存的内容安全：可从最后的检查点继续。")
-    if code == -9 or code is None:
+    if code == KILLED_CODE or code is None:
         return Failure(
             "process.killed",
             say(

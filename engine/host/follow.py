@@ -7,13 +7,24 @@ import os
 import shutil
 from pathlib import Path
 
-from engine.host.diagnose import diagnose
-from engine.host.launch import exit_code, is_alive, read_tail, stop_file
+from engine.host.diagnose import KILLED_CODE, MEMORY_KILLED, diagnose
+from engine.host.launch import append_event, exit_code, is_alive, memory_kills, read_tail, stop_file
+from engine.host.restart import KillCount, restart
 from engine.project.atomic import read_json
 from engine.project.run_folder import JobFolder
 from engine.protocol.codec import decode_event, encode_event
 from engine.protocol.errors import Failure, UserError
-from engine.protocol.events import STOPPED, TERMINAL, Event, Finished, JobStarted, Launched, Note
+from engine.protocol.events import (
+    STOPPED,
+    TERMINAL,
+    Event,
+    Finished,
+    JobStarted,
+    Launched,
+    Note,
+    RunPlanned,
+    StepDone,
+)
 from engine.protocol.state import JobState, apply_all
 from engine.protocol.text import say
 
@@ -24,28 +35,63 @@ FULL_BYTES = 1024**2
 class Follower:
     """Reads what a job tells, as often as one likes.
 
+    Args:
+        restarts: start a training again that the system ends for lack of memory while it is followed.
+
     Attributes:
         offset: bytes of ``events.jsonl`` read so far.
     """
 
-    def __init__(self, folder: JobFolder) -> None:
+    def __init__(self, folder: JobFolder, *, restarts: bool = False) -> None:
         self._folder = folder
         self.offset = 0
         self._open = False
+        self._kills = KillCount(folder) if restarts else None
+        self._trains = False
+        self._step = 0
 
     def poll(self) -> list[Event]:
         """The events that came since the last call. When the process is gone without a last word, one is added."""
         alive = is_alive(self._folder)  # asked first: what it wrote before it ended is then surely read below
+        if alive and self._kills is not None:
+            self._kills.look()
         events = self._read()
         for event in events:
-            if isinstance(event, (Launched, JobStarted)):
-                self._open = True
-            elif isinstance(event, Finished):
-                self._open = False
+            self._note(event)
         if self._open and not alive and not events:
+            if self._started_again():
+                return []
             events = [self._last_word()]
             self._open = False
+        elif events and _is_end_by_system(events[-1]) and self._started_again():
+            # Another reader of the record found the process gone before this one did.
+            events.pop()
         return events
+
+    def _note(self, event: Event) -> None:
+        if isinstance(event, (Launched, JobStarted)):
+            self._open, self._trains = True, False
+        elif isinstance(event, RunPlanned):
+            self._trains = True
+        elif isinstance(event, StepDone):
+            self._step = event.step
+        elif isinstance(event, Finished):
+            self._open = False
+
+    def _started_again(self) -> bool:
+        """Whether the process was training, the system ended it for lack of memory, and it is started again."""
+        if self._kills is None or not self._trains or not self._kills.has_risen:
+            return False
+        if exit_code(self._folder) not in (KILLED_CODE, None):
+            return False
+        try:
+            again = restart(self._folder, step=self._step)
+        except (UserError, OSError):
+            return False  # what ended the process is then told as the end
+        if again:
+            self._kills.forget()
+            self._open, self._trains = True, False
+        return again
 
     def _read(self) -> list[Event]:
         try:
@@ -63,24 +109,16 @@ class Follower:
         rung = _rung(self._folder)
         failure = None if rung else _why(self._folder)
         event = Finished(status=STOPPED if rung else "failed", failure=failure, rung=rung, derived=True)
-        line = encode_event(event)
         try:
-            with self._folder.events.open("ab") as file:
-                # A line that the process left half-written must not swallow this one.
-                file.write((("" if self._ends_well() else "\n") + line + "\n").encode())
-                file.flush()
+            append_event(self._folder, event)
             self.offset = self._folder.events.stat().st_size
         except OSError:
             pass  # a read-only project can still be looked at; the window knows the end without the file
-        return decode_event(line)  # type: ignore[return-value]
+        return decode_event(encode_event(event))  # type: ignore[return-value]
 
-    def _ends_well(self) -> bool:
-        with self._folder.events.open("rb") as file:
-            file.seek(0, 2)
-            if file.tell() == 0:
-                return True
-            file.seek(-1, 2)
-            return file.read(1) == b"\n"
+
+def _is_end_by_system(event: Event) -> bool:
+    return isinstance(event, Finished) and event.derived and getattr(event.failure, "code", "") == MEMORY_KILLED
 
 
 def _why(folder: JobFolder) -> Failure:
@@ -90,7 +128,9 @@ def _why(folder: JobFolder) -> Failure:
         full = shutil.disk_usage(folder.path).free < FULL_BYTES
     except OSError:
         full = False
-    return diagnose(code, f"{log}\n{os.strerror(errno.ENOSPC)}" if full else log)
+    kills = memory_kills(folder)
+    by_system = kills is not None and kills[1] > kills[0]
+    return diagnose(code, f"{log}\n{os.strerror(errno.ENOSPC)}" if full else log, by_system=by_system)
 
 
 def replay(folder: JobFolder) -> JobState:

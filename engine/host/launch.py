@@ -16,7 +16,7 @@ from engine.project.atomic import disk_error, read_json, write_json
 from engine.project.run_folder import JobFolder
 from engine.protocol.codec import decode_event, encode_event
 from engine.protocol.errors import EXIT_MACHINE, UserError
-from engine.protocol.events import Finished, Launched
+from engine.protocol.events import Event, Finished, Launched
 from engine.protocol.text import say
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,7 +57,15 @@ def start_job(folder: JobFolder, kind: str, arguments: dict[str, Any]) -> None:
     except OSError as error:
         raise disk_error(error, folder.path) from error
     _started[process.pid] = process
-    write_json(process_file(folder), {"pid": process.pid, "created": _created(process.pid)})
+    kills = platform.memory_kill_count(process.pid)
+    write_json(
+        process_file(folder),
+        {
+            "pid": process.pid,
+            "created": _created(process.pid),
+            **({"memory_kills": {"file": str(kills[0]), "count": kills[1]}} if kills else {}),
+        },
+    )
 
 
 def _has_left(folder: JobFolder) -> bool:
@@ -160,6 +168,37 @@ def _created(pid: int) -> float | None:
         return process.create_time()
     except psutil.Error:
         return None
+
+
+def memory_kills(folder: JobFolder) -> tuple[int, int] | None:
+    """(then, now): how many processes the system had ended for lack of memory when the folder's process was started,
+    and has by now. None where it keeps no count."""
+    try:
+        known = read_json(process_file(folder))["memory_kills"]
+        then, now = int(known["count"]), platform.memory_kills(Path(known["file"]))
+    except (UserError, KeyError, TypeError, ValueError):
+        return None
+    return (then, now) if now is not None else None
+
+
+def append_event(folder: JobFolder, event: Event) -> None:
+    """Write an event for a process that cannot: a line that it left half-written does not swallow this one.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    line = encode_event(event) + "\n"
+    with folder.events.open("ab") as file:
+        file.write((("" if _ends_well(folder.events) else "\n") + line).encode())
+        file.flush()
+
+
+def _ends_well(path: Path) -> bool:
+    with path.open("rb") as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return True
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
 
 
 def process_file(folder: JobFolder) -> Path:

@@ -186,3 +186,48 @@ def system_libraries_hint() -> str:
     if current() == LINUX:
         return "sudo apt-get install libegl1 libgl1 libxkbcommon0 libdbus-1-3 libfontconfig1 libxcb-cursor0"
     return ""
+
+
+def memory_kill_count(pid: int) -> tuple[Path, int] | None:
+    """Where the system counts the processes that it ended for lack of memory, and how many it has, where ``pid`` runs.
+
+    On Linux that is the process's own memory group (containers and desktop sessions have one), else the whole machine.
+    None where the system keeps no such count (Windows and macOS do not).
+    """
+    if current() != LINUX:
+        return None
+    for path in (*_memory_groups(pid), _VMSTAT):
+        count = memory_kills(path)
+        if count is not None:
+            return path, count
+    return None
+
+
+_CGROUPS, _VMSTAT, _PROCESSES = Path("/sys/fs/cgroup"), Path("/proc/vmstat"), Path("/proc")
+
+
+def _memory_groups(pid: int) -> list[Path]:
+    """Files in which the process's memory group counts, of the newer and the older kind of groups."""
+    try:
+        lines = (_PROCESSES / str(pid) / "cgroup").read_text("utf-8").splitlines()
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        # A container may see its own group as the root, and yet be told the group's name outside.
+        if not controllers:
+            found += [_CGROUPS / name / "memory.events" for name in (group.lstrip("/"), "")]
+        elif "memory" in controllers.split(","):
+            found += [_CGROUPS / "memory" / name / "memory.oom_control" for name in (group.lstrip("/"), "")]
+    return found
+
+
+def memory_kills(path: Path) -> int | None:
+    """The count that `memory_kill_count` found in ``path``, as it is now; None when it is not there (any more)."""
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except OSError:
+        return None
+    counts = (line.split() for line in lines)
+    return next((int(words[1]) for words in counts if len(words) == 2 and words[0] == "oom_kill"), None)

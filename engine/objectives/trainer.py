@@ -17,6 +17,9 @@ from torch.utils.data import Dataset, Sampler
 from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
+from engine.objectives.head import IGNORED
+from engine.objectives.ladder import Ladder
+from engine.objectives.recovering import Recovering, length_of
 from engine.protocol.errors import UserError
 from engine.protocol.text import say
 from engine.recipe.recipe import Recipe, TrainSettings
@@ -47,6 +50,8 @@ class Parts:
         folder: an empty folder for whatever the library insists on writing.
         callbacks: told of every step.
         save: called to write a checkpoint of the trainer.
+        ladder: the way down when memory runs out; without one it ends the training.
+        left_out: optimizer steps (from 1) whose rows are passed over.
     """
 
     model: PeftModel
@@ -59,6 +64,8 @@ class Parts:
     folder: Path
     callbacks: list[TrainerCallback]
     save: Callable[[Trainer], None]
+    ladder: Ladder | None = None
+    left_out: frozenset[int] = frozenset()
 
 
 def one_device(configuration: Configuration) -> Configuration:
@@ -115,16 +122,22 @@ class Rows(Dataset[dict[str, Any]]):
     Args:
         rows: where they are.
         encode: makes of a row what the collator is given.
+        from_start: what is cut of a row is its beginning.
+
+    Attributes:
+        longest: tokens to which rows are cut; 0 leaves them as they are.
     """
 
-    def __init__(self, rows: Examples, encode: Encode) -> None:
-        self._rows, self._encode = rows, encode
+    def __init__(self, rows: Examples, encode: Encode, *, from_start: bool = False) -> None:
+        self._rows, self._encode, self._from_start = rows, encode, from_start
+        self.longest = 0
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return self._encode(self._rows, index)
+        row = self._encode(self._rows, index)
+        return cut(row, self.longest, from_start=self._from_start) if self.longest else row
 
 
 class EpochSampler(Sampler[int]):
@@ -136,12 +149,13 @@ class EpochSampler(Sampler[int]):
     def __init__(self, lengths: Sequence[int], *, group: int, grouped: bool, seed: int, as_given: bool = False) -> None:
         """``group`` rows make one optimizer step; with ``grouped`` rows of like length share one; ``as_given``: in the
         order in which the rows stand."""
+        self.group = group
         self._as_given = as_given
         self._lengths = list(lengths)
-        self._group = group
         self._grouped = grouped
         self._seed = seed
         self._epoch = 0
+        self._known: tuple[int, list[int]] = (-1, [])
 
     def __len__(self) -> int:
         return len(self._lengths)
@@ -151,38 +165,44 @@ class EpochSampler(Sampler[int]):
         self._epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self._seed + self._epoch)
+        return iter(self.indices(self._epoch))
+
+    def indices(self, epoch: int) -> Sequence[int]:
+        """Places of the rows, in the order of a pass."""
+        if self._known[0] != epoch:
+            self._known = (epoch, self._ordered(epoch))
+        return self._known[1]
+
+    def _ordered(self, epoch: int) -> list[int]:
+        generator = torch.Generator().manual_seed(self._seed + epoch)
         if self._as_given:
-            return iter(range(len(self._lengths)))
+            return list(range(len(self._lengths)))
         if not self._grouped:
-            return iter(torch.randperm(len(self._lengths), generator=generator).tolist())
-        order = get_length_grouped_indices(self._lengths, self._group, generator=generator)
-        steps = [order[start : start + self._group] for start in range(0, len(order), self._group)]
+            order: list[int] = torch.randperm(len(self._lengths), generator=generator).tolist()
+            return order
+        order = get_length_grouped_indices(self._lengths, self.group, generator=generator)
+        steps = [order[start : start + self.group] for start in range(0, len(order), self.group)]
         # The library leaves long before short, which the loss curve shows as a saw. The first step stays, because it
         # has the longest row (what does not fit fails at once), and the last, because it may be short of rows.
         middle = torch.randperm(max(len(steps) - 2, 0), generator=generator).tolist()
         mixed = [*steps[:1], *(steps[1 + place] for place in middle), *steps[1:][-1:]]
-        return iter([index for step in mixed for index in step])
+        return [index for step in mixed for index in step]
 
 
-class Hooks(Trainer):
-    """What Lorimer's trainers do otherwise than TRL's. Stands before TRL's class in the order of bases.
-
-    Attributes:
-        tokens: real (not padding) tokens trained on by this trainer, on the model's device.
-    """
+class Hooks(Recovering):
+    """What Lorimer's trainers do otherwise than TRL's. Stands before TRL's class in the order of bases."""
 
     order: EpochSampler
     save: Callable[[Trainer], None]
-    tokens: torch.Tensor
 
     def attach(self, parts: Parts, encode: Encode) -> None:
         """Give the built trainer its rows, their order and its checkpoints; ``encode`` as in `Rows`."""
         settings = parts.recipe.train
-        self.train_dataset = Rows(parts.train, encode)
+        from_start = parts.recipe.data.over_long == "cut_start"
+        self.train_dataset = Rows(parts.train, encode, from_start=from_start)
         # Measured from short to long: that saves padding.
         measured = parts.held_out.taken(np.argsort(parts.held_out.lengths, kind="stable"))
-        self.eval_dataset = Rows(measured, encode) if len(measured) else None
+        self.eval_dataset = Rows(measured, encode, from_start=from_start) if len(measured) else None
         self.order = EpochSampler(
             parts.train.lengths.tolist(),
             group=settings.batch_size * settings.accumulation,
@@ -191,7 +211,9 @@ class Hooks(Trainer):
             as_given=parts.recipe.data.order != "shuffled",
         )
         self.save = parts.save
-        self.tokens = torch.zeros((), dtype=torch.int64, device=self.args.device)
+        self.ladder, self.left_out = parts.ladder, parts.left_out
+        if self.ladder is not None:
+            self.stand_on(self.ladder)
         self.remove_callback(PrinterCallback)
 
     def _send_telemetry(self) -> None:
@@ -203,11 +225,36 @@ class Hooks(Trainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         self.save(self)
 
-    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
-        """One batch, counted on the device: reading the count here would make a GPU wait."""
-        # Packed rows come without a mask: there is no padding.
-        self.tokens += inputs["attention_mask"].sum() if "attention_mask" in inputs else inputs["input_ids"].numel()
-        return super().training_step(model, inputs, num_items_in_batch)
+    def _get_dataloader(self, *arguments: Any, **named: Any) -> Any:
+        """Batches stay in RAM until their part is computed: counting their tokens makes no GPU wait."""
+        placed = self.accelerator.device_placement
+        self.accelerator.device_placement = False
+        try:
+            return super()._get_dataloader(*arguments, **named)
+        finally:
+            self.accelerator.device_placement = placed
+
+    def _prepare_input(self, data: Any) -> Any:
+        """To the device; from pinned memory a GPU fetches it by itself."""
+        if isinstance(data, torch.Tensor):
+            return data.to(self.args.device, non_blocking=self.args.device.type == "cuda")
+        return super()._prepare_input(data)
+
+
+def cut(row: dict[str, Any], longest: int, *, from_start: bool) -> dict[str, Any]:
+    """A row of at most ``longest`` tokens, as the collator is given it.
+
+    Its end is cut, or with ``from_start`` its beginning, unless nothing that is learned would be left. Of a preference
+    at most three quarters are the prompt, whose beginning is cut, and answers lose their end.
+    """
+    if "prompt_ids" in row:
+        prompt = row["prompt_ids"][-(longest * 3 // 4) :]
+        answers = {name: row[name][: longest - len(prompt)] for name in ("chosen_ids", "rejected_ids")}
+        return {**row, "prompt_ids": prompt, **answers} if length_of(row) > longest else row
+    end, beginning = slice(None, longest), slice(-longest, None)
+    ways = (beginning, end) if from_start else (end, beginning)
+    way = next((each for each in ways if bool((row["labels"][each][1:] != IGNORED).any())), ways[0])
+    return {name: value[way] for name, value in row.items()}
 
 
 def full_precision(model: PeftModel) -> Callable[[], None]:

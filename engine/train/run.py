@@ -19,6 +19,7 @@ from engine.catalogue import CATALOGUE
 from engine.data.choice import NOT_CHOSEN
 from engine.data.prepare import Prepared, prepare
 from engine.data.rows import message_to_plain, row_to_plain, set_aside_to_plain
+from engine.data.template import ChatTemplate
 from engine.data.templates import TEMPLATES
 from engine.data.token_store import Examples
 from engine.machine.detect import gauge
@@ -37,6 +38,8 @@ from engine.model.load import (
     ran_out_of_memory,
 )
 from engine.model.locate import locate
+from engine.objectives.ladder import Ladder, Rung
+from engine.objectives.recovering import free
 from engine.objectives.registry import OBJECTIVES
 from engine.objectives.trainer import Hooks, Parts
 from engine.project.atomic import read_json, write_lines, write_text
@@ -52,31 +55,47 @@ from engine.train import checkpoints
 from engine.train.adapter import save_adapter, save_state
 from engine.train.checkpoints import Checkpoint
 from engine.train.plan import Schedule, schedule
+from engine.train.recovery import MOST_RETURNS, Recoveries, ended, gone_on, roll_back, rows_of
 from engine.train.scoring import chosen
 from engine.train.supervisor import Progress as Remembered
 from engine.train.supervisor import Supervisor
+from engine.train.watch import Trouble, Unstable
 
 GIB = 1024**3
 TELL_SECONDS = 0.2
 
 
-def train(run: RunFolder, channel: Channel, *, resume: bool = False) -> dict[str, Any]:
+def train(run: RunFolder, channel: Channel, *, resume: bool = False, killed: bool = False) -> dict[str, Any]:
     """Train the run's recipe; gives ``{"run", "status": "done" | "stopped", "steps"}``.
 
     With ``resume`` it goes on from the newest whole checkpoint, step by step as if it had never ended; without any
-    checkpoint it starts anew. A stop that the user asks for saves first.
+    checkpoint it starts anew. A stop that the user asks for saves first. With ``killed`` the system ended the process
+    that was here before for lack of memory: less is computed at once.
 
     Raises:
-        UserError: recipe, data or model are wrong, memory or disk ran out, or the loss became no number.
+        UserError: recipe, data or model are wrong, memory or disk ran out, or the loss broke away.
         Stopped: the user stopped it before the first step.
     """
     library_log.set_verbosity_warning()
+    done = _train(run, channel, resume=resume, killed=killed)
+    while done is None:  # the loss broke away, and the run went back
+        free()
+        done = _train(run, channel, resume=True, killed=False)
+    return done
+
+
+def _train(run: RunFolder, channel: Channel, *, resume: bool, killed: bool) -> dict[str, Any] | None:
+    """As `train`; None when the run went back to go on from there."""
     on = device()
     try:
         # What to do. A resumed run keeps what was decided when it began.
         recipe = load(run.recipe_as_run if resume and run.recipe_as_run.is_file() else run.recipe, CATALOGUE)
         method, objective = METHODS[recipe.method.name], OBJECTIVES[recipe.objective.name]
         checkpoint = _checkpoint(run, channel) if resume else None
+        recoveries = Recoveries(run, recipe if resume else recipe.model_copy(update={"recovered": ()}), channel)
+        if killed:
+            recoveries.restarted(checkpoint.step if checkpoint else 0)
+        recipe = recoveries.recipe
         remembered = build(Remembered, checkpoint.progress()) if checkpoint else Remembered()
 
         # Rows in, tokenised; those that are measured are kept for the evaluation.
@@ -86,7 +105,7 @@ def train(run: RunFolder, channel: Channel, *, resume: bool = False) -> dict[str
         # Which of them, and from easy to hard, where the recipe has a model say it.
         prepared = chosen(prepared, recipe, folder, run, channel)
         plan = schedule(recipe.train, rows=len(prepared.train), held_out=len(prepared.held_out))
-        recipe = _decided(_with_own_decisions(recipe, run), prepared, plan, on)
+        recipe = recoveries.recipe = _decided(_with_own_decisions(recipe, run), prepared, plan, on)
         _keep(run, recipe, prepared, folder)
         _tell_data(prepared, remembered, channel)
 
@@ -111,6 +130,8 @@ def train(run: RunFolder, channel: Channel, *, resume: bool = False) -> dict[str
                 tokens=lambda: int(trainer.tokens),
                 memory=lambda: held_gib(on),
                 gauge=lambda: gauge(os.getpid()),
+                unstable=recipe.train.unstable,
+                left_out=recoveries.left_out,
             )
             parts = Parts(
                 model=adapted,
@@ -123,12 +144,20 @@ def train(run: RunFolder, channel: Channel, *, resume: bool = False) -> dict[str
                 folder=Path(scratch),
                 callbacks=[supervisor],
                 save=lambda it: _save_checkpoint(run, it, supervisor, recipe.train.keep_checkpoints, channel),
+                ladder=Ladder(Rung.of(recipe), shorten=recipe.train.shorten, tell=recoveries.descended),
+                left_out=recoveries.left_out,
             )
             trainer = importlib.import_module(objective.work).build_trainer(parts)
             channel.emit(_planned(recipe, prepared, plan, adapted, folder, on))
             to_do = checkpoint is None or checkpoint.step < plan.steps
-            if to_do:
-                trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
+            try:
+                if to_do:
+                    trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
+            except Unstable as error:
+                _go_back(
+                    error.trouble, run, trainer, parts, prepared.template, supervisor.progress, recoveries, channel
+                )
+                return None
 
         # The adapter: the best that was measured, else the last.
         channel.emit(Stage(name="save", text=say("Saving the adapter", "保存适配器")))
@@ -282,6 +311,33 @@ def _save_checkpoint(run: RunFolder, trainer: Trainer, supervisor: Supervisor, k
     checkpoints.rotate(run, saved, keep, best or None)
     relative = saved.path.relative_to(run.path).as_posix()
     channel.emit(CheckpointSaved(step=step, path=relative, best=best == step))
+
+
+def _go_back(
+    trouble: Trouble,
+    run: RunFolder,
+    trainer: Hooks,
+    parts: Parts,
+    template: ChatTemplate,
+    progress: Remembered,
+    recoveries: Recoveries,
+    channel: Channel,
+) -> None:
+    """Go back to before the loss broke away, and leave the rows out that it broke away on.
+
+    Raises:
+        UserError: the recipe says to stop there, or it has happened too often. The adapter is that of before.
+    """
+    rows = rows_of(trainer, parts.train, trouble)
+    back = roll_back(run, trouble, channel)
+    recoveries.left(trouble)
+    if parts.recipe.train.unstable == "skip" and recoveries.returns <= MOST_RETURNS:
+        channel.emit(gone_on(trouble, rows, back))
+        return
+    if back is not None:
+        best = _best(run, progress, back.step, channel) or back
+        save_adapter(run.adapter, trainer.model, parts.tokenizer, template, best)
+    raise ended(trouble, rows, back, parts.recipe)
 
 
 # ----------------------------------------------------------------------------------------------------------- after

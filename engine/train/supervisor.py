@@ -5,7 +5,6 @@ It computes nothing of the model. What it must remember across a resume is its `
 
 from __future__ import annotations
 
-import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -15,7 +14,6 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from engine.protocol.channel import Channel
-from engine.protocol.errors import EXIT_MACHINE, UserError
 from engine.protocol.events import (
     CONTINUE,
     PAUSE,
@@ -28,8 +26,9 @@ from engine.protocol.events import (
     StepDone,
     Waiting,
 )
-from engine.protocol.text import say
+from engine.protocol.text import Text, say
 from engine.train.plan import Schedule
+from engine.train.watch import LossWatch, Unstable, what_happened
 
 GAUGE_SECONDS = 1.0
 ASK_SECONDS = 0.1
@@ -102,14 +101,20 @@ class Supervisor(TrainerCallback):
         tokens: Callable[[], int],
         memory: Callable[[], float | None],
         gauge: Callable[[], Gauge | None],
+        unstable: str = "stop",
+        left_out: frozenset[int] = frozenset(),
     ) -> None:
-        """``tokens`` reads what this process has trained on, ``memory`` what it holds in GiB."""
+        """``tokens`` reads what this process has trained on, ``memory`` what it holds in GiB; ``unstable`` as in the
+        recipe; ``left_out``: steps whose rows are passed over."""
         self._channel = channel
         self._schedule = schedule
         self._patience = patience
         self._tokens = tokens
         self._memory = memory
         self._gauge = gauge
+        self._unstable = unstable
+        self._left_out = left_out
+        self._watch = LossWatch()
         self.progress = progress
         self.stopped = False
         self.ended_early = False
@@ -173,8 +178,10 @@ class Supervisor(TrainerCallback):
     # ------------------------------------------------------------------------------------------------- telling
     def _tell_step(self, logs: dict[str, float], state: TrainerState) -> None:
         step, loss = state.global_step, logs["loss"]
-        if not math.isfinite(loss):
-            raise not_finite(step, loss)
+        if step in self._left_out:
+            self._channel.emit(Note(code="train.left_out", text=left_out(step), step=step))
+            return
+        self._look(step, loss)
         tokens = self._before + self._tokens()
         self._speed.step(tokens - self.progress.tokens)
         self.progress.tokens = tokens
@@ -194,6 +201,16 @@ class Supervisor(TrainerCallback):
                 seconds_left=self._speed.per_step * (self._schedule.steps - step) + to_measure,
             )
         )
+
+    def _look(self, step: int, loss: float) -> None:
+        """Raises `Unstable` when the loss breaks away, unless that is only to be told."""
+        trouble = self._watch.look(step, loss)
+        if trouble is None:
+            return
+        if trouble.usual is None or self._unstable != "warn":
+            raise Unstable(trouble)
+        text = say("{what}.", "{what}。", what=what_happened(trouble))
+        self._channel.emit(Note(code="train.spike", level="warning", text=text, step=trouble.first))
 
     def _tell_held_out(self, loss: float, accuracy: float | None, step: int, control: TrainerControl) -> None:
         best = self.progress.best_loss is None or loss < self.progress.best_loss
@@ -244,26 +261,12 @@ class Supervisor(TrainerCallback):
         self._channel.emit(Continued(step=step))
 
 
-def not_finite(step: int, loss: float) -> UserError:
-    """What a person should know of a loss that is no number."""
-    return UserError(
-        "train.not_finite",
-        say(
-            "The loss became {loss} at step {step}; the run ended there.",
-            "第 {step} 步的损失变为 {loss}，训练已结束。",
-            step=step,
-            loss="NaN" if math.isnan(loss) else "∞",
-        ),
-        say(
-            "Lower the learning rate, or use bf16 or fp32; the last checkpoint is kept.",
-            "请降低学习率，或使用 bf16 或 fp32；最后一个检查点已保留。",
-        ),
-        where=f"step {step}",
-        exit_code=EXIT_MACHINE,
-    )
+def left_out(step: int) -> Text:
+    """The sentence that tells of a step without an update."""
+    return say("The rows of step {step} were left out.", "已跳过第 {step} 步的行。", step=step)
 
 
-def early_stop(step: int, progress: Progress) -> Any:
+def early_stop(step: int, progress: Progress) -> Text:
     """The sentence that tells of an early end."""
     return say(
         "Stopped early at step {step}: the held-out loss has not fallen since step {best}.",

@@ -96,7 +96,7 @@ def _train(arguments: Arguments, channel: Channel) -> dict[str, Any]:
 def _resume(arguments: Arguments, channel: Channel) -> dict[str, Any]:
     from engine.train.run import train
 
-    return train(_run(arguments), channel, resume=True)
+    return train(_run(arguments), channel, resume=True, killed=bool(arguments.get("restarts")))
 
 
 def _evaluate(arguments: Arguments, channel: Channel) -> dict[str, Any]:

@@ -30,8 +30,11 @@ class JobWatcher(Loop):
         self._followers: dict[Path, Follower] = {}
 
     def watch(self, folder: JobFolder) -> None:
-        """Follow the job from its first event on. Watching one again starts again from the first."""
-        self.post(lambda: self._followers.__setitem__(folder.path, Follower(folder)))
+        """Follow the job from its first event on. Watching one again starts again from the first.
+
+        A training that the system ends for lack of memory meanwhile is started again.
+        """
+        self.post(lambda: self._followers.__setitem__(folder.path, Follower(folder, restarts=True)))
 
     def forget(self, folder: JobFolder) -> None:
         """Stop following it; the job goes on."""

@@ -138,8 +138,8 @@ class TrainPage(Page):
     def _another_run(self) -> None:
         self._told = -1
         if self.is_built:
-            self._loss.clear_marks()
-            self._memory.clear_marks()
+            for plot in (self._loss, self._memory, self._speed):
+                plot.clear_marks()
         self.refresh()
 
     # -------------------------------------------------------------------------------------------------------- body
@@ -321,9 +321,12 @@ class TrainPage(Page):
             words = tr(say("checkpoint {n}", "检查点 {n}", n=number))
             self._loss.mark(words, number, words, quiet=number != saved[-1])
         for note in [note for note in state.notes if note.level != INFO][-MOST_MARKED:]:
-            number = step_at(state, note.time)
+            number = note.step or step_at(state, note.time)
             words = tr(RECOVERY if note.level == "recovery" else WARNING).format(n=number)
             self._loss.mark(words, number, words, ink="warn", quiet=note.level != "recovery")
+            if note.level == "recovery":  # memory falls and speed changes with it
+                for plot in (self._memory, self._speed):
+                    plot.mark(words, number, words, ink="warn", quiet=True)
 
     def _happened(self, state: JobState) -> list[tuple[Event, Text]]:
         events: list[tuple[Event, Text]] = [(note, note.text) for note in state.notes]

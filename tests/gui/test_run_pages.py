@@ -37,6 +37,7 @@ from engine.protocol.events import (
     JobStarted,
     Launched,
     Note,
+    RolledBack,
     RunPlanned,
     Stage,
     StepDone,
@@ -268,6 +269,29 @@ def test_every_checkpoint_and_every_recovery_is_marked(opened: Opened, run: RunF
     assert "checkpoint 10" in page._loss.reading(10.0)
     curves = (page._loss._series["train"], page._memory._series["held"], page._speed._series["speed"])
     qtbot.waitUntil(lambda: all(curve.raw.getOriginalDataset()[0] is not None for curve in curves), timeout=60_000)
+    qtbot.waitUntil(lambda: not any(plot._timer.isActive() for plot in (page._loss, page._memory, page._speed)))
+
+
+def test_a_recovery_is_told_and_marked_on_every_time_axis(
+    opened: Opened, run: RunFolder, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its own step: it is told before that step is done; and what was rolled back is not shown any more."""
+    monkeypatch.setattr(follow, "is_alive", lambda folder: True)
+    halved = Note(level="recovery", text=say("Rows at once 4 → 2.", "每批行数 4 → 2。"), time=1008.5, step=9)
+    back = Note(level="recovery", text=say("Went back to step 15.", "已回到第 15 步。"), time=1020.5, step=18)
+    write(run, *begun(), *[step(n) for n in range(1, 9)], halved, *[step(n) for n in range(9, 21)])
+    write(run, RolledBack(step=15), back, step(16))
+    page = opened(TrainPage)
+    assert isinstance(page, TrainPage)
+    qtbot.waitUntil(lambda: page.is_ready and len(page._loss._marks) == 2)
+    for plot in (page._loss, page._memory, page._speed):
+        marks = {words: line.value() for words, line in plot._marks.items() if line.angle == 90}
+        assert marks == {"recovered at 9": 9, "recovered at 18": 18}
+    told = [page._notes.item(i).text() for i in range(page._notes.count())]
+    assert "Went back to step 15." in told[0]
+    assert "Rows at once 4 → 2." in told[1]
+    assert page._step.text() == "Step 16 of 40"
+    assert len(page._loss._series["train"].xs) == 16
     qtbot.waitUntil(lambda: not any(plot._timer.isActive() for plot in (page._loss, page._memory, page._speed)))
 
 

@@ -25,3 +25,11 @@ def test_cause(code: int | None, log: str, expected: str) -> None:
     assert failure.message.zh
     assert failure.hint.zh
     assert failure.details == log
+
+
+@pytest.mark.parametrize(("code", "expected"), [(-9, "memory.killed"), (None, "memory.killed"), (3, "process.ended")])
+def test_the_systems_own_count_is_proof(code: int | None, expected: str) -> None:
+    failure = diagnose(code, "step 12", by_system=True)
+    assert failure.code == expected
+    assert failure.message.zh
+    assert failure.hint.zh

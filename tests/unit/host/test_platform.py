@@ -164,3 +164,45 @@ def test_helpers_give_way(monkeypatch: pytest.MonkeyPatch, name: str, before: in
     monkeypatch.setattr(psutil, "Process", Faked)
     platform.give_way()
     assert chosen == [expected]
+
+
+# ------------------------------------------------------------------------------------- ended for lack of memory
+@pytest.fixture
+def groups(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A faked /proc and /sys/fs/cgroup below one folder; process 7 has no group yet."""
+    _on(monkeypatch, "linux")
+    for name in ("proc/7", "groups"):
+        (tmp_path / name).mkdir(parents=True)
+    monkeypatch.setattr(platform, "_PROCESSES", tmp_path / "proc")
+    monkeypatch.setattr(platform, "_CGROUPS", tmp_path / "groups")
+    monkeypatch.setattr(platform, "_VMSTAT", tmp_path / "proc" / "vmstat")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("line", "file"),
+    [
+        ("0::/user.slice/app.scope", "groups/user.slice/app.scope/memory.events"),
+        ("0::/docker/4f", "groups/memory.events"),
+        ("4:cpu:/a\n9:memory:/docker/4f", "groups/memory/docker/4f/memory.oom_control"),
+        ("0::/", "proc/vmstat"),
+    ],
+)
+def test_memory_kills_are_counted_where_the_process_is(groups: Path, line: str, file: str) -> None:
+    (groups / "proc" / "7" / "cgroup").write_text(line + "\n")
+    path = groups / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("low 0\noom 4\noom_kill 2\noom_group_kill 0\n")
+    assert platform.memory_kill_count(7) == (path, 2)
+    path.write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n")
+    assert platform.memory_kills(path) == 3
+
+
+def test_where_nothing_is_counted_nothing_is_known(groups: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert platform.memory_kill_count(7) is None
+    assert platform.memory_kills(groups / "gone") is None
+    (groups / "proc" / "vmstat").write_text("oom_kill 1\n")
+    assert platform.memory_kill_count(7) == (groups / "proc" / "vmstat", 1)
+    for name in ("windows", "mac"):
+        _on(monkeypatch, name)
+        assert platform.memory_kill_count(7) is None

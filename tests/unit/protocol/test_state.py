@@ -13,6 +13,7 @@ from engine.protocol.events import (
     Launched,
     Note,
     Result,
+    RolledBack,
     RunPlanned,
     Stage,
     StepDone,
@@ -67,6 +68,20 @@ def test_a_resumed_run_drops_what_it_will_repeat() -> None:
     assert [step.step for step in state.steps] == [1, 2, 3, 4, 5]
     assert state.steps[-1].loss == 0.5
     assert len(state.checkpoints) == 1
+
+
+def test_a_run_that_was_rolled_back_drops_what_is_void() -> None:
+    later = [_step(n) for n in range(1, 9)]
+    told: list[Event] = [
+        *later,
+        HeldOut(step=5, loss=1.0),
+        HeldOut(step=8, loss=9.0),
+        Note(text=say("x", "甲"), step=7),
+    ]
+    state = apply_all(JobState(), [*told, RolledBack(step=6), _step(7)])
+    assert [event.step for event in state.steps] == [1, 2, 3, 4, 5, 6, 7]
+    assert [event.step for event in state.held_out] == [5]
+    assert [note.step for note in state.notes] == [7]
 
 
 def test_an_unknown_event_changes_nothing() -> None:

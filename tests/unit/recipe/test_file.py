@@ -7,7 +7,7 @@ import pytest
 from engine.catalogue import CATALOGUE
 from engine.protocol.errors import UserError
 from engine.recipe.file import changed, dumps, from_plain, load, loads, save
-from engine.recipe.recipe import DataSettings, EvaluateSettings, ModelSettings, TrainSettings
+from engine.recipe.recipe import DataSettings, EvaluateSettings, ModelSettings, Recovered, TrainSettings
 
 
 def _problems(text: str) -> dict[str, str]:
@@ -25,6 +25,25 @@ def test_every_recipe_survives_its_file(name: str, objective: str, tmp_path: Pat
     save(recipe, tmp_path / "r.toml")
     assert load(tmp_path / "r.toml", CATALOGUE) == recipe
     assert loads(dumps(recipe), CATALOGUE) == recipe
+
+
+def test_what_a_run_recovered_from_survives_its_file_and_is_only_there_where_there_is_any(tmp_path: Path) -> None:
+    recipe = loads("", CATALOGUE)
+    assert "recovered" not in dumps(recipe)
+    entry = Recovered(
+        step=12,
+        cause="memory",
+        batch_size=2,
+        accumulation=8,
+        held_out_rows=2,
+        checkpointing=False,
+        longest=96,
+        left_out=(3, 4),
+    )
+    recipe = recipe.model_copy(update={"recovered": (entry, entry)})
+    save(recipe, tmp_path / "r.toml")
+    assert (tmp_path / "r.toml").read_text("utf-8").count("[[recovered]]") == 2
+    assert load(tmp_path / "r.toml", CATALOGUE) == recipe
 
 
 def test_all_problems_at_once_with_the_nearest_name() -> None:
