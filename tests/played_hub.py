@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ class Hub:
         gated: as the model's owner set it.
         token: only who shows it is let in to a gated model; its owner is "ada".
         breaks_after: bytes of a file after which the connection is cut, once; 0 for never.
+        pause: seconds between pieces of 100,000 bytes.
         fetched: names of the files that were asked for.
         starts: file → the bytes at which its parts that were asked for begin.
         sent: bytes of files that went out.
@@ -49,6 +51,7 @@ class Hub:
     gated: Any = False
     token: str = ""
     breaks_after: int = 0
+    pause: float = 0.0
     fetched: list[str] = field(default_factory=list)
     starts: dict[str, list[int]] = field(default_factory=dict)
     sent: int = 0
@@ -141,6 +144,7 @@ class Handler(BaseHTTPRequestHandler):
             for begin in range(0, len(content), 100_000):
                 self.wfile.write(content[begin : begin + 100_000])
                 self.hub.sent += len(content[begin : begin + 100_000])
+                time.sleep(self.hub.pause)
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True  # the client cancelled
 

@@ -32,8 +32,8 @@ CELL_MARGIN = 8
 HAS_PROBLEM = say("problem", "有问题")
 TONES = {"fits": GOOD, "tight": WARN, "no": PLAIN}
 SEARCH = say(
-    "Search by name, or paste a hub id such as Qwen/Qwen2.5-0.5B-Instruct",
-    "按名称搜索，或粘贴 hub 标识，如 Qwen/Qwen2.5-0.5B-Instruct",
+    "Search, or paste a hub id such as Qwen/Qwen3-4B",
+    "搜索，或粘贴 hub 标识，如 Qwen/Qwen3-4B",
 )
 PROMISE = say(
     "Nothing is downloaded before you say so. Weights stay in the hub's cache, shared with your other tools.",
@@ -93,6 +93,7 @@ class ModelPage(Page):
     def __init__(self, context: AppContext) -> None:
         super().__init__(context)
         self._listed: list[dict[str, Any]] = []
+        self._in_view = ""
         context.models.changed.connect(self.refresh)
         context.draft.changed.connect(self.refresh)
         context.plan.changed.connect(self._fits_changed)
@@ -164,7 +165,7 @@ class ModelPage(Page):
         columns = (
             Column(say("Model", "模型"), model_name, tip=lambda m: str(m.get("path") or m.get("source", ""))),
             Column(say("Size", "规模"), lambda m: _number(m, "parameters", parameters), 60, right=True),
-            Column(say("Licence", "许可"), licence_words, 112, muted=True, spare=True),
+            Column(say("Licence", "许可"), licence_words, 122, muted=True, spare=True),
             Column(say("Context", "上下文"), lambda m: _number(m, "context", length), 64, right=True, spare=True),
             *(self._fit_column(name, wide) for name in asked_methods()),
             Column(say("Download", "下载"), download_words, 78, right=True, tip=_problem),
@@ -253,12 +254,12 @@ class ModelPage(Page):
         at = next((i for i, m in enumerate(self._listed) if m.get("source") == source), -1)
         self.table.selectionModel().blockSignals(True)
         if at >= 0:
-            is_new = self.table.currentIndex().row() != at
             self.table.selectRow(at)
-            if is_new:
+            if source != self._in_view:
                 self.table.scrollTo(self.table.paged.index(at, 0))
         else:
             self.table.clearSelection()
+        self._in_view = source
         self.table.selectionModel().blockSignals(False)
         self.table.viewport().update()
 

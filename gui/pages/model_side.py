@@ -60,12 +60,13 @@ class ModelSide(Card):
         self._work: WorkBox | None = None
         self._access: AccessBox | None = None
         self._shown: object = None
-        self._top, self._place = QVBoxLayout(), QVBoxLayout()
-        for layout in (self._top, self._place):
+        self._top, self._place, self._foot = QVBoxLayout(), QVBoxLayout(), QVBoxLayout()
+        for layout in (self._top, self._place, self._foot):
             layout.setSpacing(10)
         self.setFixedWidth(SIDE)
         inside = holder(column(self._top, self._place, None, margins=(0, 0, 8, 0), spacing=12))
         self.body.addWidget(scrolled(inside), 1)
+        self.body.addLayout(self._foot)  # what there is to do stays in view in a low window
 
     def refresh(self) -> None:
         """Show what the state says now."""
@@ -77,8 +78,12 @@ class ModelSide(Card):
         what, key, show = self._wanted()
         if (what, key) != self._shown:
             self._shown = (what, key)
-            clear(self._place)
+            self._clear()
             show()
+
+    def _clear(self) -> None:
+        clear(self._place)
+        clear(self._foot)
 
     def _wanted(self) -> tuple[str, Any, Callable[[], None]]:
         """What is to be shown, what of it may change, and how it is shown."""
@@ -126,7 +131,7 @@ class ModelSide(Card):
     def _show_access(self) -> None:
         if self._access is None:
             self._shown = "access"
-            clear(self._place)
+            self._clear()
             self.title.setText(tr(say("Hub access", "Hub 访问")))
             self._access = AccessBox(self._context)
             self._place.addWidget(self._access)
@@ -155,7 +160,7 @@ class ModelSide(Card):
         source = str(model["source"])
         get = button(words, lambda: operations.look_up(self._context, source), "primary", shortcut="Ctrl+D")
         get.setEnabled(self._context.models.hub_asking is None)
-        self._place.addLayout(row(get, None))
+        self._foot.addLayout(row(get, None))
 
     def _facts(self, facts: list[Fact]) -> None:
         shown = Facts()
@@ -212,8 +217,8 @@ class ModelSide(Card):
             return
         if hub.get("gated") and not hub.get("has_token"):
             self._place.addWidget(label(TERMS, "muted", wrap=True))
-            self._place.addLayout(row(*self._gate_buttons(str(hub["id"])), None))
-            self._place.addLayout(row(self._leave(), None))
+            self._foot.addLayout(row(*self._gate_buttons(str(hub["id"])), None))
+            self._foot.addLayout(row(self._leave(), None))
             return
         self._offer_download(hub)
 
@@ -241,7 +246,7 @@ class ModelSide(Card):
         name = str(hub["id"])
         get = button(words, lambda: operations.download(self._context, name), "primary", shortcut="Ctrl+D")
         get.setEnabled(room)
-        self._place.addLayout(row(get, self._leave(), None))
+        self._foot.addLayout(row(get, self._leave(), None))
 
     def _leave(self) -> QPushButton:
         return button(say("Back", "返回"), lambda: operations.leave_hub(self._context), shortcut="Alt+Left")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from engine.data import preview
 from engine.data.preview import DataView
+from engine.project.model_folders import remembered
 from engine.protocol.errors import UserError
 from engine.protocol.events import Event, Request
 from engine.recipe.recipe import DataSettings
@@ -109,3 +111,34 @@ def test_what_is_slow_rests_while_somebody_waits_for_a_page(ask: Asker, data: Da
     rested.clear()
     ask("row", index=3)
     assert not rested.is_set()
+
+
+# ------------------------------------------------------------------------------------------------------------- models
+def test_models_of_a_folder_are_listed_from_then_on(
+    ask: Asker, starter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELSCOPE_CACHE", str(tmp_path / "modelscope"))
+    shelf = tmp_path / "models"
+    shutil.copytree(starter, shelf / "owner" / "mine")
+    (shelf / "broken").mkdir()
+    (shelf / "broken" / "config.json").write_text("{}", encoding="utf-8")
+    found = {Path(model["source"]).name: model for model in ask("find_models", folder=str(shelf))["models"]}
+    assert set(found) == {"mine", "broken"}
+    assert found["mine"]["dims"]["layers"] == found["mine"]["layers"]
+    assert found["broken"]["problem"]["en"]
+    listed = {model["source"] for model in ask("list_models")["models"]}
+    assert {"starter", str(shelf / "owner" / "mine")} <= listed
+
+
+def test_a_folder_without_models_says_what_it_lacks_and_is_not_kept(ask: Asker, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"config\.json"):
+        ask("find_models", folder=str(tmp_path))
+    assert remembered() == []
+
+
+def test_downloads_that_were_begun_are_named(ask: Asker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blobs = tmp_path / "models--someone--large" / "blobs"
+    blobs.mkdir(parents=True)
+    (blobs / "0123.incomplete").write_bytes(b"w" * 1000)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert ask("list_models")["begun"] == {"someone/large": 1000}
