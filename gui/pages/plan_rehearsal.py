@@ -51,6 +51,7 @@ class RehearsalCard(Card):
         super().__init__()
         self._context = context
         self.setAccessibleName(tr(say("Rehearsal", "排练")))
+        self.layout().setContentsMargins(16, 10, 16, 10)  # type: ignore[union-attr]
         self._chip, self._words = Chip(), label("", "muted", wrap=True)
         self._chip_holder = holder(row(self._chip))
         self._far = label("", "facts")
