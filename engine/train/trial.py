@@ -254,6 +254,7 @@ class _Clock(TrainerCallback):
         plain: Callable[..., torch.Tensor] = trainer.training_step
 
         def timed(*given: Any, **named: Any) -> torch.Tensor:
+            loss: torch.Tensor
             seconds, loss = self.timed(lambda: plain(*given, **named))
             self.batches.append(seconds)
             self.losses.append(float(loss))
