@@ -94,9 +94,13 @@ class ModelPage(Page):
         super().__init__(context)
         self._listed: list[dict[str, Any]] = []
         self._in_view = ""
-        context.models.changed.connect(self.refresh)
-        context.draft.changed.connect(self.refresh)
-        context.plan.changed.connect(self._fits_changed)
+        for signal in (context.models.changed, context.draft.changed, context.plan.changed):
+            signal.connect(self._heard)
+
+    def _heard(self) -> None:
+        """What fits is computed for every model there is, so not while another page is looked at (a slider moves)."""
+        if self.isVisible():
+            self.refresh()
 
     # --------------------------------------------------------------------------------------------------- four states
     def refresh(self) -> None:
@@ -195,11 +199,6 @@ class ModelPage(Page):
             return _problem(model) if fit is None else f"{gib(fit.needed_gib)} / {gib(fit.usable_gib)}"
 
         return Column(METHOD_NAMES[method], words, wide, tone=tone, tip=tip)
-
-    def _fits_changed(self) -> None:
-        if self.is_built and self.is_ready:
-            self._fill()
-            self.table.viewport().update()
 
     # ---------------------------------------------------------------------------------------------------------- fill
     def _fill(self) -> None:

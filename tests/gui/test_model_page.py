@@ -190,6 +190,17 @@ def test_longer_rows_change_the_verdict(context: AppContext, page: ModelPage) ->
     assert cell(page, "Qwen/Qwen3-8B", "QLoRA") == "too big"
 
 
+def test_nothing_is_computed_while_another_page_is_looked_at(context: AppContext, page: ModelPage) -> None:
+    page.hide()
+    context.models.fits = {}
+    context.draft.set({"data.max_length": 1024})
+    context.plan.changed.emit()
+    assert context.models.fits == {}
+    page.show()
+    page.refresh()
+    assert len(context.models.fits) > 40
+
+
 def test_without_a_machine_nothing_is_judged(context: AppContext, page: ModelPage) -> None:
     context.plan.room = None
     context.plan.changed.emit()
