@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 from transformers import Trainer
+from transformers.trainer_utils import EvalLoopOutput
 
 from engine.model.load import ran_out_of_memory
 from engine.objectives.ladder import Ladder
@@ -66,6 +67,8 @@ class Recovering(Trainer):
     """
 
     order: Order
+    model: Any
+    optimizer: Any
     train_dataset: Any
     eval_dataset: Any
     ladder: Ladder | None = None
@@ -165,7 +168,7 @@ class Recovering(Trainer):
     # ---------------------------------------------------------------------------------------------------- one update
     def _prepare_for_training(self, *arguments: Any, **named: Any) -> Any:
         """The update repeats the step, too, where memory runs out in it."""
-        prepared = super()._prepare_for_training(*arguments, **named)
+        prepared = super()._prepare_for_training(*arguments, **named)  # type: ignore[no-untyped-call]
         update = self.optimizer.step
 
         @functools.wraps(update)
@@ -181,7 +184,7 @@ class Recovering(Trainer):
         if self.ladder is None:
             update()
             return
-        kept = Kept(self._inner_optimizer)
+        kept = Kept(getattr(self.optimizer, "optimizer", self.optimizer))
         found = self._attempt(update)
         while isinstance(found, UserError):
             kept.put_back(found)
@@ -191,7 +194,7 @@ class Recovering(Trainer):
     def _clip_grad_norm(self, model: Any) -> Any:
         if self._passes_over:
             return torch.zeros((), device=self.args.device)
-        found = self._attempt(lambda: super(Recovering, self)._clip_grad_norm(model))
+        found = self._attempt(lambda: self._clip(model))
         return self._again_to_its_end(found) if isinstance(found, UserError) else found
 
     def _again_to_its_end(self, failure: UserError) -> Any:
@@ -203,19 +206,18 @@ class Recovering(Trainer):
             self._again(self.model_wrapped, found)
             if self.args.max_grad_norm <= 0:
                 return None
-            found = self._attempt(lambda: super(Recovering, self)._clip_grad_norm(self.model_wrapped))
+            found = self._attempt(lambda: self._clip(self.model_wrapped))
         return found
 
-    @property
-    def _inner_optimizer(self) -> torch.optim.Optimizer:
-        return getattr(self.optimizer, "optimizer", self.optimizer)
+    def _clip(self, model: Any) -> Any:
+        return super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]
 
     @property
     def _passes_over(self) -> bool:
         return self.state.global_step + 1 in self.left_out
 
     # ----------------------------------------------------------------------------------------------------- measuring
-    def evaluation_loop(self, *arguments: Any, **named: Any) -> Any:
+    def evaluation_loop(self, *arguments: Any, **named: Any) -> EvalLoopOutput:
         """Measure, from the first row on."""
         self._measured = 0
         return super().evaluation_loop(*arguments, **named)
@@ -253,7 +255,8 @@ class Recovering(Trainer):
         return total
 
     def _measure_part(self, model: Any, part: dict[str, Any]) -> torch.Tensor:
-        loss: torch.Tensor = super().prediction_step(model, part, True)[0]
+        loss = super().prediction_step(model, part, True)[0]
+        assert loss is not None
         return loss
 
     # ---------------------------------------------------------------------------------------------------------- rows

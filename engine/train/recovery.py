@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from safetensors.torch import load_file
@@ -23,6 +24,8 @@ from engine.train import checkpoints
 from engine.train.adapter import PEFT_FILES
 from engine.train.checkpoints import Checkpoint
 from engine.train.watch import Trouble, what_happened
+
+Cause = Literal["memory", "killed", "loss"]
 
 MOST_RETURNS = 3
 """How often one run goes back by itself because of its loss."""
@@ -78,7 +81,7 @@ class Recoveries:
         added = self.left_out | set(range(trouble.first, trouble.last + 1))
         self._write(trouble.first, "loss", Rung.of(self.recipe), added)
 
-    def _write(self, step: int, cause: str, rung: Rung, left_out: frozenset[int]) -> None:
+    def _write(self, step: int, cause: Cause, rung: Rung, left_out: frozenset[int]) -> None:
         train = self.recipe.train.model_copy(
             update={
                 "batch_size": rung.rows,
