@@ -42,7 +42,7 @@ def size(value: float) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """A span of time: "42 s", "24 min", "1 h 05 min"."""
+    """A span of time: "42 s", "24 min", "1 h 05 min", "2 d 3 h"."""
     if seconds is None:
         return NONE
     if seconds < 90:
@@ -50,7 +50,10 @@ def duration(seconds: float | None) -> str:
     minutes = round(seconds / 60)
     if minutes < 60:
         return tr(say("{n} min", "{n} 分钟", n=minutes))
-    return tr(say("{h} h {m:02d} min", "{h} 小时 {m:02d} 分", h=minutes // 60, m=minutes % 60))
+    if minutes < 48 * 60:
+        return tr(say("{h} h {m:02d} min", "{h} 小时 {m:02d} 分", h=minutes // 60, m=minutes % 60))
+    hours = round(seconds / 3600)
+    return tr(say("{d} d {h} h", "{d} 天 {h} 小时", d=hours // 24, h=hours % 24))
 
 
 def percent(fraction: float | None, digits: int = 0) -> str:

@@ -148,8 +148,8 @@ class PlanPage(Page):
     def _fit_card(self) -> Card:
         self._bar = StackedBar()
         self._verdict = Chip("", GOOD)
-        self._summary = Facts(spacing=5, columns=4)
-        card = Card(say("Will it fit?", "放得下吗？"), " ", self._bar, self._summary)
+        self._summary = Facts(spacing=5, columns=4, inline=True)
+        card = Card(say("Will it fit?", "放得下吗？"), " ", self._bar, self._summary, spacing=7)
         card.head.insertWidget(1, self._verdict)
         self._peak = card.note
         card.corner(self._cards())

@@ -51,7 +51,7 @@ class ComparePanel(QWidget):
         self._offer.setAlignment(Qt.AlignmentFlag.AlignTop)
         self._sides = {name: _Side(name) for name in "AB"}
         self._rows = QGridLayout()
-        self._rows.setContentsMargins(0, 0, 8, 0)
+        self._rows.setContentsMargins(0, 0, 0, 0)
         self._rows.setHorizontalSpacing(12)
         self._rows.setVerticalSpacing(5)
         for at, share in enumerate((4, 3, 3)):
@@ -59,9 +59,8 @@ class ComparePanel(QWidget):
         self._lay_out()
 
     def _lay_out(self) -> None:
-        table = holder(column(holder(self._rows), None))
-        self._table = scrolled(table)
-        self._both = holder(column(*self._sides.values(), self._change, rule(), self._table, spacing=8))
+        sides = (*self._sides.values(), self._change, rule())
+        self._both = scrolled(holder(column(*sides, holder(self._rows), None, margins=(0, 0, 8, 0))))
         body = column(row(self.keep, self.swap, self.forget, None), self._offer, self._both, spacing=10)
         body.addStretch(1)
         body.setStretch(2, 100)

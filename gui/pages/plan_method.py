@@ -47,14 +47,15 @@ class MethodPanel(QWidget):
         self.task.control.setAccessibleName(tr(TEACH))
         self.task.edited.connect(lambda name: operations.set_task(self._context, str(name)))
         self._why = column(spacing=5)
-        self._why.addStretch(1)
         self._lay_out()
 
     def _lay_out(self) -> None:
         wish = row(label(WISH, "muted"), self.goal, None, spacing=8)
-        why = row(label(say("Why this plan", "为何如此计划"), "card"), None, label(TEACH, "facts"), self.task)
-        body = column(wish, self.cards, self._objective_row, rule(), why, scrolled(holder(self._why)), spacing=9)
-        body.setStretch(5, 1)
+        why = label(say("Why this plan", "为何如此计划"), "card")
+        teach = row(label(TEACH, "muted"), self.task, None)
+        inner = column(self.cards, self._objective_row, rule(), why, self._why, teach, None, margins=(0, 0, 8, 0))
+        body = column(wish, scrolled(holder(inner)), spacing=9)
+        body.setStretch(1, 1)
         self.setLayout(body)
 
     def controls(self) -> list[QWidget]:
@@ -71,7 +72,6 @@ class MethodPanel(QWidget):
         advice = self._context.plan.advice
         for reason in advice.reasons if advice is not None else ():
             self._why.addWidget(label(reason, "muted", wrap=True))
-        self._why.addStretch(1)
 
     def _fill_cards(self) -> None:
         plan, chosen = self._context.plan, self._context.draft.recipe.method.name

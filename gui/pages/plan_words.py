@@ -124,8 +124,8 @@ def _next_words(about: Setting, now: Any, stops: tuple[Outcome, ...]) -> str:
         return ""
     other = stops[at + 1] if at + 1 < len(stops) else stops[at - 1]
     words = say(
-        "at {value}: {change}",
-        "改为 {value}：{change}",
+        "→ {value}: {change}",
+        "→ {value}：{change}",
         value=value_words(about, other.value),
         change=change_words(stops[at].forecast, other.forecast),
     )
@@ -136,10 +136,19 @@ def change_words(now: Forecast, then: Forecast) -> Text:
     """How memory and time differ: "+0.4 GiB, −2 min"."""
     memory, seconds = then.memory.total - now.memory.total, then.seconds - now.seconds
     told = [sign(memory) + gib(abs(memory))] if abs(memory) >= SAME_GIB else []
-    told += [sign(seconds) + duration(abs(seconds))] if abs(seconds) >= SAME_SECONDS else []
+    told += [sign(seconds) + roughly(abs(seconds))] if abs(seconds) >= SAME_SECONDS else []
     if not told:
-        return say("the same memory and time", "内存与时间不变")
+        return say("costs nothing", "无变化")
     return Text(", ".join(told), "，".join(told))
+
+
+def roughly(seconds: float) -> str:
+    """A span of time in one unit: "42 s", "24 min", "4.1 h", "2.3 d"."""
+    if seconds < 3600:
+        return duration(seconds)
+    if seconds < 48 * 3600:
+        return tr(say("{n:.1f} h", "{n:.1f} 小时", n=seconds / 3600))
+    return tr(say("{n:.1f} d", "{n:.1f} 天", n=seconds / 86_400))
 
 
 def sign(value: float) -> str:

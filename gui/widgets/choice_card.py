@@ -59,8 +59,24 @@ class ChoiceCard(QAbstractButton):
         self._fit()
 
     def _fit(self) -> None:
-        fits = QFontMetrics(text_font(12)).horizontalAdvance(self._words) <= self.width() - 2 * _PAD - _INDENT
+        fits = QFontMetrics(text_font(12)).horizontalAdvance(self._words) <= self._words_room
         self.setFixedHeight(TOP + LINE * (1 if fits else 2))
+
+    @property
+    def _room(self) -> int:
+        """Pixels beside the ring."""
+        return self.width() - 2 * _PAD - _INDENT
+
+    @property
+    def _is_chip_below(self) -> bool:
+        """Whether the judgement stands beside the explanation, because title and costs leave no room for it."""
+        title = QFontMetrics(text_font(13, QFont.Weight.DemiBold)).horizontalAdvance(self._title)
+        costs = QFontMetrics(text_font(12)).horizontalAdvance(self._right)
+        return bool(self._chip) and title + 8 + chip_width(self._chip) + 10 + costs > self._room
+
+    @property
+    def _words_room(self) -> int:
+        return self._room - (chip_width(self._chip) + 10 if self._is_chip_below else 0)
 
     def enterEvent(self, event: QEnterEvent) -> None:
         """Show that it can be pressed."""
@@ -90,24 +106,32 @@ class ChoiceCard(QAbstractButton):
             painter.drawEllipse(ring.adjusted(3.5, 3.5, -3.5, -3.5))
 
     def _write(self, painter: QPainter) -> None:
-        left, width = _PAD + _INDENT, self.width() - 2 * _PAD - _INDENT
+        left, width = _PAD + _INDENT, self._room
         bold, plain = text_font(13, QFont.Weight.DemiBold), text_font(12)
         right_width = QFontMetrics(plain).horizontalAdvance(self._right)
         painter.setFont(plain)
         painter.setPen(colour("muted"))
         first = QRectF(left, 8, width, 22)
         painter.drawText(first, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter, self._right)
-        for number, words in enumerate(broken(self._words, QFontMetrics(plain), width)):
-            line = QRectF(left, 30 + LINE * number, width, LINE)
+        for number, words in enumerate(broken(self._words, QFontMetrics(plain), self._words_room)):
+            line = QRectF(left, 30 + LINE * number, self._words_room, LINE)
             painter.drawText(line, Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter, words)
         painter.setFont(bold)
         painter.setPen(colour("text"))
-        room = width - right_width - 10 - (chip_width(self._chip) + 8 if self._chip else 0)
+        beside = chip_width(self._chip) + 8 if self._chip and not self._is_chip_below else 0
+        room = width - right_width - 10 - beside
         title = QFontMetrics(bold).elidedText(self._title, Qt.TextElideMode.ElideRight, room)
         painter.drawText(first, Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter, title)
         if self._chip:
             x = left + QFontMetrics(bold).horizontalAdvance(title) + 8
-            paint_chip(painter, QRectF(x, first.top(), chip_width(self._chip), first.height()), self._chip, self._tone)
+            self._paint_chip(painter, x, first.top())
+
+    def _paint_chip(self, painter: QPainter, x: float, top: float) -> None:
+        """Behind the title at ``x``, or where that leaves no room, at the right below the costs."""
+        width = chip_width(self._chip)
+        if self._is_chip_below:
+            x, top = _PAD + _INDENT + self._room - width, 29
+        paint_chip(painter, QRectF(x, top, width, 22), self._chip, self._tone)
 
 
 def broken(words: str, metrics: QFontMetrics, width: int) -> list[str]:

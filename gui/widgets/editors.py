@@ -14,12 +14,12 @@ from engine.protocol.text import Text, say
 from engine.recipe.fields import Section, Setting, bounds
 from gui.i18n.language import tr
 from gui.i18n.numbers import short
-from gui.widgets.basic import column, label, row
+from gui.widgets.basic import ElidedLabel, column, row
 from gui.widgets.stop_slider import Stop, StopSlider
 
 _MOST = 2**31 - 1
 WIDTH = 150
-FIELD = 92
+FIELD = 84
 """Pixels of the field beside a slider."""
 
 
@@ -233,12 +233,11 @@ class SliderEditor(Editor):
         super().__init__(field.control)
         self._field = field
         self.slider = StopSlider()
-        self.effect = label("", "small")
-        self.effect.setMinimumWidth(20)
+        self.effect = ElidedLabel("", "small")
         field.control.setFixedWidth(FIELD)
         layout = self.layout()
         assert isinstance(layout, QHBoxLayout)
-        layout.addLayout(column(row(self.slider, field.control), self.effect, spacing=0))
+        layout.addLayout(row(column(self.slider, self.effect, spacing=0), field.control))
         field.edited.connect(self.edited)
         self.slider.chosen.connect(self.edited)
 

@@ -21,11 +21,12 @@ class Facts(QWidget):
     Args:
         spacing: pixels between the lines.
         columns: facts side by side.
+        inline: values stand right behind their names, not at the other end of their column.
     """
 
-    def __init__(self, *, spacing: int = 7, columns: int = 1) -> None:
+    def __init__(self, *, spacing: int = 7, columns: int = 1, inline: bool = False) -> None:
         super().__init__()
-        self._columns = columns
+        self._columns, self._inline = columns, inline
         self._grid = QGridLayout(self)
         self._grid.setContentsMargins(0, 0, 0, 0)
         self._grid.setHorizontalSpacing(14)
@@ -59,10 +60,11 @@ class Facts(QWidget):
             key = label(name, "muted")
             key.setAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop)
             value = label("", "value", wrap=True, selectable=True)
-            value.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignTop)
+            side = Qt.AlignmentFlag.AlignLeft if self._inline else Qt.AlignmentFlag.AlignRight
+            value.setAlignment(side | Qt.AlignmentFlag.AlignTop)
             value.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Minimum)
             value.setAccessibleName(name)
-            at, side = divmod(line, self._columns)
-            self._grid.addWidget(key, at, 2 * side)
-            self._grid.addWidget(value, at, 2 * side + 1)
+            at, place = divmod(line, self._columns)
+            self._grid.addWidget(key, at, 2 * place)
+            self._grid.addWidget(value, at, 2 * place + 1)
             self._values[name] = value

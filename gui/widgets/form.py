@@ -33,7 +33,7 @@ ELSEWHERE = frozenset(
     f"data.{name}" for name in ("files", "general", "mapping", "shape", "encoding", "per_file", "decisions", "quality")
 )
 """Settings that the Data page edits, where their effect is seen."""
-LABELS = 146
+LABELS = 134
 LONGEST_UNIT = 12
 """Letters that a unit may have beside its number; a longer one stands below the name, where it is not cut."""
 
@@ -173,15 +173,15 @@ class FieldRow(QWidget):
         self.back.setVisible(not self._slides and value != self.item.default)
         self.say_wrong("")
 
-    def put_effect(self, effect: Effect, value: Any) -> None:
-        """Show what other values would bring."""
+    def put_effect(self, effect: Effect, value: Any, *, in_full: bool) -> None:
+        """Show what other values would bring; of choices ``in_full`` in view, else in their list alone."""
         if isinstance(self.editor, SliderEditor):
             self.editor.put_stops(effect.stops, value, effect.words)
             return
         if isinstance(self.editor, ChoiceEditor):
             self.editor.put_tips({stop.value: stop.words for stop in effect.stops})
         self._effect.setText(effect.words)
-        self._effect.setVisible(bool(effect.words))
+        self._effect.setVisible(in_full and bool(effect.words))
 
     def say_wrong(self, text: Text | str) -> None:
         """Show what is wrong with what was entered, or nothing."""
@@ -271,9 +271,10 @@ class RecipeForm(QWidget):
         self._layout.setContentsMargins(0, 0, 8, 0)
         self.rows = {}
         every = fields_of(self._draft)
-        for part, title in SECTIONS:
-            mine = [item for item in every if item.name.startswith(f"{part}.") and self._shows(item)]
-            self._add_section(title, mine)
+        if not self._all:
+            self._add_section(None, sorted((item for item in every if self._shows(item)), key=self._rank))
+        for part, title in SECTIONS if self._all else ():
+            self._add_section(title, [item for item in every if item.name.startswith(f"{part}.")])
         self._layout.addStretch(1)
         self._scroll.setWidget(holder(self._layout))
         self._take(set(self.rows))
@@ -282,7 +283,12 @@ class RecipeForm(QWidget):
         self.rebuilt.emit()
 
     def _shows(self, item: FieldOf) -> bool:
-        return self._all or item.about.basic or item.name in self._also
+        return item.about.basic or item.name in self._also
+
+    def _rank(self, item: FieldOf) -> int:
+        """Sliders first, in the order in which they were named."""
+        names = list(self._sliders)
+        return names.index(item.name) if item.name in names else len(names)
 
     def controls(self) -> list[QWidget]:
         """What can have the focus, in reading order."""
@@ -293,13 +299,13 @@ class RecipeForm(QWidget):
         self._effects = effects
         for name, effect in effects.items():
             if name in self.rows:
-                self.rows[name].put_effect(effect, self._draft.value(name))
+                self.rows[name].put_effect(effect, self._draft.value(name), in_full=self._all)
 
-    def _add_section(self, title: Text, items: Sequence[FieldOf]) -> None:
+    def _add_section(self, title: Text | None, items: Sequence[FieldOf]) -> None:
         rows = [made for item in items if (made := self._row(item)) is not None]
         if not rows:
             return
-        if self._all:
+        if title is not None:
             self._layout.addWidget(label(title, "card"))
         for made in rows:
             self._layout.addWidget(made)

@@ -14,6 +14,7 @@ from engine.machine.detect import Machine
 from engine.recipe.file import from_plain
 from gui.context import AppContext
 from gui.i18n.language import speak
+from gui.i18n.numbers import duration
 from gui.main_window import SMALLEST
 from gui.operations import plan as operations
 from gui.operations import plan_compare, plan_effects
@@ -92,7 +93,7 @@ def test_the_settings_that_decide_what_fits_have_a_slider(plan: PlanPage, ready:
         assert editor.slider.isVisible()
         assert len(editor.slider.stops) >= 4, name
         assert ready.draft.value(name) in [stop.value for stop in editor.slider.stops]
-        assert editor.effect.text().startswith("at "), name
+        assert editor.effect.text().startswith("→ "), name
 
 
 def test_a_slider_moves_the_recipe_and_the_forecast(qtbot: QtBot, plan: PlanPage, ready: AppContext) -> None:
@@ -117,7 +118,7 @@ def test_what_the_next_stop_costs_is_what_it_then_costs(plan: PlanPage, ready: A
     assert before is not None
     assert after is not None
     more = after.memory.total - before.memory.total
-    assert told.startswith(f"at {editor.slider.stops[3].value:,}: +{more:.1f} GiB")
+    assert told.startswith(f"→ {editor.slider.stops[3].value:,}: +{more:.1f} GiB")
 
 
 def test_stops_that_do_not_fit_are_marked(plan: PlanPage, ready: AppContext) -> None:
@@ -333,3 +334,11 @@ def test_a_switch_tells_another_choice(qtbot: QtBot) -> None:
     assert told.args == ["blue"]
     assert made.current == "blue"
     assert made.buttons["red"].accessibleName() == "Colour: red"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(42, "42 s"), (1440, "24 min"), (3900, "1 h 05 min"), (172_740, "47 h 59 min"), (183_600, "2 d 3 h")],
+)
+def test_spans_of_time_as_people_say_them(seconds: float, words: str) -> None:
+    assert duration(seconds) == words

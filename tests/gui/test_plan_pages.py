@@ -346,6 +346,11 @@ def test_no_setting_is_cut_in_the_smallest_window(plan: PlanPage) -> None:
             words = control.currentText() if isinstance(control, QComboBox) else control.text()
             assert control.fontMetrics().horizontalAdvance(words) <= control.width() - 44, name
     assert "evaluations without gain" in texts(plan)
+
+
+def test_all_basic_settings_are_in_view_in_the_usual_window(plan: PlanPage) -> None:
+    plan.setFixedSize(1280 - WIDTH, 800)
+    QApplication.processEvents()
     bar = plan._form._scroll.verticalScrollBar()
     assert bar.maximum() == 0
 
