@@ -33,6 +33,7 @@ class Hub:
     Attributes:
         files: of its one model.
         status, code: answered instead, with the hub's own error code, when not 200.
+        name: what the hub calls its model by now.
         gated: as the model's owner set it.
         token: only who shows it is let in to a gated model; its owner is "ada".
         breaks_after: bytes of a file after which the connection is cut, once; 0 for never.
@@ -48,6 +49,7 @@ class Hub:
     files: dict[str, bytes] = field(default_factory=lambda: dict(FILES))
     status: int = 200
     code: str = ""
+    name: str = ID
     gated: Any = False
     token: str = ""
     breaks_after: int = 0
@@ -100,8 +102,8 @@ class Handler(BaseHTTPRequestHandler):
             for name, content in self.hub.files.items()
         ]
         return {
-            "id": ID,
-            "modelId": ID,
+            "id": self.hub.name,
+            "modelId": self.hub.name,
             "sha": COMMIT,
             "siblings": siblings,
             "gated": self.hub.gated,

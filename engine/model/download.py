@@ -8,6 +8,7 @@ itself, are `snapshot_download`'s.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
 import threading
@@ -73,7 +74,8 @@ def download(
         UserError: no network, no such model, access refused, no safetensors, or not enough disk.
         Stopped: ``cancelled`` said so.
     """
-    about = hub.info(hub_id, revision=revision, cache=cache)
+    # Kept under the name that was asked for, though the hub may call the model by a newer one.
+    about = dataclasses.replace(hub.info(hub_id, revision=revision, cache=cache), id=hub_id)
     hub.check_disk(about)
     where = cache or hub.cache_folder()
     with hub.told(hub_id, revision):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from engine.host.platform import config_folder
@@ -13,6 +12,8 @@ from engine.protocol.errors import UserError
 MOST = 50
 DEPTH = 3
 """A folder that the user opens may hold models this deep: ``models/owner/name``."""
+LOOKED_AT = 2000
+"""Folders that are looked into at most: somebody may open the root of a disk."""
 CONFIG = "config.json"
 
 
@@ -44,19 +45,23 @@ def found() -> list[Path]:
     return list(dict.fromkeys(model for place in places for model in inside(place)))
 
 
-def inside(folder: Path, depth: int = DEPTH) -> Iterator[Path]:
-    """Folders with a ``config.json``: this one, or those below it. Links are not followed round in circles."""
-    if (folder / CONFIG).is_file():
-        yield folder
-        return
-    if not depth:
-        return
+def inside(folder: Path) -> list[Path]:
+    """Folders with a ``config.json``: this one, or those at most `DEPTH` below it; `LOOKED_AT` are looked into."""
+    models: list[Path] = []
+    places = [(folder, 0)]
+    for place, depth in places:  # grows while it is gone through: the nearest first
+        if (place / CONFIG).is_file():
+            models.append(place)
+        elif depth < DEPTH and len(places) < LOOKED_AT:
+            places += [(item, depth + 1) for item in _folders_of(place)]
+    return models
+
+
+def _folders_of(place: Path) -> list[Path]:
     try:
-        below = sorted(item for item in folder.iterdir() if item.is_dir() and not item.name.startswith("."))
+        return sorted(item for item in place.iterdir() if item.is_dir() and not item.name.startswith("."))
     except OSError:
-        return  # a folder that may not be looked into holds nothing for us
-    for item in below:
-        yield from inside(item, depth - 1)
+        return []  # what may not be looked into holds nothing for us
 
 
 def _of_other_tools() -> list[Path]:

@@ -270,7 +270,7 @@ class DataService:
     def _find_models(self, asked: Asked, *, folder: str) -> dict[str, Any]:
         """The models of a folder, which is listed from now on; one without any is told what it lacks."""
         path = Path(folder)
-        found = list(model_folders.inside(path))
+        found = model_folders.inside(path)
         if found in ([], [path]):
             found = [inspect(path).path]
         model_folders.remember(path)

@@ -142,14 +142,14 @@ def test_get_without_network_is_one_sentence(lorimer: Lorimer, monkeypatch: pyte
 
 
 def test_an_interrupted_get_keeps_what_has_come(lorimer: Lorimer, server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    server.files = FILES | {"model.safetensors": b"w" * 40_000_000}
+    server.files = FILES | {"model.safetensors": b"w" * 12_000_000}
     from engine import models_command
 
     class Pressed:
         """Ctrl+C, pressed when half has come."""
 
         def is_set(self) -> bool:
-            return server.sent > 20_000_000
+            return server.sent > 6_000_000
 
     from contextlib import contextmanager
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.project import model_folders
 from engine.project.model_folders import MOST, forget, found, inside, remember, remembered
 
 
@@ -26,9 +27,17 @@ def test_a_folder_is_a_model_or_holds_some(tmp_path: Path) -> None:
     one, two = model(tmp_path / "all" / "owner" / "one"), model(tmp_path / "all" / "two")
     model(tmp_path / "all" / ".hidden")
     model(tmp_path / "all" / "a" / "b" / "c" / "too-deep")
-    assert list(inside(tmp_path / "all")) == [one, two]
-    assert list(inside(one)) == [one]
-    assert list(inside(tmp_path / "nowhere")) == []
+    assert inside(tmp_path / "all") == [two, one]
+    assert inside(one) == [one]
+    assert inside(tmp_path / "nowhere") == []
+
+
+def test_a_whole_disk_is_not_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_folders, "LOOKED_AT", 5)
+    for number in range(5):
+        model(tmp_path / "disk" / f"z{number}" / "far")
+    near = model(tmp_path / "disk" / "near")
+    assert inside(tmp_path / "disk") == [near]
 
 
 def test_folders_are_remembered_newest_first(tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ from engine.data import preview
 from engine.data.preview import DataView
 from engine.project.model_folders import remembered
 from engine.protocol.errors import UserError
-from engine.protocol.events import Event, Request
+from engine.protocol.events import Event, Progress, Request
 from engine.recipe.recipe import DataSettings
 from engine.worker.data_service import DataService
+from tests.played_hub import FILES, ID, playing
 
 COUNT = 60
 
@@ -142,3 +143,18 @@ def test_downloads_that_were_begun_are_named(ask: Asker, tmp_path: Path, monkeyp
     (blobs / "0123.incomplete").write_bytes(b"w" * 1000)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     assert ask("list_models")["begun"] == {"someone/large": 1000}
+
+
+def test_a_model_is_looked_up_and_fetched_with_progress(
+    ask: Asker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with playing() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.address)
+        about = ask("hub_info", id=ID)
+        assert (about["licence"], about["gated"]) == ("mit", False)
+        assert about["missing_bytes"] == about["bytes"] < about["free_bytes"]
+        folder = Path(ask("hub_download", id=ID)["folder"])
+    assert (folder / "model.safetensors").read_bytes() == FILES["model.safetensors"]
+    told = [event for event in ask.told if isinstance(event, Progress)]
+    assert (told[-1].done, told[-1].unit, told[-1].request) == (about["bytes"], "B", 2)
