@@ -9,18 +9,20 @@ from types import TracebackType
 import psutil
 import torch
 
+from engine.host.platform import peak_memory
 from engine.machine.detect import gpus
 from engine.machine.memory import CUDA_CONTEXT_GIB, GIB
 
-SAMPLE_SECONDS = 0.01
+SAMPLE_SECONDS = 0.05
+"""Looked at so often where the system does not keep the peak. Each look makes Python's other threads wait a moment."""
 
 
 class Peak:
     """Watches while its block runs; each `begin` starts another part.
 
-    On a GPU it is what torch reserved, and the CUDA context beside it. On the CPU it is the resident memory, looked at
-    a hundred times a second: what the system ends a process for. (torch's profiler would know what its allocator gave
-    out, but slows the steps that are timed.)
+    On a GPU it is what torch reserved, and the CUDA context beside it. On the CPU it is the resident memory, which is
+    what the system ends a process for: the system's own peak on Linux, elsewhere looked at now and then. (torch's
+    profiler would know what its allocator gave out, but slows the steps that are timed.)
 
     Attributes:
         gib: of the part that runs, or ran last.
@@ -34,18 +36,21 @@ class Peak:
         self._before = _used_gib() if self._on_gpu else None
         self._process = psutil.Process()
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._sample, name="memory-peak", daemon=True)
+        self._thread: threading.Thread | None = None
         self._sampled = 0
 
     def __enter__(self) -> Peak:
-        self._thread.start()
+        if not self._on_gpu and peak_memory(forget=True) is None:
+            self._thread = threading.Thread(target=self._sample, name="memory-peak", daemon=True)
+            self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._ended.set()
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
 
     def begin(self) -> None:
         """Forget what was held by parts before, and give back what is only kept for later."""
@@ -53,13 +58,16 @@ class Peak:
         if self._on_gpu:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
+        elif self._thread is None:
+            peak_memory(forget=True)
         self._sampled = int(self._process.memory_info().rss)
 
     @property
     def gib(self) -> float:
         if self._on_gpu:
             return torch.cuda.max_memory_reserved() / GIB + self._context_gib()
-        return self._sampled / GIB
+        kept = peak_memory() if self._thread is None else None
+        return (self._sampled if kept is None else kept) / GIB
 
     def _context_gib(self) -> float:
         """What the device has less of because of this process, beside what torch reserved."""

@@ -206,3 +206,30 @@ def test_where_nothing_is_counted_nothing_is_known(groups: Path, monkeypatch: py
     for name in ("windows", "mac"):
         _on(monkeypatch, name)
         assert platform.memory_kill_count(7) is None
+
+
+@pytest.mark.parametrize("name", ["linux", "windows", "mac"])
+def test_the_peak_is_forgotten_where_the_system_can(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+    _on(monkeypatch, name)
+    status, clear = tmp_path / "status", tmp_path / "clear_refs"
+    status.write_text("Name:\tpython\nVmPeak:\t  900 kB\nVmHWM:\t  300 kB\n", encoding="ascii")
+    monkeypatch.setattr(platform, "_STATUS", status)
+    monkeypatch.setattr(platform, "_CLEAR", clear)
+    known = 300 * 1024 if name == "linux" else None
+    assert platform.peak_memory() == known
+    assert not clear.exists()
+    assert platform.peak_memory(forget=True) == known
+    assert clear.exists() == (name == "linux")
+    status.unlink()
+    assert platform.peak_memory() is None
+
+
+def test_who_is_ended_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    written: list[tuple[str, str]] = []
+    monkeypatch.setattr(Path, "write_text", lambda self, text, **_: written.append((str(self), text)))
+    _on(monkeypatch, "windows")
+    platform.be_ended_first()
+    assert written == []
+    _on(monkeypatch, "linux")
+    platform.be_ended_first()
+    assert written == [("/proc/self/oom_score_adj", "1000")]
