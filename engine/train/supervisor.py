@@ -155,7 +155,7 @@ class Supervisor(TrainerCallback):
         # The events are the record; the library's own list would be written into every checkpoint, longer each time.
         state.log_history.clear()
         if logs and "loss" in logs:
-            self._tell_step(logs, state)
+            self._tell_step(logs, state, args)
 
     def on_evaluate(
         self,
@@ -176,12 +176,13 @@ class Supervisor(TrainerCallback):
         self._speed.mark = time.monotonic()
 
     # ------------------------------------------------------------------------------------------------- telling
-    def _tell_step(self, logs: dict[str, float], state: TrainerState) -> None:
+    def _tell_step(self, logs: dict[str, float], state: TrainerState, args: TrainingArguments) -> None:
         step, loss = state.global_step, logs["loss"]
         if step in self._left_out:
             self._channel.emit(Note(code="train.left_out", text=left_out(step), step=step))
             return
-        self._look(step, loss)
+        # In fp16 a gradient that is no number is usual: its update is passed over, and the scale lowered.
+        self._look(step, loss, None if args.fp16 else logs.get("grad_norm"))
         tokens = self._before + self._tokens()
         self._speed.step(tokens - self.progress.tokens)
         self.progress.tokens = tokens
@@ -202,9 +203,9 @@ class Supervisor(TrainerCallback):
             )
         )
 
-    def _look(self, step: int, loss: float) -> None:
+    def _look(self, step: int, loss: float, norm: float | None) -> None:
         """Raises `Unstable` when the loss breaks away, unless that is only to be told."""
-        trouble = self._watch.look(step, loss)
+        trouble = self._watch.look(step, loss, norm)
         if trouble is None:
             return
         if trouble.usual is None or self._unstable != "warn":

@@ -30,14 +30,16 @@ class Trouble:
 
     Attributes:
         first, last: optimizer steps, from 1.
-        loss: of the last.
-        usual: the median before; None where the loss is no number.
+        loss: of the last; where the gradient is what is no number, its norm.
+        usual: the median before; None where something is no number.
+        gradient: it is the gradient that is no number, and so are the weights after it.
     """
 
     first: int
     last: int
     loss: float
     usual: float | None = None
+    gradient: bool = False
 
 
 class Unstable(Exception):
@@ -59,10 +61,16 @@ class LossWatch:
     _window: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
     _high: list[tuple[int, float]] = field(default_factory=list)
 
-    def look(self, step: int, loss: float) -> Trouble | None:
-        """What is wrong now, None while nothing is. After a spike was told, what follows is measured anew."""
+    def look(self, step: int, loss: float, norm: float | None = None) -> Trouble | None:
+        """What is wrong now, None while nothing is. After a spike was told, what follows is measured anew.
+
+        Args:
+            norm: of the gradient; None where it is not known, or where updates without numbers are passed over anyway.
+        """
         if not math.isfinite(loss):
             return Trouble(step, step, loss)
+        if norm is not None and not math.isfinite(norm):
+            return Trouble(step, step, norm, gradient=True)
         if len(self._window) < ENOUGH or loss <= self._limit():
             # What was high for a moment belongs to how this loss is.
             self._window.extend([*(value for _, value in self._high), loss])
@@ -86,7 +94,10 @@ def what_happened(trouble: Trouble) -> Text:
     """What the loss did, without an end to the sentence."""
     if trouble.usual is None:
         name = "NaN" if math.isnan(trouble.loss) else "∞"
-        return say("The loss became {name} at step {n}", "第 {n} 步的损失变为 {name}", name=name, n=trouble.last)
+        what = say("gradient", "梯度") if trouble.gradient else say("loss", "损失")
+        return say(
+            "The {what} became {name} at step {n}", "第 {n} 步的{what}变为 {name}", what=what, name=name, n=trouble.last
+        )
     return say(
         "From step {first} on the loss rose from about {usual:.2f} to {loss:.2f}",
         "从第 {first} 步起，损失由约 {usual:.2f} 升至 {loss:.2f}",

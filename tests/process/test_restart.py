@@ -178,6 +178,7 @@ def test_another_reader_that_found_the_end_first_does_not_prevent_it(
     assert not any(isinstance(event, Finished) for event in events)
 
 
+@pytest.mark.slow
 def test_a_real_run_that_was_ended_is_done_in_the_end(
     tmp_path: Path, count: Callable[[int], None], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -415,6 +415,29 @@ def test_a_loss_that_is_no_number_ends_the_run_before_it(
     assert [note.step for note in after.of(Note) if note.code == "train.left_out"] == [8]
 
 
+def test_a_gradient_that_is_no_number_is_told_at_its_own_step(
+    new_run: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss would show it a step later, and the wrong rows would be named."""
+    from engine.objectives.sft_work import Supervised
+
+    plain = Supervised.compute_loss
+
+    def spoiled(self: Any, model: Any, *arguments: Any, **named: Any) -> Any:
+        if model.training and self.state.global_step + 1 == 4:
+            weight = next(each for each in model.parameters() if each.requires_grad)
+            handle = weight.register_hook(lambda gradient: (handle.remove(), gradient * float("nan"))[1])
+        return plain(self, model, *arguments, **named)
+
+    monkeypatch.setattr(Supervised, "compute_loss", spoiled)
+    run, channel = new_run(save_every=2, evaluate_every=100), Teller()
+    with pytest.raises(UserError) as caught:
+        train(run, channel)
+    assert caught.value.problem.message.en.startswith("The gradient became NaN at step 4.")
+    assert channel.of(RolledBack) == [RolledBack(step=2)]
+    assert as_run(run).recovered[-1].left_out == (4,)
+
+
 def test_the_rows_that_are_named_are_those_of_the_step(
     new_run: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch, tiny: Path
 ) -> None:
@@ -455,7 +478,7 @@ def test_the_run_goes_on_without_the_rows_where_the_recipe_says_so(
 def test_a_run_goes_back_a_few_times_only(new_run: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch) -> None:
     run, channel = new_run(save_every=1, unstable="skip"), Teller()
 
-    def look(self: LossWatch, step: int, loss: float) -> Trouble | None:
+    def look(self: LossWatch, step: int, *_: Any) -> Trouble | None:
         return Trouble(step, step, float("nan")) if step > 1 else None
 
     monkeypatch.setattr(LossWatch, "look", look)
@@ -493,7 +516,7 @@ def test_checkpoints_without_numbers_are_passed_over(
 def test_a_spike(new_run: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch, unstable: str, ends: bool) -> None:
     run, channel = new_run(save_every=2, evaluate_every=100, unstable=unstable), Teller()
 
-    def look(self: LossWatch, step: int, loss: float) -> Trouble | None:
+    def look(self: LossWatch, step: int, *_: Any) -> Trouble | None:
         return Trouble(5, 7, 9.0, 1.5) if step == 7 else None
 
     monkeypatch.setattr(LossWatch, "look", look)

@@ -20,6 +20,13 @@ def test_no_number_is_told_at_once(loss: float) -> None:
     assert (trouble.first, trouble.last, trouble.usual) == (2, 2, None)
 
 
+def test_a_gradient_without_number_is_told_though_the_loss_has_one() -> None:
+    watch = LossWatch()
+    assert watch.look(1, 2.0, 0.3) is None
+    assert watch.look(2, 2.0, None) is None
+    assert watch.look(3, 2.0, float("inf")) == Trouble(3, 3, float("inf"), gradient=True)
+
+
 def test_a_run_that_falls_apart_is_told_with_its_beginning() -> None:
     chance = random.Random(0)
     losses = [1.5 + chance.gauss(0, 0.2) for _ in range(40)] + [4.0, 7.0, 9.0, 9.5]
