@@ -66,9 +66,8 @@ class Follower(QObject):
         if any(name.startswith("model.") for name in names):
             inspect_chosen(self._context)
         if names <= LIMITS or not reads:
-            self._compute()  # somebody moves a slider and looks at the figures
-        else:
-            self._plan.start()
+            compute(self._context, in_full=False)  # somebody moves a slider and looks at the figures
+        self._plan.start()
 
     def _data_changed(self) -> None:
         """Plan anew for other facts; progress, which is told often, changes nothing."""
@@ -101,5 +100,4 @@ class Follower(QObject):
             self._reading = None
 
     def _compute(self) -> None:
-        self._plan.stop()
         compute(self._context)

@@ -49,6 +49,7 @@ class PlanPage(Page):
 
     def __init__(self, context: AppContext) -> None:
         super().__init__(context)
+        self._shown_outcomes: object = None
         self.subtitle_for(context.machine.machine)
         self.head.addWidget(button(say("Open recipe…", "打开配方…"), self._open, shortcut="Ctrl+Shift+R"))
         self.head.addWidget(button(say("Save recipe…", "保存配方…"), self._save, shortcut="Ctrl+S"))
@@ -192,7 +193,9 @@ class PlanPage(Page):
         self._fill_summary(forecast)
         self._method.fill()
         self._compare.fill(forecast)
-        self._form.put_effects(effects(self.context.draft.recipe, self.context.plan.outcomes))
+        if self._shown_outcomes is not self.context.plan.outcomes:
+            self._shown_outcomes = self.context.plan.outcomes
+            self._form.put_effects(effects(self.context.draft.recipe, self._shown_outcomes))
         self._fill_footer(forecast)
 
     def _fill_fit(self, forecast: Forecast) -> None:

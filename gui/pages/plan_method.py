@@ -35,6 +35,7 @@ class MethodPanel(QWidget):
     def __init__(self, context: AppContext) -> None:
         super().__init__()
         self._context = context
+        self._explained: object = None
         self.goal = Switch(WISH, [(name, words, f"Alt+{n}") for n, (name, words) in enumerate(GOALS.items(), 1)])
         self.goal.chosen.connect(self._set_goal)
         self.cards = ChoiceList(list(METHODS))
@@ -68,8 +69,11 @@ class MethodPanel(QWidget):
         self.goal.put(self._context.plan.goal)
         self._fill_cards()
         self._fill_task()
-        clear(self._why)
         advice = self._context.plan.advice
+        if self._explained is advice:
+            return
+        self._explained = advice
+        clear(self._why)
         for reason in advice.reasons if advice is not None else ():
             self._why.addWidget(label(reason, "muted", wrap=True))
 

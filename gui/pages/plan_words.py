@@ -99,6 +99,8 @@ def effects(recipe: Recipe, outcomes: Mapping[str, tuple[Outcome, ...]]) -> dict
     found = {}
     for name, stops in outcomes.items():
         part, field = name.split(".")
+        if not hasattr(getattr(recipe, part), field):
+            continue  # of the method of before: the outcomes of this one follow
         now, about = getattr(getattr(recipe, part), field), settings(type(getattr(recipe, part)))[field]
         found[name] = Effect(tuple(_stop(about, stop) for stop in stops), _next_words(about, now, stops))
     return found

@@ -59,11 +59,11 @@ class StopSlider(QSlider):
         return self._stops
 
     def put(self, stops: Sequence[Stop], value: Any) -> None:
-        """Show other stops, and stand at the one with ``value``; nothing is told."""
+        """Show other stops and stand at the one with ``value``, else where it stood; nothing is told."""
         self._stops = tuple(stops)
         self.blockSignals(True)
         self.setRange(0, max(0, len(stops) - 1))
-        self.setValue(next((at for at, stop in enumerate(stops) if stop.value == value), 0))
+        self.setValue(next((at for at, stop in enumerate(stops) if stop.value == value), self.value()))
         self.blockSignals(False)
         self.setAccessibleDescription(self._words(self.value()))
         self.update()
