@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.jobs import AGAIN, english, failure_of, interruption, resume_with, run_job
 from engine.options import language_of, parser
+from engine.project.hub_access import apply_mirror
 from engine.protocol.errors import EXIT_MACHINE, Failure, UserError
 from engine.protocol.text import Text, as_text, say
 from engine.terminal import SHOWN, Terminal, more
@@ -27,6 +28,7 @@ Command = Callable[[argparse.Namespace, Terminal], int]
 def run(given: list[str]) -> int:
     """Run the command that ``given`` names; gives the exit code. Raises `KeyboardInterrupt` alone."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    apply_mirror()
     terminal = _terminal(given)
     try:
         options = parser(terminal.language).parse_args(given)

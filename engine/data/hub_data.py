@@ -1,7 +1,8 @@
 """Data sets of the hub by their id: looked up and streamed with the `datasets` library, kept as Arrow files in the
 cache, and read offline from then on. What other tools of this machine fetched with that library is found offline too.
 
-The token, where one is needed, is the one that huggingface_hub finds (``HF_TOKEN``, or what ``hf auth login`` kept).
+The token, where one is needed, is that of `engine.project.hub_access`, else the one that huggingface_hub finds
+(``HF_TOKEN``, or what ``hf auth login`` kept).
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import contextlib
 import hashlib
 import itertools
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from engine.data.files import Found, expand
 from engine.data.hub_names import HubName
 from engine.host.platform import cache_folder
 from engine.machine.detect import disk_free_gib
+from engine.project import hub_access
 from engine.project.atomic import disk_error
 from engine.protocol.errors import EXIT_MACHINE, Stopped, UserError
 from engine.protocol.text import Text, say
@@ -147,10 +148,11 @@ def about(source: str, config: str = "") -> HubData:
             return _about_offline(source, config, error)
         import datasets
 
-        configs = datasets.get_dataset_config_names(source)
-        chosen = config or datasets.get_dataset_default_config_name(source) or configs[0]
-        builder = datasets.load_dataset_builder(source, chosen)
-        known = builder.info.splits or datasets.get_dataset_config_info(source, chosen).splits or {}
+        token = hub_access.token()
+        configs = datasets.get_dataset_config_names(source, token=token)
+        chosen = config or datasets.get_dataset_default_config_name(source, token=token) or configs[0]
+        builder = datasets.load_dataset_builder(source, chosen, token=token)
+        known = builder.info.splits or datasets.get_dataset_config_info(source, chosen, token=token).splits or {}
     splits = {str(split): int(getattr(info, "num_examples", 0) or 0) for split, info in known.items()}
     configs = tuple(sorted(configs, key=lambda name: name != chosen))
     return HubData(
@@ -200,7 +202,7 @@ def _asked(source: str) -> Any:
     if Path(source).is_dir():
         return None
     with _told(source):
-        return HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None).dataset_info(
+        return HfApi(endpoint=hub_access.endpoint(), token=hub_access.token()).dataset_info(
             source, files_metadata=True, timeout=_SECONDS_TO_ANSWER
         )
 
@@ -271,7 +273,9 @@ def _clipped(value: Any, most: int = 200) -> str:
 def _builder(wished: HubName) -> Any:
     import datasets  # a second; most data are files
 
-    return datasets.load_dataset_builder(wished.source, wished.config or None, revision=wished.revision or None)
+    return datasets.load_dataset_builder(
+        wished.source, wished.config or None, revision=wished.revision or None, token=hub_access.token()
+    )
 
 
 def _fetch(wished: HubName, folder: Path, progress: Progress | None) -> None:
@@ -474,8 +478,8 @@ def _gated(source: str, where: str, error: Exception) -> UserError:
         "data.hub_gated",
         say("The owner of “{name}” wants to be asked first.", "“{name}”需要先获得所有者许可。", name=source),
         say(
-            "Accept its terms on https://huggingface.co/datasets/{name}, then run: hf auth login",
-            "请在 https://huggingface.co/datasets/{name} 接受条款，然后运行：hf auth login",
+            "Accept its terms on https://huggingface.co/datasets/{name}, then give your token: lorimer models token",
+            "请在 https://huggingface.co/datasets/{name} 接受条款，然后提供令牌：lorimer models token",
             name=source,
         ),
         where=where,
@@ -488,8 +492,8 @@ def _missing(source: str, where: str, error: Exception) -> UserError:
         "There is no data set “{name}”, or it is not open to you.", "没有数据集“{name}”，或无权访问。", name=source
     )
     hint = say(
-        "Check the spelling, capitals included; for a private one run: hf auth login",
-        "请检查拼写（区分大小写）；私有数据集请运行：hf auth login",
+        "Check the spelling, capitals included; a private one needs your token: lorimer models token",
+        "请检查拼写（区分大小写）；私有数据集需要令牌：lorimer models token",
     )
     return _bad(where, message, hint, error)
 

@@ -23,13 +23,25 @@ TOKENS = "/settings/tokens"
 """Where on the hub a token is made."""
 # Names that the hub's library looks at, the newest first.
 TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+# Tells an ``HF_ENDPOINT`` that `apply_mirror` set from one of the user's.
+_FROM_SETTINGS = "LORIMER_HF_ENDPOINT"
 _TOKEN = re.compile(r"[A-Za-z0-9_.\-]{8,512}")
 
 
 # ---------------------------------------------------------------------------------------------------------- address
 def endpoint() -> str | None:
-    """The hub's address: ``HF_ENDPOINT``, else the mirror of the settings; None for the usual one."""
-    return os.environ.get("HF_ENDPOINT") or load_settings().mirror or None
+    """The hub's address: the user's ``HF_ENDPOINT``, else the mirror of the settings; None for the usual one."""
+    given = os.environ.get("HF_ENDPOINT")
+    if given and given != os.environ.get(_FROM_SETTINGS):
+        return given
+    return load_settings().mirror or None
+
+
+def apply_mirror() -> None:
+    """Let libraries that know of ``HF_ENDPOINT`` alone use the mirror, too; called before they are imported."""
+    mirror = load_settings().mirror
+    if mirror and not os.environ.get("HF_ENDPOINT"):
+        os.environ["HF_ENDPOINT"] = os.environ[_FROM_SETTINGS] = mirror
 
 
 def page(path: str = "") -> str:

@@ -19,6 +19,9 @@ def main(arguments: list[str]) -> int:
     os.dup2(2, 1)
     faulthandler.enable(2)
     _set_environment()
+    from engine.project.hub_access import apply_mirror
+
+    apply_mirror()
     if arguments[:1] == ["--session"] and len(arguments) == 2:
         from engine.worker.session import serve
 

@@ -35,8 +35,8 @@ PROMISE = say(
 )
 NONE_HERE = say(
     "Data sets that were fetched once are listed here and need no network. A private or gated one is opened with the "
-    "token that “hf auth login” or HF_TOKEN gave this machine.",
-    "取过的数据集会列在这里，无需联网。私有或受限的数据集使用本机 “hf auth login” 或 HF_TOKEN 的令牌打开。",
+    "token of the Model page's “Hub access…”, or of HF_TOKEN.",
+    "取过的数据集会列在这里，无需联网。私有或受限的数据集使用“模型”页“Hub 访问…”中的令牌或 HF_TOKEN 打开。",
 )
 GATED = say("its owner wants to be asked first", "需要所有者许可")
 MOST_LISTED, MOST_COLUMNS, ROWS_SHOWN = 6, 5, 12

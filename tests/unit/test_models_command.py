@@ -27,8 +27,9 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
     monkeypatch.setenv("MODELSCOPE_CACHE", str(tmp_path / "modelscope"))
-    for name in (*hub_access.TOKEN_VARIABLES, "HF_ENDPOINT", "LORIMER_LANG"):
-        monkeypatch.delenv(name, raising=False)
+    for name in (*hub_access.TOKEN_VARIABLES, "HF_ENDPOINT", "LORIMER_HF_ENDPOINT", "LORIMER_LANG"):
+        monkeypatch.setenv(name, "")  # so that what a command sets is taken back, too
+        monkeypatch.delenv(name)
     return cache
 
 
@@ -209,6 +210,8 @@ def test_a_mirror_is_set_and_forgotten(lorimer: Lorimer) -> None:
     assert lorimer("models", "mirror", "https://hf-mirror.com", "--json") == 0
     assert lorimer.document == {"mirror": "https://hf-mirror.com", "endpoint": "https://hf-mirror.com"}
     assert load_settings().mirror == "https://hf-mirror.com"
+    assert lorimer("models", "mirror", "--json") == 0  # this process has told the libraries of it by now
+    assert lorimer.document["endpoint"] == "https://hf-mirror.com"
     assert lorimer("models", "mirror", "--forget", "--json") == 0
-    assert lorimer.document["mirror"] == ""
+    assert lorimer.document == {"mirror": "", "endpoint": "https://huggingface.co"}
     assert lorimer("models", "mirror", "http://somewhere.example") == 2

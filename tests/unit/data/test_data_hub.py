@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -214,3 +215,28 @@ def test_a_program_of_the_owner_is_not_run(monkeypatch: pytest.MonkeyPatch) -> N
     _answer(monkeypatch, RuntimeError("Dataset scripts are no longer supported, but found name.py"))
     with pytest.raises(UserError, match="program"):
         about("owner/name")
+
+
+def test_the_kept_token_opens_data_sets_too(remote: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    shown: list[str | None] = []
+    names = (
+        "get_dataset_config_names",
+        "get_dataset_default_config_name",
+        "load_dataset_builder",
+        "get_dataset_config_info",
+    )
+    for name in names:
+        own = getattr(datasets, name)
+
+        def call(*given: Any, token: str | None = None, _own: Any = own, **more: Any) -> Any:
+            shown.append(token)
+            return _own(*given, token=token, **more)
+
+        monkeypatch.setattr(datasets, name, call)
+    monkeypatch.setattr("engine.project.hub_access.token", lambda: "hf_the_kept_one")
+    about(str(remote))
+    fetched(f"hub:{remote}")
+    assert len(shown) >= 4
+    assert set(shown) == {"hf_the_kept_one"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,6 +98,22 @@ def test_a_mirror_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     assert hub_access.endpoint() == "https://other.example"
     assert hub_access.set_mirror("") == ""
     assert load_settings().mirror == ""
+
+
+def test_libraries_that_know_the_variable_alone_use_the_mirror_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HF_ENDPOINT", "LORIMER_HF_ENDPOINT"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    hub_access.apply_mirror()
+    assert "HF_ENDPOINT" not in os.environ
+    hub_access.set_mirror("https://hf-mirror.com")
+    hub_access.apply_mirror()
+    assert os.environ["HF_ENDPOINT"] == "https://hf-mirror.com"
+    hub_access.set_mirror("https://other.example")  # what the user changes counts at once for what we ask ourselves
+    assert hub_access.endpoint() == "https://other.example"
+    monkeypatch.setenv("HF_ENDPOINT", "https://set.by.the.user")
+    hub_access.apply_mirror()
+    assert hub_access.endpoint() == os.environ["HF_ENDPOINT"] == "https://set.by.the.user"
 
 
 @pytest.mark.parametrize(
