@@ -92,7 +92,7 @@ class Case:
         return Recipe(
             method=self.method,
             objective=SftSettings(),
-            data=DataSettings(max_length=self.at_most(small)),
+            data=DataSettings(max_length=self.at_most(small), order="file"),  # so that every batch has padding
             train=TrainSettings(**{"precision": precision, "accumulation": 2, **self.train}),
         )
 
@@ -147,15 +147,18 @@ def random_model(config: dict[str, Any], recipe: Recipe, device: str) -> nn.Modu
 
 def fill(module: nn.Module, device: str) -> None:
     """Random weights in the place of those that the device meta holds; rotary tables are computed anew."""
-    for name, weight in module._parameters.items():
+    for name, weight in list(module._parameters.items()):
         if weight is not None and weight.is_meta:
             made = torch.empty(weight.shape, dtype=weight.dtype, device=device).normal_(0, 0.02)
             module._parameters[name] = nn.Parameter(made, requires_grad=False)
     tables = [name for name, held in module._buffers.items() if held is not None and held.is_meta]
     if tables:
-        fresh = type(module)(module.config, device=device)  # type: ignore[call-arg]
+        made_anew: Any = type(module)(module.config)  # type: ignore[call-arg]
+        fresh = made_anew.to(device)
         module._buffers.update({name: fresh._buffers[name] for name in tables})
-        module.__dict__.update({name: value for name, value in fresh.__dict__.items() if torch.is_tensor(value)})
+        # What a table was made from may be kept beside it, as a plain attribute.
+        held = {name: value.to(device) for name, value in vars(fresh).items() if torch.is_tensor(value)}
+        module.__dict__.update(held)
 
 
 def four_bit(layer: nn.Linear, method: Any, dtype: torch.dtype, device: str) -> nn.Module:

@@ -3,8 +3,8 @@
     python tests/bench/bench_memory_formula.py [--data FOLDER] [--only TEXT] [--deep]
 
 Published configs from 0.1 to 72 billion weights with methods, lengths, batches, checkpointing, optimizers and devices.
-The formulas' reserve (context, fragments) is left out: the simulation has none. The first two cases of each model have
-all its layers, the others eight, where a layer's peak, which is hardest to tell, counts most; with ``--deep`` all. What
+The formulas' reserve (context, fragments) is left out: the simulation has none. The first case of each model has all
+its layers, the others eight, where a layer's peak, which is hardest to tell, counts most; with ``--deep`` all. What
 follows training (texts measured, prompts answered) is compared apart, and the formulas are timed."""
 
 from __future__ import annotations
@@ -223,7 +223,7 @@ def main() -> None:
     for case in cases():
         if options.only in case.model:
             seen[case.model] += 1
-            lines.append(compared(case, options.data, deep=options.deep or seen[case.model] <= 2))
+            lines.append(compared(case, options.data, deep=options.deep or seen[case.model] == 1))
             print(json.dumps(lines[-1]), flush=True)
     names = [name for name in lines[0] if name.endswith("_error")]
     summary = {"total": figures([line["error"] for line in lines])}
