@@ -59,11 +59,10 @@ class ComparePanel(QWidget):
         self._lay_out()
 
     def _lay_out(self) -> None:
-        sides = (*self._sides.values(), self._change, rule())
-        self._both = scrolled(holder(column(*sides, holder(self._rows), None, margins=(0, 0, 8, 0))))
-        body = column(row(self.keep, self.swap, self.forget, None), self._offer, self._both, spacing=10)
-        body.addStretch(1)
-        body.setStretch(2, 100)
+        self._table = holder(column(self._change, rule(), holder(self._rows), spacing=8))
+        inner = column(*self._sides.values(), self._offer, self._table, None, margins=(0, 0, 8, 0))
+        body = column(row(self.keep, self.swap, self.forget, None), scrolled(holder(inner)), spacing=10)
+        body.setStretch(1, 1)
         self.setLayout(body)
 
     def controls(self) -> list[QWidget]:
@@ -72,9 +71,9 @@ class ComparePanel(QWidget):
 
     @property
     def differences(self) -> list[tuple[str, ...]]:
-        """The rows now shown: setting, A's value, B's value."""
+        """The rows now shown below the head: setting, A's value, B's value."""
         found: list[tuple[str, ...]] = []
-        for line in range(self._rows.rowCount()):
+        for line in range(1, self._rows.rowCount()):
             items = [self._rows.itemAtPosition(line, at) for at in range(3)]
             widgets = [item.widget() for item in items if item is not None]
             if len(widgets) == 3:
@@ -87,12 +86,13 @@ class ComparePanel(QWidget):
         plan = self._context.plan
         kept, needs = plan.kept, plan.kept_forecast
         has = kept is not None and needs is not None
-        for widget in (self._both, self.swap, self.forget):
+        for widget in (self._sides["A"], self._table, self.swap, self.forget):
             widget.setVisible(has)
         self._offer.setVisible(not has)
-        if kept is None or needs is None:
-            return
         recipe = self._context.draft.recipe
+        if kept is None or needs is None:
+            self._sides["B"].put(recipe, forecast, max(forecast.room.usable_gib, forecast.memory.total))
+            return
         whole = max(forecast.room.usable_gib, needs.memory.total, forecast.memory.total)
         self._sides["A"].put(kept.recipe, needs, whole)
         self._sides["B"].put(recipe, forecast, whole)
@@ -103,7 +103,9 @@ class ComparePanel(QWidget):
 
     def _fill_rows(self, one: Recipe, other: Recipe, differing: list[tuple[str, object, object]]) -> None:
         clear(self._rows)
-        for line, (name, before, after) in enumerate(differing):
+        for at, text in enumerate(("A", "B") if differing else (), 1):
+            self._rows.addWidget(label(text, "strong"), 0, at)
+        for line, (name, before, after) in enumerate(differing, 1):
             words, about = label_of(other if after is not None else one, name)
             cells = [tr(words) or name]
             for value in (before, after):

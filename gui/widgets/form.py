@@ -33,7 +33,7 @@ ELSEWHERE = frozenset(
     f"data.{name}" for name in ("files", "general", "mapping", "shape", "encoding", "per_file", "decisions", "quality")
 )
 """Settings that the Data page edits, where their effect is seen."""
-LABELS = 134
+LABELS = 138
 LONGEST_UNIT = 12
 """Letters that a unit may have beside its number; a longer one stands below the name, where it is not cut."""
 
