@@ -41,8 +41,7 @@ def list_models(context: AppContext) -> Operation:
         models.status.fail(failure)
         models.changed.emit()
 
-    if models.catalogue is None:
-        read_catalogue(context)
+    read_catalogue(context)
     operation = Operation(context).in_session(context.bridge.data, "list_models")
     models.listing = operation.on_success(done).on_failure(failed)
     models.changed.emit()

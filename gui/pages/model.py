@@ -21,7 +21,7 @@ from gui.pages.model_side import METHOD_NAMES, ModelSide, licence_words, model_n
 from gui.pages.page import Page
 from gui.state.models import ModelFilter
 from gui.state.phase import Phase
-from gui.widgets.basic import button, column, holder, label, row
+from gui.widgets.basic import add_shortcut, button, column, holder, label, row, tool
 from gui.widgets.card import Card
 from gui.widgets.chip import BAD, GOOD, PLAIN, WARN, chip_width
 from gui.widgets.editors import quiet_combo
@@ -181,6 +181,15 @@ class ModelPage(Page):
         card = Card(say("Models", "模型"), " ", self._none, self.table)
         card.body.setStretch(1, 1)
         self._note = card.note
+        again = tool(say("Look again", "重新查找"), partial(operations.list_models, self.context))
+        add_shortcut(
+            again,
+            "Ctrl+R",
+            tr(
+                say("Find models that came since, and read models.toml again", "查找新增的模型，并重新读取 models.toml")
+            ),
+        )
+        card.corner(again)
         return card
 
     def _fit_column(self, method: str, wide: int) -> Column:

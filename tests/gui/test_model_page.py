@@ -35,6 +35,21 @@ STARTER = {"source": "starter", "name": "starter", "where": "starter", "paramete
 QWEN = "Qwen/Qwen3-4B"
 GEMMA = "google/gemma-2-9b-it"
 TOKEN = "hf_abcdefghijklmnop"
+OWN = """
+[[model]]
+id = "me/mine"
+parameters = 260_032
+licence = "mit"
+[model.config]
+model_type = "llama"
+hidden_size = 64
+intermediate_size = 172
+num_hidden_layers = 5
+num_attention_heads = 8
+num_key_value_heads = 4
+vocab_size = 512
+tie_word_embeddings = true
+"""
 GIB = 2**30
 
 
@@ -217,6 +232,18 @@ def test_a_mistake_in_the_own_file_is_a_notice(
     assert "models.toml:3" in "\n".join(str(line) for line in context.notices.open[0].problems)
     assert context.models.catalogue is not None
     assert len(context.models.catalogue.models) > 40
+
+
+def test_looking_again_finds_what_came_since(
+    qtbot: QtBot, context: AppContext, page: ModelPage, data: Session, lorimer_home: Path
+) -> None:
+    (lorimer_home / "models.toml").write_text(OWN, encoding="utf-8")
+    buttons(page)["Look again"].click()
+    data.last("list_models").done(
+        {"models": [dict(STARTER), {**STARTER, "source": QWEN, "name": QWEN, "where": "cache"}]}
+    )
+    assert cell(page, QWEN, "Download") == "on disk"
+    qtbot.waitUntil(lambda: "me/mine" in names(page))
 
 
 # -------------------------------------------------------------------------------------------------- before a download
