@@ -74,8 +74,9 @@ def end(context: AppContext) -> None:
 
 
 def give_way(context: AppContext) -> None:
-    """A run has started: it needs the memory more."""
-    if context.rehearsal.is_running and context.runs.train.is_running:
+    """Another run is looked at: where it has just been started, it needs the memory more."""
+    run = context.runs.run
+    if run is not None and context.rehearsal.is_running and is_alive(run):
         end(context)
 
 

@@ -203,6 +203,24 @@ def test_another_failure_is_told(
     assert set(buttons(card)) == {"Copy details", "Rehearse again"}
 
 
+def test_a_run_that_starts_ends_it(
+    card: RehearsalCard, planned: AppContext, happened: Callable[..., JobFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "is_alive", lambda folder: True)
+    stopped: list[Any] = []
+    monkeypatch.setattr(operations, "stop_job", lambda context, view: stopped.append(view))
+    happened(Stage(name="model", text=say("Loading the model", "加载模型")), over=False)
+    project = planned.project.project
+    assert project is not None
+    run = project.new_run(planned.draft.recipe)
+    planned.runs.select(run)
+    assert stopped == [], "a run of before takes nothing away"
+    monkeypatch.setattr(operations, "is_alive", lambda folder: True)
+    planned.runs.select(run)
+    assert stopped == [planned.rehearsal]
+    assert not card.begin.isEnabled()
+
+
 def test_every_button_has_a_key_of_its_own(card: RehearsalCard) -> None:
     keys = [each.shortcut().toString() for each in card.findChildren(QPushButton)]
     assert all(keys)
