@@ -152,7 +152,15 @@ class ModelPage(Page):
 
     def _filters(self) -> QHBoxLayout:
         self.filters = {name: self._filter(name, *about) for name, about in CHOICES.items()}
-        return row(*self.filters.values(), None)
+        again = tool(say("Look again", "重新查找"), partial(operations.list_models, self.context))
+        add_shortcut(
+            again,
+            "Ctrl+R",
+            tr(
+                say("Find models that came since, and read models.toml again", "查找新增的模型，并重新读取 models.toml")
+            ),
+        )
+        return row(*self.filters.values(), None, again)
 
     def _filter(self, name: str, title: Text, choices: dict[str, Text]) -> QComboBox:
         made = quiet_combo()
@@ -181,15 +189,6 @@ class ModelPage(Page):
         card = Card(say("Models", "模型"), " ", self._none, self.table)
         card.body.setStretch(1, 1)
         self._note = card.note
-        again = tool(say("Look again", "重新查找"), partial(operations.list_models, self.context))
-        add_shortcut(
-            again,
-            "Ctrl+R",
-            tr(
-                say("Find models that came since, and read models.toml again", "查找新增的模型，并重新读取 models.toml")
-            ),
-        )
-        card.corner(again)
         return card
 
     def _fit_column(self, method: str, wide: int) -> Column:
