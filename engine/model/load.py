@@ -18,8 +18,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers.integrations.liger import apply_liger_kernel
-from transformers.utils import is_flash_attn_2_available, is_liger_kernel_available
 from transformers.utils import logging as library_log
+from transformers.utils.import_utils import is_flash_attn_2_available, is_liger_kernel_available
 
 from engine.data.template import ChatTemplate
 from engine.data.tokenizer import TextTokenizer
