@@ -195,11 +195,11 @@ def rows_of(trainer: Hooks, examples: Examples, trouble: Trouble) -> list[Row]:
     return [examples[index].row for index in dict.fromkeys(wanted)]
 
 
-def gone_on(trouble: Trouble, rows: Sequence[Row], back: Checkpoint | None) -> Note:
-    """The note of a run that goes back, leaves rows out and goes on."""
+def went_back(trouble: Trouble, rows: Sequence[Row], back: Checkpoint | None) -> Note:
+    """The note of a run that went back."""
     text = say(
-        "{what}. Went back to {where} and left out the rows of {steps}: {rows}.",
-        "{what}。已回到{where}，并跳过{steps}的行：{rows}。",
+        "{what}. Went back to {where}; from there on the rows of {steps} are left out: {rows}.",
+        "{what}。已回到{where}；此后跳过{steps}的行：{rows}。",
         what=what_happened(trouble),
         where=place(back.step if back else 0),
         steps=steps(trouble),

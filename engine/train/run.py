@@ -55,7 +55,7 @@ from engine.train import checkpoints
 from engine.train.adapter import save_adapter, save_state
 from engine.train.checkpoints import Checkpoint
 from engine.train.plan import Schedule, schedule
-from engine.train.recovery import MOST_RETURNS, Recoveries, ended, gone_on, roll_back, rows_of
+from engine.train.recovery import MOST_RETURNS, Recoveries, ended, roll_back, rows_of, went_back
 from engine.train.scoring import chosen
 from engine.train.supervisor import Progress as Remembered
 from engine.train.supervisor import Supervisor
@@ -331,8 +331,8 @@ def _go_back(
     rows = rows_of(trainer, parts.train, trouble)
     back = roll_back(run, trouble, channel)
     recoveries.left(trouble)
+    channel.emit(went_back(trouble, rows, back))
     if parts.recipe.train.unstable == "skip" and recoveries.returns <= MOST_RETURNS:
-        channel.emit(gone_on(trouble, rows, back))
         return
     if back is not None:
         best = _best(run, progress, back.step, channel) or back

@@ -1,6 +1,7 @@
 """Runs in which memory runs out, or the loss breaks away: what is learned in the end, what is told, what is kept."""
 
 import json
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from engine.protocol.state import JobState, apply_all
 from engine.recipe.file import from_plain, load, save
 from engine.recipe.recipe import Recipe
 from engine.train import checkpoints
+from engine.train import run as training
 from engine.train.run import train
 from engine.train.watch import LossWatch, Trouble
 from tests.faults import Fault, Faults
@@ -189,8 +191,9 @@ def test_other_kinds_of_batches(
     monkeypatch: pytest.MonkeyPatch,
     settings: dict[str, Any],
 ) -> None:
+    settings = {**settings, "max_steps": 5}
     if "objective" in settings:
-        settings = {**settings, "data": {"files": [str(preferences)]}, "max_steps": 5}
+        settings["data"] = {"files": [str(preferences)]}
     expected, before, rows = whole(**settings)
     run, told = new_run(**settings), Teller()
     faults = Faults(monkeypatch, Fault(2, "backward", 1), Fault(4, "forward"), error=GPU)
@@ -261,8 +264,9 @@ def test_a_run_begun_by_a_recipe_as_run_has_recovered_from_nothing_yet(
 def test_at_one_row_recomputing_is_switched_on(
     new_run: Callable[..., RunFolder], whole: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected, _, rows = whole(batch_size=1, accumulation=8)
-    run, told = new_run(batch_size=1, accumulation=8), Teller()
+    settings = {"batch_size": 1, "accumulation": 8, "max_steps": 4}
+    expected, _, rows = whole(**settings)
+    run, told = new_run(**settings), Teller()
     faults = Faults(monkeypatch, Fault(2, "backward", 5))
     train(run, told)
     assert faults.rows == rows
@@ -275,7 +279,7 @@ def test_rows_are_cut_only_where_the_user_allows_it(
     new_run: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {"batch_size": 1, "accumulation": 8, "checkpointing": True}
-    refused = new_run("refused", **settings)
+    refused = new_run("refused", max_steps=2, **settings)
     with monkeypatch.context() as patch:
         Faults(patch, Fault(2, "forward"))
         with pytest.raises(UserError) as caught:
@@ -311,6 +315,26 @@ def test_memory_that_never_suffices_ends_the_run_with_what_to_do(
     assert caught.value.problem.code == "memory.gpu"
     assert len(told.recoveries) == 3  # 4 → 2 → 1 rows, recomputing
     assert "Tried to allocate" in caught.value.details
+
+
+def test_what_a_failed_attempt_held_is_let_go_at_once() -> None:
+    """Its traceback would hold every activation, and the next attempt would not fit either."""
+    from engine.objectives.ladder import Ladder, Rung
+    from engine.objectives.recovering import Recovering
+
+    trainer = Recovering.__new__(Recovering)
+    trainer.ladder = Ladder(Rung(4, 4), shorten=False, tell=lambda descent: None)
+    held: list[weakref.ref[torch.Tensor]] = []
+
+    def work() -> None:
+        activations = torch.zeros(10)
+        held.append(weakref.ref(activations))
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    found = trainer._attempt(work)
+    assert isinstance(found, UserError)
+    assert found.problem.code == "memory.gpu"
+    assert held[0]() is None
 
 
 def test_an_update_that_fails_half_way_leaves_weights_and_states_as_they_were() -> None:
@@ -405,6 +429,9 @@ def test_a_loss_that_is_no_number_ends_the_run_before_it(
     assert error.problems[0].where in error.problem.message.en
     assert error.problems[0].message.en.startswith("Turn round")
     assert channel.of(RolledBack) == [RolledBack(step=6)]
+    (note,) = channel.recoveries
+    assert note.step == 8
+    assert error.problems[0].where in note.text.en
     assert same(weights(run.adapter), weights(run.checkpoints / "step-000006"))
     state = apply_all(JobState(), channel.events)
     assert state.step == 6
@@ -482,19 +509,18 @@ def test_a_run_goes_back_a_few_times_only(new_run: Callable[..., RunFolder], mon
         return Trouble(step, step, float("nan")) if step > 1 else None
 
     monkeypatch.setattr(LossWatch, "look", look)
+    monkeypatch.setattr(training, "MOST_RETURNS", 1)
     with pytest.raises(UserError) as caught:
         train(run, channel)
     assert caught.value.problem.code == "train.not_finite"
-    assert len(channel.of(RolledBack)) == 4
-    assert as_run(run).recovered[-1].left_out == (2, 3, 4, 5)
+    assert len(channel.of(RolledBack)) == 2
+    assert as_run(run).recovered[-1].left_out == (2, 3)
 
 
 def test_checkpoints_without_numbers_are_passed_over(
     new_run: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A step whose gradient is no number spoils the weights; the loss shows it a step later."""
-    from engine.train import run as training
-
     run, channel = new_run(save_every=2, evaluate_every=100), Teller()
     plain = training.save_state
 
