@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PySide6.QtWidgets import QFileDialog, QPushButton, QWidget
+from PySide6.QtWidgets import QFileDialog, QPushButton, QSizePolicy, QWidget
 
 from engine.machine.table import CARDS
 from engine.protocol.text import Text, say
@@ -137,7 +137,10 @@ class PlanPage(Page):
 
     def _tried(self) -> list[QWidget]:
         """What is tried before a run starts, each a card as wide as the page."""
-        return [RehearsalCard(self.context)]
+        cards: list[QWidget] = [RehearsalCard(self.context)]
+        for card in cards:
+            card.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
+        return cards
 
     def _order_tabs(self) -> None:
         """As one reads: the left side, then the settings, then the footer."""

@@ -18,7 +18,7 @@ from gui.pages.plan_words import bar_parts, change_words, label_of, value_words,
 from gui.widgets.bars import StackedBar
 from gui.widgets.basic import ElidedLabel, button, clear, column, holder, label, row, rule
 from gui.widgets.chip import Chip
-from gui.widgets.scroll import scrolled
+from gui.widgets.scroll import Sheet, scrolled
 
 if TYPE_CHECKING:
     from engine.machine.forecast import Forecast
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 OFFER = say(
     "Keep the recipe as it stands as A. Then change what you like: here A and B stand side by side, with the memory, "
-    "the time and the disk that each needs, and every setting that differs.",
-    "先把当前配方存为 A，再随意修改：这里会并排显示 A 与 B 各需的内存、时间与磁盘，以及每一项不同的设置。",
+    "the time and the disk that each needs, and every setting that differs. Or take another recipe as A:",
+    "先把当前配方存为 A，再随意修改：这里并排显示 A 与 B 的内存、时间、磁盘和不同的设置。也可用其他配方作 A：",
 )
 ALIKE = say("A and B are the same recipe.", "A 与 B 是同一个配方。")
 
@@ -47,6 +47,12 @@ class ComparePanel(QWidget):
         self.forget = button(
             say("Forget A", "清除 A"), partial(operations.forget, context), "small", shortcut="Ctrl+Shift+W"
         )
+        self.others = {
+            "advice": button(say("The advice as A", "以建议为 A"), partial(operations.keep_advice, context), "small"),
+            "run": button(
+                say("The run's recipe as A", "以训练的配方为 A"), partial(operations.keep_run, context), "small"
+            ),
+        }
         self._offer, self._change = label(OFFER, "muted", wrap=True), label("", "strong", wrap=True)
         self._offer.setAlignment(Qt.AlignmentFlag.AlignTop)
         self._sides = {name: _Side(name) for name in "AB"}
@@ -60,14 +66,15 @@ class ComparePanel(QWidget):
 
     def _lay_out(self) -> None:
         self._table = holder(column(self._change, rule(), holder(self._rows), spacing=8))
-        inner = column(*self._sides.values(), self._offer, self._table, None, margins=(0, 0, 8, 0))
-        body = column(row(self.keep, self.swap, self.forget, None), scrolled(holder(inner)), spacing=10)
+        self._offered = holder(column(self._offer, row(*self.others.values(), None), spacing=10))
+        inner = column(*self._sides.values(), self._offered, self._table, None, margins=(0, 0, 8, 0))
+        body = column(row(self.keep, self.swap, self.forget, None), scrolled(Sheet(inner)), spacing=10)
         body.setStretch(1, 1)
         self.setLayout(body)
 
     def controls(self) -> list[QWidget]:
         """What can have the focus, in reading order."""
-        return [self.keep, self.swap, self.forget]
+        return [self.keep, self.swap, self.forget, *self.others.values()]
 
     @property
     def differences(self) -> list[tuple[str, ...]]:
@@ -88,7 +95,8 @@ class ComparePanel(QWidget):
         has = kept is not None and needs is not None
         for widget in (self._sides["A"], self._table, self.swap, self.forget):
             widget.setVisible(has)
-        self._offer.setVisible(not has)
+        self._offered.setVisible(not has)
+        self.others["run"].setVisible(operations.has_run(self._context))
         recipe = self._context.draft.recipe
         if kept is None or needs is None:
             self._sides["B"].put(recipe, forecast, max(forecast.room.usable_gib, forecast.memory.total))

@@ -16,7 +16,7 @@ from gui.widgets.basic import clear, column, holder, label, row, rule
 from gui.widgets.chip import BAD, PLAIN
 from gui.widgets.choice_card import ChoiceCard, ChoiceList
 from gui.widgets.editors import ChoiceEditor
-from gui.widgets.scroll import scrolled
+from gui.widgets.scroll import Sheet, scrolled
 from gui.widgets.switch import Switch
 
 WISH = say("Advise for", "建议侧重")
@@ -55,7 +55,7 @@ class MethodPanel(QWidget):
         why = label(say("Why this plan", "为何如此计划"), "card")
         teach = row(label(TEACH, "muted"), self.task, None)
         inner = column(self.cards, self._objective_row, rule(), why, self._why, teach, None, margins=(0, 0, 8, 0))
-        body = column(wish, scrolled(holder(inner)), spacing=9)
+        body = column(wish, scrolled(Sheet(inner)), spacing=9)
         body.setStretch(1, 1)
         self.setLayout(body)
 

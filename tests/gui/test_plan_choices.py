@@ -1,6 +1,7 @@
 """The Plan page's sliders, wishes, other cards and comparison, without any session."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from pytestqt.qtbot import QtBot
 
 from engine.catalogue import CATALOGUE
 from engine.machine.detect import Machine
+from engine.project.project import Project
 from engine.recipe.file import from_plain
 from gui.context import AppContext
 from gui.i18n.language import speak
@@ -277,6 +279,40 @@ def test_two_recipes_are_exchanged_and_one_is_forgotten(plan: PlanPage, ready: A
     plan._compare.forget.click()
     assert ready.plan.kept is None
     assert ready.draft.recipe == one
+
+
+def test_the_advice_and_an_earlier_run_can_be_compared_with(
+    plan: PlanPage, ready: AppContext, tmp_path: Path
+) -> None:
+    plan._views.show_view("compare")
+    assert plan._compare.others["advice"].isVisible()
+    assert not plan._compare.others["run"].isVisible()
+    run = Project.open_or_create(tmp_path / "another").new_run(ready.draft.recipe)
+    ready.draft.set({"train.epochs": 9})
+    ready.runs.select(run)
+    operations.compute(ready)
+    assert plan._compare.others["run"].isVisible()
+    plan._compare.others["run"].click()
+    told = {row[0]: row[1:] for row in plan._compare.differences}
+    assert told == {"Passes over the data": ("3", "9")}
+    plan._compare.forget.click()
+    plan._compare.others["advice"].click()
+    assert {row[0]: row[1:] for row in plan._compare.differences} == told
+
+
+def test_reasons_are_not_squeezed_after_the_page_was_away(qtbot: QtBot, plan: PlanPage, ready: AppContext) -> None:
+    plan._views.show_view("compare")
+    plan._card.edited.emit(6.0)
+    plan._views.show_view("method")
+    panel = plan._method
+
+    def room_for_all() -> bool:
+        cards = list(panel.cards.cards.values())
+        apart = all(a.geometry().bottom() < b.geometry().top() for a, b in pairwise(cards))
+        reasons = [panel._why.itemAt(at).widget() for at in range(panel._why.count())]
+        return apart and all(each.height() >= each.heightForWidth(each.width()) for each in reasons)
+
+    qtbot.waitUntil(room_for_all)
 
 
 def test_methods_and_settings_that_one_side_lacks_are_listed(plan: PlanPage, ready: AppContext) -> None:
