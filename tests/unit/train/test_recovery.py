@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from engine.catalogue import CATALOGUE
+from engine.objectives.trainer import cut
 from engine.project.run_folder import RunFolder
 from engine.protocol.channel import Recorder
 from engine.protocol.errors import EXIT_MACHINE, UserError
@@ -298,6 +299,33 @@ def test_rows_are_cut_only_where_the_user_allows_it(
     assert [update.total() for update in faults.updates] == [8, 8, 8, 8, 4] * 2
     assert str(entry.longest) in told.recoveries[0].text.en
     assert all(event.loss > 0 for event in told.of(StepDone))
+
+
+@pytest.mark.parametrize(
+    ("learned", "from_start", "kept"),
+    [
+        (range(2, 10), False, range(6)),
+        (range(2, 10), True, range(4, 10)),
+        (range(7, 10), False, range(4, 10)),  # its end is all that is learned
+        (range(1, 3), True, range(6)),
+    ],
+)
+def test_a_cut_row_keeps_something_to_learn(learned: range, from_start: bool, kept: range) -> None:
+    ids = torch.arange(10)
+    labels = torch.tensor([n if n in learned else -100 for n in range(10)])
+    row = cut({"input_ids": ids, "labels": labels}, 6, from_start=from_start)
+    assert row["input_ids"].tolist() == list(kept)
+    assert row["labels"].tolist() == [n if n in learned else -100 for n in kept]
+
+
+def test_a_cut_preference_keeps_both_answers() -> None:
+    row = {"prompt_ids": list(range(10)), "chosen_ids": [1] * 8, "rejected_ids": [2] * 3}
+    assert cut(row, 12, from_start=False) == {
+        "prompt_ids": [*range(1, 10)],
+        "chosen_ids": [1] * 3,
+        "rejected_ids": [2] * 3,
+    }
+    assert cut(row, 18, from_start=False) == row
 
 
 def test_memory_that_never_suffices_ends_the_run_with_what_to_do(
