@@ -17,6 +17,7 @@ from engine.machine.known_models import known_models
 from engine.machine.memory import PARTS
 from engine.machine.nearest import smaller_models
 from engine.machine.plan import plan
+from engine.machine.reasons import passes
 from engine.machine.table import GOALS, task_of
 from engine.model.inspect import inspect
 from engine.model.locate import locate
@@ -66,7 +67,7 @@ def plan_for(
             preference=facts["preference"],
             learned=view.learned_share,
             files=paths,
-            task=task_of(view.kinds, plain_text=_is_plain_text(facts)),
+            task=task_of(view.kinds, facts["files"][0]["shape"]),
         ),
         wish=wish,
         gpu_memory_gib=gpu_memory_gib,
@@ -118,11 +119,11 @@ def plan_lines(document: dict[str, Any]) -> list[Text]:
     goal = next(words for name, words in GOALS.items() if name == document["wish"])
     lines = [
         say(
-            "{goal}: {method}, {epochs:g} passes, {batch} rows a step, rows of at most {length} tokens",
-            "{goal}：{method}，{epochs:g} 轮，每步 {batch} 行，每行最多 {length} 词元",
+            "{goal}: {method}, {passes}, {batch} rows a step, rows of at most {length} tokens",
+            "{goal}：{method}，{passes}，每步 {batch} 行，每行最多 {length} 词元",
             goal=Text(goal.en.capitalize(), goal.zh),
             method=document["recipe"]["method"]["name"],
-            epochs=recipe.train.epochs,
+            passes=passes(recipe.train.epochs),
             batch=recipe.effective_batch,
             length=recipe.data.max_length,
         ),

@@ -191,12 +191,17 @@ def _rate(case: Case, recipe: Recipe) -> Text:
 
 def _passes(case: Case, recipe: Recipe, needs: Forecast) -> Text:
     return say(
-        "{epochs:g} passes with {batch} rows per update make {steps:,} updates.",
-        "训练 {epochs:g} 轮、每次更新 {batch} 行，共 {steps:,} 次更新。",
-        epochs=recipe.train.epochs,
+        "{passes} with {batch} rows per update make {steps:,} updates.",
+        "训练 {passes}、每次更新 {batch} 行，共 {steps:,} 次更新。",
+        passes=passes(recipe.train.epochs),
         batch=recipe.effective_batch,
         steps=needs.steps,
     )
+
+
+def passes(epochs: float) -> Text:
+    """How often the rows are seen: "1 pass", "3 passes"."""
+    return say("{n:g} {word}", "{n:g} 轮", n=epochs, word="pass" if epochs == 1 else "passes")
 
 
 def _template(case: Case) -> Iterator[Text]:

@@ -64,14 +64,16 @@ TASKS: dict[Task, Text] = {
 # Kinds of row as the data room tells them apart (`engine.data.quality.tasks.NAMES`) → what they teach. Kinds that are
 # not named here are dialogue.
 KINDS: dict[str, Task] = {"classification": "classification", "analysis": "reasoning", "code": "reasoning"}
+# Shapes of rows (`engine.data.registry.SHAPES`) that say it by themselves.
+SHAPES: dict[str, Task] = {"classification": "classification", "text": "domain"}
 # So large a share of the rows decides what all of them teach.
 MAJORITY = Cell(0.5, COMMON)
 
 
-def task_of(kinds: Mapping[str, int], *, plain_text: bool = False) -> Task:
-    """What rows teach, by how many there are of each kind; plain text teaches a domain."""
-    if plain_text:
-        return "domain"
+def task_of(kinds: Mapping[str, int], shape: str = "") -> Task:
+    """What rows teach: by their shape where that says it, else by how many there are of each kind."""
+    if shape in SHAPES:
+        return SHAPES[shape]
     every = sum(kinds.values())
     for task in TASKS:
         if every and sum(kinds.get(kind, 0) for kind, of in KINDS.items() if of == task) >= MAJORITY.value * every:

@@ -138,7 +138,7 @@ def data_facts(context: AppContext) -> DataFacts | None:
         preference=shape in SHAPES and SHAPES[shape].preference,
         learned=float(facts.get("learned", 1.0)),
         files=context.draft.recipe.data.files,
-        task=task_of(dict(facts.get("kinds") or {}), plain_text=shape == "text"),
+        task=task_of(dict(facts.get("kinds") or {}), shape),
     )
 
 

@@ -12,7 +12,7 @@ from engine.methods.registry import METHODS
 from engine.protocol.text import Text, say
 from gui.context import AppContext
 from gui.i18n.language import tr
-from gui.i18n.numbers import count, duration, gib, parameters, size
+from gui.i18n.numbers import count, duration, gib, size
 from gui.operations import plan_compare as operations
 from gui.pages.plan_words import bar_parts, change_words, label_of, value_words, verdict
 from gui.widgets.bars import StackedBar
@@ -148,13 +148,12 @@ class _Side(QWidget):
 
 
 def costs_words(needs: Forecast) -> Text:
-    """Memory, time, steps, trained weights and disk in one line."""
+    """Memory, time, steps and disk in one line."""
     return say(
-        "{memory} · {time} · {steps} steps · {trained} trained · {disk} on disk",
-        "{memory} · {time} · {steps} 步 · 训练 {trained} · 磁盘 {disk}",
+        "{memory} · {time} · {steps} steps · disk {disk}",
+        "{memory} · {time} · {steps} 步 · 磁盘 {disk}",
         memory=gib(needs.memory.total),
         time=duration(needs.seconds),
         steps=count(needs.steps),
-        trained=parameters(needs.trained_parameters),
         disk=size(needs.disk_bytes),
     )

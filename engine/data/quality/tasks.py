@@ -160,24 +160,26 @@ _CHINESE: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
 )
 _CODE_ANSWER = re.compile(r"```|^\s*(?:def |class |import |#include|public |SELECT |<html|function )", re.MULTILINE)
 
+_CALCULATION = re.compile(r"\d[ )%]*[-+*/×÷x][ ($]*\d[^=\n]{0,30}=[ $<]*\d")
+
 
 def task_of(question: str, answer: str) -> str:
     """A key of `TASKS`.
 
     Args:
         question: its first 200 characters are looked at.
-        answer: its first 200 characters are looked at, for code.
+        answer: its first 200 characters are looked at, for code and for sums.
     """
     head = question[:_HEAD].strip().lower()
     rules = _ENGLISH if head.isascii() or not _has_chinese(head) else _CHINESE
-    for task, pattern in rules:
-        if pattern.search(head):
-            # Somebody who asks a question and is answered with a program has asked for code.
-            return "code" if task in _MAY_BE_CODE and _is_code(answer) else task
-    return "code" if _is_code(answer) else "other"
+    task = next((name for name, pattern in rules if pattern.search(head)), "other")
+    # Somebody who asks a question and is answered with a program has asked for code, with sums for a sum.
+    if task in _MAY_BE_CODE and _is_code(answer):
+        return "code"
+    return "analysis" if task in ("qa", "other") and _CALCULATION.search(answer[:_HEAD]) else task
 
 
-_MAY_BE_CODE = frozenset(("creative", "qa", "rewriting", "analysis"))
+_MAY_BE_CODE = frozenset(("creative", "qa", "rewriting", "analysis", "other"))
 
 
 def _is_code(answer: str) -> bool:

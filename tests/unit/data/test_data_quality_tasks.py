@@ -71,3 +71,11 @@ def test_nine_of_ten_tasks_are_right(shared_data: Path, file: str, labels: dict[
 def test_tasks(question: str, answer: str, task: str) -> None:
     assert task in NAMES
     assert task_of(question, answer) == task
+
+
+def test_questions_that_are_answered_with_sums_are_calculations(shared_data: Path) -> None:
+    lines = (shared_data / "datasets" / "gsm8k" / "test.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    found = [task_of(row["question"], row["answer"]) for row in rows]
+    assert found.count("analysis") > 0.9 * len(rows)
+    assert task_of("How old is the bridge?", "It was built in 1932, 90 years ago.") == "qa"

@@ -385,14 +385,17 @@ def test_what_the_user_says_of_the_rows_counts_more(
     ],
 )
 def test_most_rows_decide_what_all_teach(kinds: dict[str, int], task: str) -> None:
-    assert table.task_of(kinds) == task
-    assert table.task_of(kinds, plain_text=True) == "domain"
+    assert table.task_of(kinds) == table.task_of(kinds, "alpaca") == task
+    assert table.task_of(kinds, "text") == "domain"
+    assert table.task_of(kinds, "classification") == "classification"
 
 
 def test_the_kinds_of_the_table_are_those_of_the_data_room() -> None:
     from engine.data.quality.tasks import NAMES
+    from engine.data.registry import SHAPES
 
     assert table.KINDS.keys() <= set(NAMES)
+    assert table.SHAPES.keys() <= SHAPES.keys()
 
 
 # ----------------------------------------------------------------------------------------------- when nothing fits
