@@ -78,7 +78,7 @@ class Descent:
     """One step down.
 
     Attributes:
-        before, after: the rungs.
+        before, after: the rungs; the same one where it is only tried once more.
         step: the optimizer step that is repeated, or the one that was measured after.
         measuring: it happened while the held-out rows were measured.
     """
@@ -101,9 +101,11 @@ class Ladder:
         self.rung = rung
         self._shorten = shorten
         self._tell = tell
+        self._once_more: tuple[int, bool] | None = None
 
     def down(self, failure: UserError, *, step: int, longest: int, measuring: bool = False) -> None:
-        """Take the next rung.
+        """Take the next rung; below the last one the same is tried once more, with memory freed: another program may
+        have needed it for a moment.
 
         Args:
             failure: what ran out.
@@ -111,12 +113,14 @@ class Ladder:
             longest: tokens of the longest row that did not fit.
 
         Raises:
-            UserError: there is no lower rung.
+            UserError: there is no lower rung, and the step was tried once more.
         """
         way = self.rung.lower_held_out if measuring else self.rung.lower
         after = way(longest, shorten=self._shorten)
         if after is None:
-            raise at_the_end(failure, step=step, longest=longest)
+            if self._once_more == (step, measuring):
+                raise at_the_end(failure, step=step, longest=longest)
+            self._once_more, after = (step, measuring), self.rung
         before, self.rung = self.rung, after
         self._tell(Descent(before, after, step, measuring))
 

@@ -110,6 +110,12 @@ class Recoveries:
 def descended(descent: Descent, effective: int) -> Text:
     """What is other after memory ran out in the process."""
     before, after, step = descent.before, descent.after, descent.step
+    if after == before:
+        return say(
+            "Memory ran out at step {step} with one row at once; it was tried once more with memory freed.",
+            "第 {step} 步在每批一行时内存不足；已释放内存后重试一次。",
+            step=step,
+        )
     if after.longest != before.longest:
         what = say("from here on rows are cut to {n} tokens", "此后各行截断为 {n} 个词元", n=after.longest)
     elif descent.measuring:

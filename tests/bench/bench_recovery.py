@@ -36,7 +36,7 @@ from engine.train.run import train  # noqa: E402
 from tests.faults import POINTS, RAM, Fault, Faults  # noqa: E402
 
 ROWS = ROOT / "resources" / "samples" / "orders_en.jsonl"
-STEPS, BATCH, ACCUMULATION = 24, 4, 4
+STEPS, BATCH, ACCUMULATION = 24, 4, 2
 MEASURED = 6
 LAST = 6
 """Training losses of so many last steps are averaged."""

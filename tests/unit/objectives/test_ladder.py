@@ -28,7 +28,11 @@ def test_rows_then_recomputing_then_length() -> None:
 
 
 def test_without_leave_rows_stay_whole() -> None:
-    ladder = Ladder(Rung(1, 1, True), shorten=False, tell=lambda descent: None)
+    told: list[Descent] = []
+    ladder = Ladder(Rung(1, 1, True), shorten=False, tell=told.append)
+    for step in (3, 7):  # once more for each step: another program may have needed the memory for a moment
+        ladder.down(FULL, step=step, longest=400)
+    assert [each.before == each.after for each in told] == [True, True]
     with pytest.raises(UserError) as caught:
         ladder.down(FULL, step=7, longest=400)
     assert caught.value.problem.code == "memory.gpu"
@@ -39,6 +43,8 @@ def test_without_leave_rows_stay_whole() -> None:
 
 def test_no_row_is_cut_to_nothing() -> None:
     ladder = Ladder(Rung(1, 1, True, SHORTEST), shorten=True, tell=lambda descent: None)
+    ladder.down(FULL, step=7, longest=SHORTEST)
+    assert ladder.rung.longest == SHORTEST
     with pytest.raises(UserError):
         ladder.down(FULL, step=7, longest=SHORTEST)
 
@@ -49,7 +55,9 @@ def test_measuring_has_its_own_way() -> None:
     assert ladder.rung == Rung(4, 2)
     ladder.down(FULL, step=5, longest=400)
     assert ladder.rung == Rung(2, 2)
-    ladder.down(FULL, step=5, longest=400, measuring=True)
+    for _ in range(2):
+        ladder.down(FULL, step=5, longest=400, measuring=True)
+    assert ladder.rung == Rung(2, 1)
     with pytest.raises(UserError):
         ladder.down(FULL, step=5, longest=400, measuring=True)
 

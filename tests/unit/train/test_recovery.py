@@ -282,7 +282,7 @@ def test_rows_are_cut_only_where_the_user_allows_it(
     settings = {"batch_size": 1, "accumulation": 8, "checkpointing": True}
     refused = new_run("refused", max_steps=2, **settings)
     with monkeypatch.context() as patch:
-        Faults(patch, Fault(2, "forward"))
+        Faults(patch, Fault(2, "forward"), Fault(2, "forward"))  # once more, and then no more
         with pytest.raises(UserError) as caught:
             train(refused, Teller())
     assert caught.value.problem.code == "memory.ram"
@@ -341,7 +341,7 @@ def test_memory_that_never_suffices_ends_the_run_with_what_to_do(
     with pytest.raises(UserError) as caught:
         train(run, told)
     assert caught.value.problem.code == "memory.gpu"
-    assert len(told.recoveries) == 3  # 4 → 2 → 1 rows, recomputing
+    assert len(told.recoveries) == 4  # 4 → 2 → 1 rows, recomputing, once more
     assert "Tried to allocate" in caught.value.details
 
 
