@@ -204,7 +204,7 @@ def test_the_starter_is_listed_chosen_and_described(qtbot: QtBot, window: MainWi
     qtbot.waitUntil(lambda: bool(opened.models.chosen), timeout=PATIENCE)
     assert model.table.paged.index(0, 0).data() == "Lorimer starter"
     qtbot.waitUntil(lambda: "complete, checked" in texts(model))
-    assert model.table.paged.index(0, 4).data() == "QLoRA fits"
+    assert model.table.paged.index(0, 4).data() == "fits"
     assert opened.wizard.step("model").word.en == parameters(opened.models.chosen["parameters"])
 
 
