@@ -281,9 +281,7 @@ def test_two_recipes_are_exchanged_and_one_is_forgotten(plan: PlanPage, ready: A
     assert ready.draft.recipe == one
 
 
-def test_the_advice_and_an_earlier_run_can_be_compared_with(
-    plan: PlanPage, ready: AppContext, tmp_path: Path
-) -> None:
+def test_the_advice_and_an_earlier_run_can_be_compared_with(plan: PlanPage, ready: AppContext, tmp_path: Path) -> None:
     plan._views.show_view("compare")
     assert plan._compare.others["advice"].isVisible()
     assert not plan._compare.others["run"].isVisible()
