@@ -88,9 +88,9 @@ published comparison of methods, then tutorials and common practice. It is writt
 
 The advice is the first place at which a recipe fits: so with more memory it never falls to a lower place. A place that
 says nothing else must leave 10% of what a run may use free, one that fits closely 4%, because the forecast may be too
-low. A run may use 95% of a GPU's free memory, 85% of the machine's. Within a place the largest micro-batch is taken that brings speed.
-When no place is reached, the recipe that needs least is shown, with what would change that: shorter rows, a smaller
-model of the family, more memory. The CPU has no paged optimizer: there AdamW stays as it is.
+low. A run may use 95% of a GPU's free memory, 85% of the machine's. Within a place the largest micro-batch is taken
+that brings speed. When no place is reached, the recipe that needs least is shown, with what would change that: shorter
+rows, a smaller model of the family, more memory. The CPU has no paged optimizer: there AdamW stays as it is.
 """
 
 
