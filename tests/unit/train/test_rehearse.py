@@ -76,8 +76,7 @@ def test_a_trial_measures_all_that_a_run_does(recipe: Recipe, folder: JobFolder,
     assert found["steps"] == 3
     for name in ("peak_gib", "evaluation_gib", "generation_gib"):
         assert 0.1 < found[name] < 8
-    assert found["longest_step_seconds"] > 0
-    assert found["step_seconds"] > 0
+    assert found["longest_step_seconds"] >= found["step_seconds"] > 0
     # Three steps, two measurements and as many checkpoints.
     parts = 3 * found["step_seconds"] + 2 * found["evaluation_seconds"] + 2 * found["checkpoint_seconds"]
     assert found["seconds"] == pytest.approx(parts)
