@@ -10,7 +10,7 @@ from engine.machine.activations import FP32, Batch, dequantised
 from engine.machine.dims import ModelDims
 from engine.methods.declare import Numbers
 
-# `engine.evaluate.score`, which bounds the logits that it holds at once, and what each takes there.
+# `engine.evaluate.score` bounds the logits that it holds at once, for which it reckons so much.
 MOST_LOGITS_BYTES = {"cuda": 1024 * 2**20, "cpu": 512 * 2**20}
 BYTES_PER_LOGIT = 14
 
@@ -38,9 +38,10 @@ def reading(dims: ModelDims, numbers: Numbers, batch: Batch) -> int:
 
 
 def measuring(dims: ModelDims, numbers: Numbers, batch: Batch, *, device: str) -> float:
-    """Bytes that come and go while texts are measured (`engine.evaluate.score`), every token counted."""
+    """Bytes that come and go while texts are measured (`engine.evaluate.score`), every token counted: a logit in the
+    compute format, its log-softmax and what the entropy makes of that in fp32."""
     most = MOST_LOGITS_BYTES[device] // (dims.vocab * BYTES_PER_LOGIT)
-    logits = min(batch.tokens, max(1, most)) * dims.vocab * BYTES_PER_LOGIT
+    logits = min(batch.tokens, max(1, most)) * dims.vocab * (numbers.width + 2 * FP32)
     return max(batch.tokens * reading(dims, numbers, batch) + _expanded(dims, numbers), logits)
 
 

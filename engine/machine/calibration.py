@@ -24,6 +24,8 @@ from engine.protocol.errors import UserError
 KEPT = 40
 # The overhead is set so high that the next case stays below the forecast with this chance.
 COVERED = 0.95
+# So many measurements are enough to fit a line to.
+MANY = 6
 # Fields of `Measured` that are no amounts.
 _WORDS = ("torch", "method")
 # A time factor beyond this is a machine that did something else meanwhile.
@@ -93,30 +95,42 @@ def calibrate(measured: Sequence[Measured], fixed_gib: float) -> Calibration:
     Only those of the newest one's version of torch count.
 
     Args:
-        fixed_gib: what the formulas take for what is held before anything is counted. It is lowered when small runs
-            held less; the share is then what is left.
+        fixed_gib: what the formulas take for what is held before anything is counted.
     """
     if not measured:
         return UNCALIBRATED
     measured = [each for each in measured if each.torch == measured[-1].torch]
-    over = [each.held_gib - each.counted_gib for each in measured]
-    fixed = max(0.0, min(fixed_gib, *over))
-    shares = [
-        (more - fixed) / each.passing_gib for more, each in zip(over, measured, strict=True) if each.passing_gib > 0
-    ]
+    fixed, share = _overhead(measured, fixed_gib)
     methods = {each.method for each in measured}
     by_method = {name: _slower(each for each in measured if each.method == name) for name in methods}
     sizes = [each.checkpoint_bytes / each.told_checkpoint_bytes for each in measured if each.told_checkpoint_bytes]
     speeds = [each.write_bytes_per_second for each in measured if each.write_bytes_per_second]
     return Calibration(
         fixed_gib=fixed,
-        share=max(0.0, _covering(shares)) if shares else None,
+        share=share,
         time=_slower(measured) or 1.0,
         times=MappingProxyType({name: factor for name, factor in by_method.items() if factor and name}),
         checkpoint=statistics.median(sizes) if sizes else 1.0,
         write_bytes_per_second=statistics.median(speeds) if speeds else None,
         cases=len(measured),
     )
+
+
+def _overhead(measured: Sequence[Measured], fixed_gib: float) -> tuple[float, float | None]:
+    """What is held before anything is counted, and the share on top of what comes and goes.
+
+    Of few measurements the first is lowered when small runs held less, and the share is what is left. Of `MANY` both
+    are a least-squares line, raised until it covers them.
+    """
+    over = [each.held_gib - each.counted_gib for each in measured]
+    passing = [each.passing_gib for each in measured]
+    if len(measured) >= MANY and max(passing) > min(passing):
+        slope = max(0.0, statistics.linear_regression(passing, over).slope)
+        base = _covering([more - slope * part for more, part in zip(over, passing, strict=True)])
+        return max(0.0, base), slope
+    fixed = max(0.0, min(fixed_gib, *over))
+    shares = [(more - fixed) / part for more, part in zip(over, passing, strict=True) if part > 0]
+    return fixed, max(0.0, _covering(shares)) if shares else None
 
 
 def _slower(measured: Iterable[Measured]) -> float | None:

@@ -1,6 +1,6 @@
 """The memory model's formulas against the simulated step of the real model class, by part and in total.
 
-    python tests/bench/bench_memory_formula.py [--data FOLDER] [--only TEXT] [--deep]
+    python tests/bench/bench_memory_formula.py [--data FOLDER] [--only TEXT] [--deep] [--afterwards]
 
 Published configs from 0.1 to 72 billion weights with methods, lengths, batches, checkpointing, optimizers and devices.
 The formulas' reserve (context, fragments) is left out: the simulation has none. The first case of each model has all
@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from results import ROOT, hardware, table, write
+from results import RESULTS, ROOT, hardware, table, write
 
 sys.path.insert(0, str(ROOT))
 
@@ -217,8 +217,21 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "configs")
     parser.add_argument("--only", default="")
     parser.add_argument("--deep", action="store_true")
+    parser.add_argument("--afterwards", action="store_true", help="only what follows training")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
+    if not options.afterwards:
+        training(options)
+    later = [line for case in asked() if options.only in case.model for line in compared_afterwards(case, options.data)]
+    table(later)
+    afterwards = figures([line["error"] for line in later])
+    print(f"afterwards: {afterwards}")
+    if not options.only:
+        add({"afterwards": afterwards, "afterwards_cases": later})
+
+
+def training(options: argparse.Namespace) -> None:
+    """Steps of training."""
     lines, seen = [], Counter[str]()
     for case in cases():
         if options.only in case.model:
@@ -232,13 +245,16 @@ def main() -> None:
     table([{"part": name, **values} for name, values in summary.items()])
     milliseconds = max(line["formula_ms"] for line in lines)
     print(f"{len(lines)} combinations; formula {milliseconds:.3f} ms at the most")
-    later = [line for case in asked() if options.only in case.model for line in compared_afterwards(case, options.data)]
-    table(later)
-    afterwards = figures([line["error"] for line in later])
-    print(f"afterwards: {afterwards}")
     if not options.only:
-        content = {"summary": summary, "formula_ms_worst": milliseconds, "afterwards": afterwards}
-        write("memory_formula", {"hardware": hardware(), **content, "cases": lines, "afterwards_cases": later})
+        add({"summary": summary, "formula_ms_worst": milliseconds, "cases": lines})
+
+
+def add(content: dict[str, Any]) -> None:
+    """Put a part of the results in the place of what was there."""
+    before = RESULTS / "memory_formula.json"
+    known = json.loads(before.read_text(encoding="utf-8")) if before.is_file() else {}
+    known.pop("date", None)
+    write("memory_formula", {**known, "hardware": hardware(), **content})
 
 
 if __name__ == "__main__":

@@ -1,18 +1,19 @@
 """The simulated training step, and the resident memory told for a CPU, against real ones.
 
-    python tests/bench/bench_simulated_step.py [--small] [--only N]
+    python tests/bench/bench_simulated_step.py [--small] [--only N] [--keep FILE [--resident]]
 
-Random models of 100 to 500 million weights take three steps of Lorimer's own trainer on the CPU, each in a process of
+Models of 100 to 500 million weights take three steps of Lorimer's own trainer on the CPU, each in a process of
 its own. The last is recorded by torch's profiler: the allocator's own peak, against `engine.train.simulate`. Over those
 before, the system's own mark of the process's highest resident memory (Linux) stands against the formulas,
 corrected as a machine's rehearsals correct them: each case by the measurements of all others. ``--small`` takes the
-same in small."""
+same in small; ``--keep`` adds each case to a file and passes over those that are there, to go on later."""
 
 from __future__ import annotations
 
 import argparse
 import gc
 import importlib
+import json
 import multiprocessing
 import statistics
 import sys
@@ -28,6 +29,7 @@ from made_rows import NONE, rows_of
 from results import ROOT, hardware, table, write
 from torch.profiler import ProfilerActivity, profile
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, TrainerCallback
+from transformers.initialization import no_init_weights
 
 sys.path.insert(0, str(ROOT))
 
@@ -39,7 +41,7 @@ from engine.machine.time import cpu_speed
 from engine.methods.ia3 import Ia3Settings
 from engine.methods.lora import LoraSettings, QloraSettings
 from engine.methods.registry import METHODS
-from engine.model.load import load_for, load_tokenizer
+from engine.model.load import decide_attention, load_for, load_tokenizer
 from engine.objectives.dpo import DpoSettings
 from engine.objectives.registry import OBJECTIVES
 from engine.objectives.sft import SftSettings
@@ -95,41 +97,46 @@ class Case:
         )
 
 
-LLAMA_100 = ("llama", 12, 768, 12, 12, 2048, 32000, True)
+LLAMA_110 = ("llama", 12, 768, 12, 12, 2048, 32000, True)
 LLAMA_180 = ("llama", 12, 1024, 16, 4, 2816, 32000, False)
-QWEN_250 = ("qwen2", 16, 1024, 16, 2, 3072, 65536, True)
-QWEN3_300 = ("qwen3", 20, 1024, 16, 8, 3072, 49152, True)
-GEMMA_350 = ("gemma3_text", 14, 1152, 4, 1, 4608, 65536, True)
 LLAMA_500 = ("llama", 24, 1280, 20, 5, 3456, 32000, False)
-MISTRAL_220 = ("mistral", 12, 1152, 12, 4, 3456, 32768, False)
-MOE_220 = ("mixtral", 8, 768, 12, 4, 1536, 32000, False)
+QWEN_105 = ("qwen2", 10, 768, 12, 2, 2304, 49152, True)
+QWEN_250 = ("qwen2", 16, 1024, 16, 2, 3072, 65536, True)
+QWEN3_110 = ("qwen3", 10, 768, 12, 6, 2304, 49152, True)
+GEMMA_120 = ("gemma3_text", 8, 768, 4, 1, 3072, 65536, True)
+GEMMA_350 = ("gemma3_text", 14, 1152, 4, 1, 4608, 65536, True)
+MISTRAL_120 = ("mistral", 12, 768, 12, 4, 2048, 32000, False)
+MOE_110 = ("mixtral", 4, 768, 12, 4, 1536, 32000, False)
 
-ROWS = {"batch_size": 2}
+ALONE, PAIR, FOUR = {"batch_size": 1}, {"batch_size": 2}, {"batch_size": 4}
+AGAIN = {"checkpointing": True}
+QLORA = QloraSettings(rank=16)
 CASES: tuple[Case, ...] = (
-    Case(LLAMA_100, 256, train={"batch_size": 1}),
-    Case(LLAMA_100, 512, train=ROWS),
-    Case(LLAMA_100, 512, train=ROWS | {"checkpointing": True}),
+    Case(LLAMA_110, 256, train=ALONE),
+    Case(LLAMA_110, 512, train=PAIR),
+    Case(LLAMA_110, 256, train=PAIR | AGAIN),
     # Without AVX512-BF16 a CPU's bf16 products are very slow.
-    Case(LLAMA_100, 64, train={"batch_size": 1, "precision": "bf16"}),
-    Case(LLAMA_100, 256, QloraSettings(rank=16), train=ROWS),
-    Case(LLAMA_100, 64, QloraSettings(rank=16), train={"batch_size": 1, "checkpointing": True, "precision": "bf16"}),
-    Case(LLAMA_100, 256, Ia3Settings(), train=ROWS),
-    Case(LLAMA_100, 256, train={"batch_size": 1}, preference=True),
-    Case(LLAMA_180, 256, LoraSettings(rank=64, dropout=0.0), train=ROWS),
-    Case(LLAMA_180, 512, LoraSettings(rank=8, targets="query_value"), train={"batch_size": 1, "checkpointing": True}),
-    Case(LLAMA_180, 256, train=ROWS | {"optimizer": "adamw_8bit"}),
-    Case(LLAMA_180, 128, QloraSettings(rank=8, double_quantisation=False), train={"batch_size": 4}),
-    Case(QWEN_250, 256, train=ROWS),
-    Case(QWEN_250, 256, train=ROWS | {"checkpointing": True, "accumulation": 2}),
-    Case(QWEN3_300, 128, train={"batch_size": 4}),
-    Case(QWEN3_300, 256, QloraSettings(rank=16), train=ROWS | {"checkpointing": True}),
-    Case(QWEN3_300, 256, train=ROWS | {"short_rows": "packed"}),
-    Case(GEMMA_350, 128, train=ROWS),
-    Case(MISTRAL_220, 256, LoraSettings(rank=32, targets="attention"), train=ROWS | {"checkpointing": True}),
-    Case(MISTRAL_220, 256, Ia3Settings(feed_forward=False), train=ROWS),
-    Case(MOE_220, 128, LoraSettings(rank=8, dropout=0.0, targets="attention"), train=ROWS),
-    Case(LLAMA_500, 128, train=ROWS),
-    Case(LLAMA_500, 256, QloraSettings(rank=16), train=ROWS | {"checkpointing": True}),
+    Case(LLAMA_110, 64, train=ALONE | {"precision": "bf16"}),
+    Case(LLAMA_110, 128, QLORA, train=PAIR),
+    Case(LLAMA_110, 128, Ia3Settings(), train=PAIR),
+    Case(LLAMA_110, 128, train=ALONE, preference=True),
+    Case(LLAMA_180, 128, LoraSettings(rank=64, dropout=0.0), train=PAIR),
+    Case(LLAMA_180, 256, LoraSettings(rank=8, targets="query_value"), train=ALONE | AGAIN),
+    Case(QWEN_105, 128, train=PAIR),
+    Case(QWEN_105, 128, train=PAIR | AGAIN | {"accumulation": 2}),
+    Case(QWEN_105, 64, QloraSettings(rank=8, double_quantisation=False), train=FOUR),
+    Case(QWEN3_110, 64, train=FOUR),
+    Case(QWEN3_110, 128, QLORA, train=PAIR | AGAIN),
+    Case(QWEN3_110, 128, train=PAIR | {"short_rows": "packed"}),
+    Case(GEMMA_120, 128, train=PAIR),
+    Case(GEMMA_120, 256, train=ALONE | AGAIN),
+    Case(MISTRAL_120, 128, LoraSettings(rank=32, targets="attention"), train=PAIR | {"optimizer": "adamw_8bit"}),
+    Case(MISTRAL_120, 128, Ia3Settings(feed_forward=False), train=PAIR),
+    Case(MOE_110, 128, LoraSettings(rank=8, dropout=0.0, targets="attention"), train=PAIR),
+    Case(QWEN_250, 64, train=PAIR),
+    Case(GEMMA_350, 64, train=PAIR),
+    Case(LLAMA_500, 64, train=PAIR),
+    Case(LLAMA_110, 128, train=PAIR | {"loss": "all", "attention": "eager"}),
 )
 
 
@@ -153,7 +160,6 @@ class Watch(TrainerCallback):
     def on_step_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         self.began = time.perf_counter()
         if state.global_step == PLAIN:
-            self.resident = highest_resident()
             states = (value for held in given["optimizer"].state.values() for value in held.values())
             self.resting = held_bytes(
                 [*tensors_of(given["model"]), *(each for each in states if torch.is_tensor(each))]
@@ -163,6 +169,8 @@ class Watch(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.seconds.append(time.perf_counter() - self.began)
+        if state.global_step == PLAIN:
+            self.resident = highest_resident()
         if state.global_step == PLAIN + 1:
             self.profiler.stop()
 
@@ -199,50 +207,50 @@ def held_bytes(tensors: list[torch.Tensor]) -> int:
     return sum(sizes.values())
 
 
-def real(case: Case, config: dict[str, Any]) -> tuple[Watch, int]:
-    """What steps of the real trainer came to, and the model's weights."""
+def save_model(config: dict[str, Any], folder: Path) -> None:
+    """A model with 16-bit weights, as published ones have; what they are does not matter here."""
+    settings = CONFIG_MAPPING[config["model_type"]].from_dict(config)
+    with no_init_weights():
+        model = AutoModelForCausalLM.from_config(settings, dtype=torch.bfloat16)
+    for weight in model.parameters():
+        weight.data.fill_(0.01)
+    model.tie_weights()
+    model.save_pretrained(folder)
+
+
+def real(case: Case, folder: Path, *, resident_only: bool) -> Watch:
+    """What steps of the real trainer came to."""
     recipe = case.recipe()
     method, objective = METHODS[recipe.method.name], OBJECTIVES[recipe.objective.name]
+    base = load_for(recipe, folder, attention=decide_attention(recipe, "cpu"), device="cpu")
+    watch = Watch()
     with tempfile.TemporaryDirectory() as scratch:
-        base, count = loaded(config, recipe, Path(scratch) / "model")
-        adapted = importlib.import_module(method.work).build(base, recipe.method)
-        watch = Watch()
         parts = Parts(
-            model=adapted,
+            model=importlib.import_module(method.work).build(base, recipe.method),
             tokenizer=load_tokenizer(ROOT / "resources" / "starter"),  # of its ids only the padding's is used
             recipe=recipe,
             train=rows_of(recipe, case.length, PLAIN + 1),  # type: ignore[arg-type]
             held_out=NONE,  # type: ignore[arg-type]
-            steps=PLAIN + 1,
+            steps=PLAIN if resident_only else PLAIN + 1,
             warmup=0,
             folder=Path(scratch),
             callbacks=[watch],
             save=lambda trainer: None,
         )
-        trainer = importlib.import_module(objective.work).build_trainer(parts)
-        trainer.train()
-    return watch, count
+        importlib.import_module(objective.work).build_trainer(parts).train()
+    return watch
 
 
-def loaded(config: dict[str, Any], recipe: Recipe, folder: Path) -> tuple[Any, int]:
-    """A random model from a folder with 16-bit weights, as published ones have, and how many it has."""
-    settings = CONFIG_MAPPING[config["model_type"]].from_dict(config)
-    model = AutoModelForCausalLM.from_config(settings, dtype=torch.bfloat16)
-    count = sum(weight.numel() for weight in model.parameters())
-    model.save_pretrained(folder)
-    del model
-    gc.collect()
-    return load_for(recipe, folder, device="cpu"), count
-
-
-def compared(case: Case, small: bool) -> dict[str, Any]:
-    """One case, in this process."""
+def compared(case: Case, small: bool, folder: Path, known: dict[str, Any] | None) -> dict[str, Any]:
+    """One case, in this process; of a known one only the resident memory is measured again."""
     config, recipe = case.config(small), case.recipe()
     dims = ModelDims.from_config(config)
-    watch, count = real(case, config)
+    watch = real(case, folder, resident_only=known is not None)
     where = Room("cpu", "CPU", 0.0, 0.0, cpu_speed(torch.get_num_threads()))
     took = statistics.median(watch.seconds[1:PLAIN])
-    line = measured(recipe, dims, where, length=case.length, held_gib=watch.resident / GIB, seconds=took)
+    line = asdict(measured(recipe, dims, where, length=case.length, held_gib=watch.resident / GIB, seconds=took))
+    if known is not None:
+        return {**known, "measured": line}
     gc.collect()
     started = time.perf_counter()
     told = simulate(config, recipe, longest=case.length, device="cpu", learned=0.5 if case.preference else 1.0)
@@ -251,7 +259,7 @@ def compared(case: Case, small: bool) -> dict[str, Any]:
     peak = watch.peak()
     return {
         "family": config["model_type"],
-        "weights_m": round(count / 1e6, 1),
+        "weights_m": round(dims.parameters() / 1e6, 1),
         "method": recipe.method.name + (" dpo" if case.preference else ""),
         "batch": recipe.train.batch_size,
         "length": case.length,
@@ -259,10 +267,11 @@ def compared(case: Case, small: bool) -> dict[str, Any]:
         "real_mib": round(peak / MIB, 2),
         "simulated_mib": round(told.peak / MIB, 2),
         "error": round(told.peak / peak - 1, 4),
+        "error_of_passing": round((told.peak - peak) / (peak - watch.resting), 4),
         "formula_error": round(formula / peak - 1, 4),
         "simulated_seconds": round(seconds, 1),
         "at": told.at,
-        "measured": asdict(line),
+        "measured": line,
     }
 
 
@@ -296,22 +305,37 @@ def figures(errors: list[float]) -> dict[str, float]:
     return {"median": statistics.median(sizes), "worst": max(sizes), "not_above": round(covered, 3)}
 
 
-def in_own_process(case: Case, small: bool) -> dict[str, Any]:
-    """A fork of this one, which has imported everything and computed nothing."""
-    with multiprocessing.get_context("fork").Pool(1) as pool:
-        return pool.apply(compared, (case, small))
+def in_own_process(case: Case, small: bool, known: dict[str, Any] | None) -> dict[str, Any]:
+    """Two forks of this one, which has imported everything and computed nothing: the model is written by another
+    process than the one that is measured."""
+    fork = multiprocessing.get_context("fork")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        with fork.Pool(1) as pool:
+            pool.apply(save_model, (case.config(small), folder))
+        with fork.Pool(1) as pool:
+            return pool.apply(compared, (case, small, folder, known))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--only", type=int, default=None)
+    parser.add_argument("--keep", type=Path, default=None)
+    parser.add_argument("--resident", action="store_true", help="of kept cases measure the resident memory again")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     lines = []
+    kept = json.loads(options.keep.read_text()) if options.keep and options.keep.is_file() else {}
     for number in range(len(CASES)) if options.only is None else [options.only]:
-        lines.append(in_own_process(CASES[number], options.small))
-        print(lines[-1], flush=True)
+        case = CASES[number]
+        known = kept.get(str(case))
+        line = known if known and not options.resident else in_own_process(case, options.small, known)
+        kept[str(case)] = line
+        if options.keep:
+            options.keep.write_text(json.dumps(kept))
+        lines.append(line)
+        print(line, flush=True)
     table([{name: value for name, value in line.items() if name != "measured"} for line in lines])
     step = figures([line["error"] for line in lines])
     print(f"\nsimulated step: median {step['median']:.2%}, worst {step['worst']:.2%} of {len(lines)}")
