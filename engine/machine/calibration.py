@@ -24,8 +24,6 @@ from engine.protocol.errors import UserError
 KEPT = 40
 # The overhead is set so high that the next case stays below the forecast with this chance.
 COVERED = 0.95
-# So many measurements are enough to fit a line to.
-MANY = 6
 # Fields of `Measured` that are no amounts.
 _WORDS = ("torch", "method")
 # A time factor beyond this is a machine that did something else meanwhile.
@@ -89,48 +87,34 @@ class Calibration:
 UNCALIBRATED = Calibration()
 
 
-def calibrate(measured: Sequence[Measured], fixed_gib: float) -> Calibration:
+def calibrate(measured: Sequence[Measured], fixed_gib: float, share: float) -> Calibration:
     """The correction that follows from measurements, the newest last.
 
-    Only those of the newest one's version of torch count.
+    Only those of the newest one's version of torch count. What is held beside what is counted keeps its assumed shape
+    and is scaled until it covers them: few measurements cannot tell its two parts from one another.
 
     Args:
-        fixed_gib: what the formulas take for what is held before anything is counted.
+        fixed_gib, share: what the formulas take for it, as in `Calibration`.
     """
     if not measured:
         return UNCALIBRATED
     measured = [each for each in measured if each.torch == measured[-1].torch]
-    fixed, share = _overhead(measured, fixed_gib)
+    scale = _covering(
+        [(each.held_gib - each.counted_gib) / (fixed_gib + share * each.passing_gib) for each in measured]
+    )
     methods = {each.method for each in measured}
     by_method = {name: _slower(each for each in measured if each.method == name) for name in methods}
     sizes = [each.checkpoint_bytes / each.told_checkpoint_bytes for each in measured if each.told_checkpoint_bytes]
     speeds = [each.write_bytes_per_second for each in measured if each.write_bytes_per_second]
     return Calibration(
-        fixed_gib=fixed,
-        share=share,
+        fixed_gib=max(0.0, scale) * fixed_gib,
+        share=max(0.0, scale) * share,
         time=_slower(measured) or 1.0,
         times=MappingProxyType({name: factor for name, factor in by_method.items() if factor and name}),
         checkpoint=statistics.median(sizes) if sizes else 1.0,
         write_bytes_per_second=statistics.median(speeds) if speeds else None,
         cases=len(measured),
     )
-
-
-def _overhead(measured: Sequence[Measured], fixed_gib: float) -> tuple[float, float | None]:
-    """What is held before anything is counted, and the share on top of what comes and goes.
-
-    Of few measurements the first is lowered when small runs held less, and the share is what is left. Of `MANY` both
-    are a least-squares line, raised until it covers them.
-    """
-    over = [each.held_gib - each.counted_gib for each in measured]
-    passing = [each.passing_gib for each in measured]
-    if len(measured) >= MANY and max(passing) > min(passing):
-        slope = max(0.0, statistics.linear_regression(passing, over).slope)
-        base = _covering([more - slope * part for more, part in zip(over, passing, strict=True)])
-        return max(0.0, base), slope
-    fixed = max(0.0, min(fixed_gib, *over))
-    shares = [(more - fixed) / part for more, part in zip(over, passing, strict=True) if part > 0]
-    return fixed, max(0.0, _covering(shares)) if shares else None
 
 
 def _slower(measured: Iterable[Measured]) -> float | None:

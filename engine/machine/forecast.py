@@ -9,6 +9,7 @@ from engine.machine.detect import Machine
 from engine.machine.dims import ModelDims
 from engine.machine.memory import (
     FIXED_GIB,
+    FRAGMENTS,
     GIB,
     OPTIMIZER_BYTES,
     Afterwards,
@@ -162,7 +163,7 @@ def room(machine: Machine, *, gpu_memory_gib: float | None = None, torch_cuda: b
 
 def _measured(where: Room) -> Room:
     lines = known(where.device, where.name, where.whole_gib)
-    return replace(where, calibration=calibrate(lines, FIXED_GIB[where.device]))
+    return replace(where, calibration=calibrate(lines, FIXED_GIB[where.device], FRAGMENTS[where.device]))
 
 
 def forecast(recipe: Recipe, dims: ModelDims, data: DataFacts, where: Room) -> Forecast:

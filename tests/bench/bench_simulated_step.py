@@ -280,7 +280,7 @@ def resident(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     cases = [Measured(**line["measured"]) for line in lines]
     found = []
     for place, (case, line) in enumerate(zip(cases, lines, strict=True)):
-        correction = calibrate(cases[:place] + cases[place + 1 :], CPU_PROCESS_GIB)
+        correction = calibrate(cases[:place] + cases[place + 1 :], CPU_PROCESS_GIB, FRAGMENTS["cpu"])
         assert correction.fixed_gib is not None
         told = case.counted_gib + correction.fixed_gib + (correction.share or 0.0) * case.passing_gib
         fresh = case.counted_gib + CPU_PROCESS_GIB + FRAGMENTS["cpu"] * case.passing_gib
