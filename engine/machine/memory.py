@@ -51,13 +51,11 @@ CUDA_CONTEXT_GIB = 0.75
 # The caching allocator's rounding and fragments, as a share of what comes and goes in a step. Assumed; not measured
 # yet.
 CUDA_FRAGMENTS = 0.06
-# Resident memory of a process with torch, transformers, peft and TRL imported: 0.47 GiB (ours, CPU build), and its
-# rows.
-CPU_PROCESS_GIB = 0.55
-# Resident memory against the formulas' count, for what comes and goes in a step: arenas of the C library's allocator
-# and copies that no formula here counts. With it the prediction is 1% below to 22% above five runs of ours, 0.3 to
-# 187 million weights (tests/bench/bench_memory_model.py --cpu).
-CPU_FRAGMENTS = 0.85
+# Resident memory of a training process on the CPU beside what the formulas count: libraries and first allocations, and
+# a share of what comes and goes in a step (arenas of the C library's allocator). Of 24 kinds of steps with 0.1 to 0.5
+# billion weights on a machine of ours all but one need no more (tests/bench/bench_simulated_step.py).
+CPU_PROCESS_GIB = 0.6
+CPU_FRAGMENTS = 0.5
 # Both apply until something was measured on the machine (`calibration`).
 FIXED_GIB: dict[Device, float] = {"cuda": CUDA_CONTEXT_GIB, "cpu": CPU_PROCESS_GIB}
 FRAGMENTS: dict[Device, float] = {"cuda": CUDA_FRAGMENTS, "cpu": CPU_FRAGMENTS}
