@@ -108,13 +108,15 @@ class Follower:
         """The terminal event that the process could not write, written to its file so that it is told once."""
         rung = _rung(self._folder)
         failure = None if rung else _why(self._folder)
-        event = Finished(status=STOPPED if rung else "failed", failure=failure, rung=rung, derived=True)
+        told = encode_event(Finished(status=STOPPED if rung else "failed", failure=failure, rung=rung, derived=True))
+        # What is told and what is written are one event, with one time.
+        event: Finished = decode_event(told)  # type: ignore[assignment]
         try:
             append_event(self._folder, event)
             self.offset = self._folder.events.stat().st_size
         except OSError:
             pass  # a read-only project can still be looked at; the window knows the end without the file
-        return decode_event(encode_event(event))  # type: ignore[return-value]
+        return event
 
 
 def _is_end_by_system(event: Event) -> bool:
