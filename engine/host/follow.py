@@ -25,9 +25,12 @@ from engine.protocol.events import (
     RunPlanned,
     StepDone,
 )
-from engine.protocol.state import JobState, apply_all
+from engine.protocol.state import JobState, apply_all, stride_of
 from engine.protocol.text import say
 
+DAMAGED, FEW_DAMAGED = "events.damaged", 4
+CHUNK_BYTES = 4 * 1024**2
+"""What is read at once: a record of any length is followed in little memory."""
 FULL_BYTES = 1024**2
 """With less than this free, a disk is full: a line of events, a log and a temporary file do not fit together."""
 
@@ -38,27 +41,35 @@ class Follower:
     Args:
         restarts: start a training again that the system ends for lack of memory while it is followed.
 
+    Of very many steps only those are decoded that the state keeps (`engine.protocol.state.stride_of`), and the last one
+    before anything else happens: a record of a million events is read in a second.
+
     Attributes:
         offset: bytes of ``events.jsonl`` read so far.
+        has_more: the last `poll` did not reach the end of what is there.
     """
 
     def __init__(self, folder: JobFolder, *, restarts: bool = False) -> None:
         self._folder = folder
         self.offset = 0
+        self.has_more = False
+        self._highest = 0
+        self._in_long_line = False
         self._open = False
         self._kills = KillCount(folder) if restarts else None
         self._trains = False
         self._step = 0
 
     def poll(self) -> list[Event]:
-        """The events that came since the last call. When the process is gone without a last word, one is added."""
+        """Events that came since the last call, those of a long record piece by piece (`has_more`). When the process is
+        gone without a last word, one is added."""
         alive = is_alive(self._folder)  # asked first: what it wrote before it ended is then surely read below
         if alive and self._kills is not None:
             self._kills.look()
         events = self._read()
         for event in events:
             self._note(event)
-        if self._open and not alive and not events:
+        if self._open and not alive and not events and not self.has_more:
             if self._started_again():
                 return []
             events = [self._last_word()]
@@ -97,12 +108,49 @@ class Follower:
         try:
             with self._folder.events.open("rb") as file:
                 file.seek(self.offset)
-                content = file.read()
-        except FileNotFoundError:
+                content = file.read(CHUNK_BYTES)
+        except OSError:
+            self.has_more = False
             return []
         complete = content.rfind(b"\n") + 1
+        self.has_more = len(content) == CHUNK_BYTES
+        if not complete and self.has_more:  # no event is as long as that
+            told: list[Event] = [] if self._in_long_line else [damaged_line()]
+            self._in_long_line = True
+            self.offset += len(content)
+            return told
         self.offset += complete
-        return [_decoded(line) for line in content[:complete].splitlines() if line.strip()]
+        lines = content[:complete].splitlines()
+        if lines and self._in_long_line:
+            self._in_long_line = False
+            del lines[0]  # the end of what was passed over
+        return self._decoded(lines)
+
+    def _decoded(self, lines: list[bytes]) -> list[Event]:
+        """The events of some lines, without the steps and gauges that the state would not keep."""
+        events: list[Event] = []
+        step: bytes | None = None
+        last_gauge = next((number for number in reversed(range(len(lines))) if lines[number].startswith(_GAUGE)), -1)
+        for number, line in enumerate(lines):
+            if line.startswith(_STEP):
+                highest = max(self._highest, at) if (at := _step_of(line)) is not None else self._highest
+                self._highest = highest
+                if at is None or at % stride_of(highest) == 0:
+                    events.append(_event_of(line))
+                    step = None
+                else:
+                    step = line
+            elif line.startswith(_GAUGE):
+                if number == last_gauge:
+                    events.append(_event_of(line))
+            elif line.strip():
+                if step is not None:
+                    events.append(_event_of(step))
+                    step = None
+                events.append(_event_of(line))
+        if step is not None:
+            events.append(_event_of(step))
+        return _few_damaged(events)
 
     def _last_word(self) -> Finished:
         """The terminal event that the process could not write, written to its file so that it is told once."""
@@ -137,9 +185,13 @@ def _why(folder: JobFolder) -> Failure:
 
 def replay(folder: JobFolder) -> JobState:
     """The job's state from all that was told so far; a process that died unheard is noticed."""
-    follower = Follower(folder)
-    events = follower.poll()
-    return apply_all(JobState(), [*events, *follower.poll()])
+    follower, state = Follower(folder), JobState()
+    state = apply_all(state, follower.poll())
+    while follower.has_more:
+        state = apply_all(state, follower.poll())
+    # Only a poll that finds nothing new notices a process that died unheard.
+    state = apply_all(state, follower.poll())
+    return state
 
 
 def last_status(folder: JobFolder) -> str:
@@ -149,7 +201,7 @@ def last_status(folder: JobFolder) -> str:
     except OSError:
         return ""
     for line in reversed(lines):
-        event = _decoded(line)
+        event = _event_of(line)
         if isinstance(event, Finished):
             return event.status if event.status in TERMINAL else "failed"
         if event.type in ("waiting", "launched"):
@@ -171,12 +223,43 @@ def log_tail(path: Path, *, size: int = 6000) -> str:
         return ""
 
 
-def _decoded(line: bytes) -> Event:
+_STEP, _GAUGE, _NUMBER = b'{"type": "step"', b'{"type": "gauge"', b'"step": '
+"""How a line begins, as `encode_event` writes it; lines written otherwise are decoded, each of them."""
+
+
+def _step_of(line: bytes) -> int | None:
+    """The step of a step's line, None where it cannot be read at a glance."""
+    start = line.find(_NUMBER) + len(_NUMBER)
+    digits = line[start : line.find(b",", start)]
+    return int(digits) if start >= len(_NUMBER) and digits.isdigit() else None
+
+
+def _event_of(line: bytes) -> Event:
     try:
         return decode_event(line)
-    except (ValueError, TypeError, KeyError):
-        text = say("A line of the job's record is damaged and was passed over.", "任务记录中有一行已损坏，已跳过。")
-        return Note(text=text, level="warning", code="events.damaged")
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return damaged_line()
+
+
+def damaged_line() -> Note:
+    """What is told in the place of a line that cannot be read."""
+    text = say("A line of the job's record is damaged and was passed over.", "任务记录中有一行已损坏，已跳过。")
+    return Note(text=text, level="warning", code=DAMAGED)
+
+
+def _few_damaged(events: list[Event]) -> list[Event]:
+    """Damaged lines are told once for many."""
+    bad = [number for number, event in enumerate(events) if isinstance(event, Note) and event.code == DAMAGED]
+    if len(bad) < FEW_DAMAGED:
+        return events
+    text = say(
+        "{n} lines of the job's record are damaged and were passed over.",
+        "任务记录中有 {n} 行已损坏，已跳过。",
+        n=len(bad),
+    )
+    events[bad[0]] = Note(text=text, level="warning", code=DAMAGED)
+    gone = set(bad[1:])
+    return [event for number, event in enumerate(events) if number not in gone]
 
 
 def _rung(folder: JobFolder) -> str:

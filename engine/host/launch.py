@@ -9,8 +9,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from engine.host import platform
 from engine.project.atomic import disk_error, read_json, write_json
 from engine.project.run_folder import JobFolder
@@ -62,7 +60,7 @@ def start_job(folder: JobFolder, kind: str, arguments: dict[str, Any]) -> None:
         process_file(folder),
         {
             "pid": process.pid,
-            "created": _created(process.pid),
+            "mark": platform.process_mark(process.pid),
             **({"memory_kills": {"file": str(kills[0]), "count": kills[1]}} if kills else {}),
         },
     )
@@ -142,7 +140,8 @@ def running_pid(folder: JobFolder) -> int | None:
     child = _started.get(pid)
     if child is not None and child.poll() is not None:
         return None
-    return pid if _created(pid) == known.get("created") and known.get("created") is not None else None
+    mark = known.get("mark")
+    return pid if mark is not None and platform.process_mark(pid) == mark else None
 
 
 def exit_code(folder: JobFolder) -> int | None:
@@ -157,16 +156,6 @@ def exit_code(folder: JobFolder) -> int | None:
         # Its threads may still be on their way out when its main thread is a zombie already.
         return child.wait(timeout=2.0)
     except subprocess.TimeoutExpired:
-        return None
-
-
-def _created(pid: int) -> float | None:
-    try:
-        process = psutil.Process(pid)
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return None
-        return process.create_time()
-    except psutil.Error:
         return None
 
 

@@ -153,6 +153,45 @@ def end_group(pid: int, *, force: bool) -> None:
         return
 
 
+def process_mark(pid: int) -> str | None:
+    """What tells a process from a later one with the same number; None when no such process runs.
+
+    The time at which it began would do, were it not for clocks that are set: on Linux the system computes it from the
+    clock of now. There the mark is the boot and the ticks since it (proc(5): ``starttime``), which never change.
+    """
+    if current() != LINUX:
+        import psutil
+
+        try:
+            process = psutil.Process(pid)
+            return None if process.status() == psutil.STATUS_ZOMBIE else f"{process.create_time():.3f}"
+        except psutil.Error:
+            return None
+    try:
+        # The name stands in brackets and may hold anything, brackets too.
+        fields = (_PROCESSES / str(pid) / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+        boot = _BOOT.read_text("ascii").strip()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else f"{boot}:{fields[19]}"
+
+
+def group_members(group: int) -> list[int]:
+    """Processes that run in the process group, its head included; on Windows none can be told when the head is gone."""
+    if current() == WINDOWS:
+        return [process.pid for process in _family(group)]
+    import psutil
+
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+        except (ProcessLookupError, PermissionError, psutil.Error):
+            continue
+    return found
+
+
 def _family(pid: int) -> list[psutil.Process]:
     import psutil  # here and not above: the window's first frame needs this room but not psutil, which takes 20 ms
 
@@ -225,6 +264,7 @@ def memory_kill_count(pid: int) -> tuple[Path, int] | None:
 
 
 _CGROUPS, _VMSTAT, _PROCESSES = Path("/sys/fs/cgroup"), Path("/proc/vmstat"), Path("/proc")
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 def _memory_groups(pid: int) -> list[Path]:

@@ -127,12 +127,22 @@ class HeldOut(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointSaved(Event):
-    """A complete checkpoint lies at ``path`` (relative to the run's folder)."""
+    """A complete checkpoint lies at ``path`` (relative to the run's folder), read back and found whole.
+
+    Attributes:
+        reason: why it was written: "step" (the recipe's rhythm), "best", "safety" (the bound on lost time), "asked"
+            (save, pause, stop), "last"; empty from workers that did not say.
+        bytes: of all its files.
+        seconds: that writing and checking it took.
+    """
 
     type: ClassVar[str] = "checkpoint"
     step: int
     path: str
     best: bool = False
+    reason: str = ""
+    bytes: int = 0
+    seconds: float = 0.0
 
 
 HOLDS, CLOSE, OUT_OF_MEMORY, KILLED = "holds", "close", "out_of_memory", "killed"
@@ -238,10 +248,19 @@ class RolledBack(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting(Event):
-    """The job stands still because it was asked to pause; memory stays held until it resumes."""
+    """The job stands still; memory stays held until it goes on.
+
+    Attributes:
+        reason: "" because it was asked to pause, "disk" because the disk does not take what must be kept.
+        text: what it waits for, in a sentence; empty for a pause.
+        until: epoch second at which a pause gives the memory up and the process ends; 0 when it waits for ever.
+    """
 
     type: ClassVar[str] = "waiting"
     step: int = 0
+    reason: str = ""
+    text: Text = NOTHING
+    until: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -335,14 +354,15 @@ EVENTS: dict[str, type[Event]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """What a job may be told. ``name`` is "pause", "continue", "save" or "stop"."""
+    """What a job may be told. ``name`` is "pause", "continue", "save", "stop" or "free" (save, end the process and give
+    its memory back; the run can be continued)."""
 
     name: str
     time: float = 0.0
 
 
-PAUSE, CONTINUE, SAVE, STOP = "pause", "continue", "save", "stop"
-COMMANDS = (PAUSE, CONTINUE, SAVE, STOP)
+PAUSE, CONTINUE, SAVE, STOP, FREE = "pause", "continue", "save", "stop", "free"
+COMMANDS = (PAUSE, CONTINUE, SAVE, STOP, FREE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

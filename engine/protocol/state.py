@@ -1,4 +1,8 @@
-"""What a window knows of a job, computed from its events alone: replaying ``events.jsonl`` rebuilds it exactly."""
+"""What a window knows of a job, computed from its events alone: replaying ``events.jsonl`` rebuilds it exactly.
+
+It stays small however long a job works: of very many steps every second, fourth, … is kept (`stride_of`), of the other
+events the newest. The file has them all.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +32,18 @@ from engine.protocol.events import (
 from engine.protocol.text import NOTHING, Text
 
 STARTING, WORKING, WAITING = "starting", "working", "waiting"
+MOST_STEPS = 8192
+"""Steps that are kept at most; more than any screen is wide."""
+MOST_EVENTS = 4000
+"""Notes, measurements and checkpoints that are kept at most, of each."""
+
+
+def stride_of(highest: int) -> int:
+    """Of a run that has reached step ``highest``, the steps that this number (a power of two) divides are kept."""
+    stride = 1
+    while highest > stride * MOST_STEPS:
+        stride *= 2
+    return stride
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +52,14 @@ class JobState:
 
     Attributes:
         status: "starting", "working", "waiting" (paused in place), or a terminal status of `Finished`.
-        steps, held_out, gauges, checkpoints, notes, rehearsed: events in order of arrival. After a resume from an
-            earlier checkpoint, steps that the new process repeats replace the old ones.
+        steps: in order, thinned where there are very many (`stride_of`). After a resume from an earlier checkpoint,
+            steps that the new process repeats replace the old ones.
+        latest: the last step that was told; None before the first.
+        highest: the highest step ever told, also by a process whose steps were repeated.
+        held_out, checkpoints, notes, rehearsed: in order of arrival.
+        happened: notes, measurements and checkpoints together, in order of arrival.
+        gauge: what the machine did last.
+        waiting: why it stands still, while it does.
     """
 
     status: str = STARTING
@@ -50,10 +72,14 @@ class JobState:
     progress: Progress | None = None
     plan: RunPlanned | None = None
     steps: tuple[StepDone, ...] = ()
+    latest: StepDone | None = None
+    highest: int = 0
     held_out: tuple[HeldOut, ...] = ()
     checkpoints: tuple[CheckpointSaved, ...] = ()
-    gauges: tuple[Gauge, ...] = ()
     notes: tuple[Note, ...] = ()
+    happened: tuple[Note | HeldOut | CheckpointSaved, ...] = ()
+    gauge: Gauge | None = None
+    waiting: Waiting | None = None
     rehearsed: tuple[Rehearsed, ...] = ()
     result: dict[str, Any] = field(default_factory=dict)
     failure: Failure | None = None
@@ -62,12 +88,12 @@ class JobState:
     @property
     def step(self) -> int:
         """The last step done, 0 before the first."""
-        return self.steps[-1].step if self.steps else 0
+        return self.latest.step if self.latest is not None else 0
 
     @property
     def total_steps(self) -> int:
         """All steps of the run, 0 while unknown."""
-        return self.steps[-1].steps if self.steps else (self.plan.steps if self.plan else 0)
+        return self.latest.steps if self.latest is not None else (self.plan.steps if self.plan else 0)
 
     @property
     def is_over(self) -> bool:
@@ -87,61 +113,95 @@ def apply(state: JobState, event: Event) -> JobState:
 
 def apply_all(state: JobState, events: tuple[Event, ...] | list[Event]) -> JobState:
     """The state after all ``events``, in time linear in their number (not in the number already seen)."""
-    series: dict[str, list[Any]] = {}
-    for event in events:
-        name = _SERIES.get(type(event))
-        if name is not None:
-            # Not setdefault: it would copy the whole series for every event.
-            if name not in series:
-                series[name] = list(getattr(state, name))
-            series[name].append(event)
-        elif isinstance(event, JobStarted):
-            state = _started(state, event, series)
-        elif isinstance(event, RolledBack):
-            _forget_after(event.step, state, series)
-        else:
-            state = _single(state, event)
-    # The names are those of `_SERIES`, whose fields are tuples of just these events.
-    changed: dict[str, Any] = {name: tuple(values) for name, values in series.items()}
-    return replace(state, **changed)
+    return _Growing(state).take(events)
 
 
-_SERIES: dict[type[Event], str] = {
-    StepDone: "steps",
-    HeldOut: "held_out",
-    CheckpointSaved: "checkpoints",
-    Gauge: "gauges",
-    Note: "notes",
-    Rehearsed: "rehearsed",
-}
+class _Growing:
+    """A state with its series as lists, copied once for many events."""
+
+    def __init__(self, state: JobState) -> None:
+        self._state = state
+        self._lists: dict[str, list[Any]] = {}
+
+    def take(self, events: tuple[Event, ...] | list[Event]) -> JobState:
+        for event in events:
+            match event:
+                case StepDone():
+                    self._step(event)
+                case HeldOut() | CheckpointSaved() | Note():
+                    self._add(_SERIES[type(event)], event)
+                    self._add("happened", event)
+                case Rehearsed():
+                    self._add("rehearsed", event)
+                case Gauge():
+                    self._state = replace(self._state, gauge=event)
+                case JobStarted():
+                    self._started(event)
+                case RolledBack():
+                    self._forget_after(event.step)
+                case _:
+                    self._state = _single(self._state, event)
+        # The names are those of fields that are tuples of just these events.
+        changed: dict[str, Any] = {name: tuple(values) for name, values in self._lists.items()}
+        return replace(self._state, **changed)
+
+    def _list(self, name: str) -> list[Any]:
+        if name not in self._lists:
+            self._lists[name] = list(getattr(self._state, name))
+        return self._lists[name]
+
+    def _add(self, name: str, event: Event) -> None:
+        known = self._list(name)
+        known.append(event)
+        if len(known) > MOST_EVENTS:
+            del known[: -MOST_EVENTS + MOST_EVENTS // 10]
+
+    def _step(self, event: StepDone) -> None:
+        before, highest = self._state.highest, max(self._state.highest, event.step)
+        stride = stride_of(highest)
+        if stride != stride_of(before):
+            self._lists["steps"] = [item for item in self._list("steps") if item.step % stride == 0]
+        if event.step % stride == 0:
+            self._list("steps").append(event)
+        self._state = replace(self._state, latest=event, highest=highest)
+
+    def _started(self, event: JobStarted) -> None:
+        """A new process took the run up: what lies behind its checkpoint will be repeated, so it is dropped."""
+        self._forget_after(event.resumed_from)
+        self._state = replace(
+            self._state,
+            status=WORKING,
+            kind=event.kind,
+            pid=event.pid,
+            started=self._state.started or event.time,
+            ended=0.0,
+            progress=None,
+            failure=None,
+            rung="",
+            waiting=None,
+        )
+
+    def _forget_after(self, step: int) -> None:
+        for name in ("steps", "held_out", "checkpoints"):
+            self._lists[name] = [item for item in self._list(name) if item.step <= step]
+        self._lists["happened"] = [
+            item for item in self._list("happened") if isinstance(item, Note) or item.step <= step
+        ]
+        latest = self._state.latest
+        if latest is not None and latest.step > step:
+            steps = self._lists["steps"]
+            self._state = replace(self._state, latest=steps[-1] if steps else None)
 
 
-def _started(state: JobState, event: JobStarted, series: dict[str, list[Any]]) -> JobState:
-    """A new process took the run up: what lies behind its checkpoint will be repeated, so it is dropped."""
-    _forget_after(event.resumed_from, state, series)
-    return replace(
-        state,
-        status=WORKING,
-        kind=event.kind,
-        pid=event.pid,
-        started=state.started or event.time,
-        ended=0.0,
-        progress=None,
-        failure=None,
-        rung="",
-    )
-
-
-def _forget_after(step: int, state: JobState, series: dict[str, list[Any]]) -> None:
-    for name in ("steps", "held_out", "checkpoints"):
-        known = series.get(name, getattr(state, name))
-        series[name] = [item for item in known if item.step <= step]
+_SERIES: dict[type[Event], str] = {HeldOut: "held_out", CheckpointSaved: "checkpoints", Note: "notes"}
 
 
 def _single(state: JobState, event: Event) -> JobState:
     match event:
         case Launched():
-            return replace(state, status=STARTING, kind=event.kind, ended=0.0, progress=None, failure=None, rung="")
+            return replace(
+                state, status=STARTING, kind=event.kind, ended=0.0, progress=None, failure=None, rung="", waiting=None
+            )
         case Stage():
             return replace(state, stage=event.text, stage_name=event.name, progress=None)
         case Progress():
@@ -149,12 +209,14 @@ def _single(state: JobState, event: Event) -> JobState:
         case RunPlanned():
             return replace(state, plan=event)
         case Waiting():
-            return replace(state, status=WAITING)
+            return replace(state, status=WAITING, waiting=event)
         case Continued():
-            return replace(state, status=WORKING)
+            return replace(state, status=WORKING, waiting=None)
         case Result():
             return replace(state, result={**state.result, **event.value})
         case Finished():
-            return replace(state, status=event.status, failure=event.failure, ended=event.time, rung=event.rung)
+            return replace(
+                state, status=event.status, failure=event.failure, ended=event.time, rung=event.rung, waiting=None
+            )
         case _:
             return state

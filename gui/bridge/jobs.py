@@ -48,8 +48,13 @@ class JobWatcher(Loop):
         """Poll every follower once."""
         for path, follower in list(self._followers.items()):
             events = follower.poll()
-            for start in range(0, len(events), BATCH):
-                self._emit(path, events[start : start + BATCH])
+            self._hand_over(path, events)
+            while follower.has_more:
+                self._hand_over(path, follower.poll())
+
+    def _hand_over(self, path: Path, events: list[Event]) -> None:
+        for start in range(0, len(events), BATCH):
+            self._emit(path, events[start : start + BATCH])
 
     def _emit(self, path: Path, events: list[Event]) -> None:
         self.happened.emit(path, events)

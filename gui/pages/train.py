@@ -10,7 +10,7 @@ from engine.catalogue import CATALOGUE
 from engine.methods.registry import METHODS
 from engine.project.run_folder import RunFolder
 from engine.protocol.errors import Failure, UserError
-from engine.protocol.events import CheckpointSaved, Event, HeldOut, Note
+from engine.protocol.events import CheckpointSaved, Event, HeldOut, Note, StepDone
 from engine.protocol.state import STARTING, WAITING, JobState
 from engine.protocol.text import Text, say
 from engine.recipe.file import load
@@ -75,7 +75,7 @@ class TrainPage(Page):
         self._head()
         if job.folder is None or (state.status == STARTING and not job.folder.events.exists()):
             self._show_no_run()
-        elif state.steps:
+        elif state.latest is not None:
             self.show_body()
             self._fill(state)
         elif state.is_over and state.failure is not None:
@@ -272,7 +272,7 @@ class TrainPage(Page):
         step, total = state.step, state.total_steps
         self._step.setText(tr(say("Step {n} of {all}", "第 {n} 步，共 {all} 步", n=count(step), all=count(total))))
         epochs = state.plan.epochs if state.plan else 0
-        now = min(int(state.steps[-1].epoch) + 1, max(1, round(epochs)))
+        now = min(int(last_of(state).epoch) + 1, max(1, round(epochs)))
         self._pass.setText(
             tr(say("pass {n} of {all}", "第 {n} 轮，共 {all} 轮", n=now, all=short(epochs))) if epochs > 1 else ""
         )
@@ -290,7 +290,7 @@ class TrainPage(Page):
         self._speed.follow("speed", state.steps, lambda item: (item.step, item.tokens_per_second))
 
     def _fill_numbers(self, state: JobState) -> None:
-        last = state.steps[-1]
+        last = last_of(state)
         self._numbers["rate"].setText(short(last.learning_rate))
         self._numbers["norm"].setText(short(last.grad_norm))
         self._numbers["accuracy"].setText(percent(last.token_accuracy, 1))
@@ -359,6 +359,12 @@ class TrainPage(Page):
             self._log.read(folder.log)
 
 
+def last_of(state: JobState) -> StepDone:
+    """The last step of a run that is shown: the page's body is, from the first one on."""
+    assert state.latest is not None
+    return state.latest
+
+
 def step_at(state: JobState, moment: float) -> int:
     """The last step that was done at this epoch second, 0 before the first."""
     before = bisect_right(state.steps, moment, key=lambda item: item.time)
@@ -380,7 +386,7 @@ def time_left(state: JobState) -> Text:
         return say("took {time}", "用时 {time}", time=duration(max(0.0, state.ended - state.started)))
     if state.status == WAITING:
         return say("paused", "已暂停")
-    left = state.steps[-1].seconds_left
+    left = last_of(state).seconds_left
     if left is None:
         return say("measuring the speed…", "正在测速……")
     return say("{time} left", "剩余 {time}", time=duration(left))
@@ -412,11 +418,11 @@ def memory_name(state: JobState) -> Text:
 
 def speed_words(state: JobState) -> str:
     """Tokens per second, and what the machine says of itself."""
-    last = state.steps[-1]
+    last = last_of(state)
     words = []
     if last.tokens_per_second is not None:
         words.append(tr(say("{n} tokens/s", "{n} 词元/秒", n=count(last.tokens_per_second))))
-    gauge = state.gauges[-1] if state.gauges else None
+    gauge = state.gauge
     if gauge is not None and gauge.busy is not None:
         words.append(tr(say("{n} busy", "占用 {n}", n=percent(gauge.busy))))
     if gauge is not None and gauge.temperature_c is not None:

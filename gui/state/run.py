@@ -69,8 +69,8 @@ class RunState(QObject):
 
     def has_learned_since(self, moment: float) -> bool:
         """Whether the run went on after this epoch second: what was measured or written then is of an earlier state."""
-        steps = self.train.state.steps
-        return bool(steps) and steps[-1].time > moment
+        latest = self.train.state.latest
+        return latest is not None and latest.time > moment
 
 
 def _facts(run: RunFolder | None) -> dict[str, Any]:

@@ -98,6 +98,6 @@ def what_came_out(state: JobState) -> Text:
         return state.failure.message
     if state.best is not None:
         return say("Best held-out loss {n}.", "最佳留出损失 {n}。", n=figure(state.best.loss))
-    if state.steps:
-        return say("Training loss {n}.", "训练损失 {n}。", n=figure(state.steps[-1].loss))
+    if state.latest is not None:
+        return say("Training loss {n}.", "训练损失 {n}。", n=figure(state.latest.loss))
     return NOTHING

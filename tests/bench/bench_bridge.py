@@ -15,7 +15,6 @@ import tempfile
 import time
 from pathlib import Path
 
-import psutil
 from results import ROOT, hardware, table, write
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
@@ -25,6 +24,7 @@ from PySide6.QtCore import QEventLoop, QTimer
 from PySide6.QtWidgets import QApplication
 
 from engine.host.launch import process_file
+from engine.host.platform import process_mark
 from engine.project.atomic import write_json
 from engine.project.run_folder import RunFolder
 from engine.protocol.codec import encode_event
@@ -143,7 +143,7 @@ def measure(chosen: argparse.Namespace, home: Path) -> int:
     page = chosen.page if chosen.page in [entry.name for entry in PAGES] else "data"
     context.runs.select(run)
     context.wizard.go(page)
-    write_json(process_file(run), {"pid": os.getpid(), "created": psutil.Process().create_time()})
+    write_json(process_file(run), {"pid": os.getpid(), "mark": process_mark(os.getpid())})
     # The first plot imports the plotting library, once per window: not a matter of the bridge.
     with run.events.open("w", encoding="utf-8") as file:
         file.writelines(encode_event(event) + "\n" for event in (JobStarted(kind="train", pid=1), step_of(1, 2)))

@@ -11,7 +11,7 @@ from PySide6.QtWidgets import QAbstractButton, QApplication, QMenu, QMessageBox
 from pytestqt.qtbot import QtBot
 
 from engine.catalogue import CATALOGUE
-from engine.host import launch
+from engine.host import launch, platform
 from engine.project import recent as recent_file
 from engine.project.atomic import write_json
 from engine.project.project import Project, is_busy, new_job
@@ -40,7 +40,7 @@ def write(folder: JobFolder, *events: Event) -> None:
 def work_on(folder: JobFolder) -> None:
     """This very process works on the folder, as far as anybody can see."""
     pid = os.getpid()
-    write_json(launch.process_file(folder), {"pid": pid, "created": launch._created(pid)})
+    write_json(launch.process_file(folder), {"pid": pid, "mark": platform.process_mark(pid)})
     write(folder, Launched(kind="train"), JobStarted(kind="train", pid=pid, time=1.0))
 
 

@@ -168,7 +168,7 @@ def test_another_process_with_the_same_number_is_not_the_job(job: JobFolder) -> 
     job.path.mkdir()
     other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)"])
     try:
-        launch.process_file(job).write_text(f'{{"pid": {other.pid}, "created": 1.0}}')
+        launch.process_file(job).write_text(f'{{"pid": {other.pid}, "mark": "another boot:1"}}')
         assert not is_alive(job)
         assert control.stop(job) == ""
         assert other.poll() is None
