@@ -80,7 +80,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise disk_error(error, path) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(
             "file.damaged",
             say("{name} is damaged and cannot be read.", "{name} 已损坏，无法读取。", name=path.name),

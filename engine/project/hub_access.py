@@ -91,8 +91,11 @@ def token() -> str | None:
 
     A keyring that cannot be opened counts as empty: models that nobody guards are fetched without.
     """
-    if has_token_variable():
-        return None
+    return None if has_token_variable() else kept_token()
+
+
+def kept_token() -> str | None:
+    """The token in the keyring, whatever the environment holds; None without one, and where it cannot be opened."""
     import keyring
     from keyring.errors import KeyringError
 

@@ -21,6 +21,7 @@ from engine.protocol.errors import Problem, UserError
 from engine.protocol.text import NOTHING, Text, say
 from engine.recipe.fields import Section, setting_of
 from engine.recipe.recipe import HUB_DATA, MethodSettings, ObjectiveSettings, Recipe
+from engine.recipe.tokens import with_keys
 
 TEMPLATE_FILES = (".jinja", ".jinja2", ".j2")
 """How the name of a file with a chat template ends."""
@@ -65,11 +66,20 @@ def loads(text: str, catalogue: Catalogue, *, where: str = "recipe") -> Recipe:
             say("Text needs quotes, and each name may stand once.", "文本需要引号，每个名称只能出现一次。"),
             where=where,
         ) from error
+    except RecursionError as error:
+        raise UserError(
+            "recipe.syntax",
+            say("The recipe is nested too deeply.", "配方嵌套过深。"),
+            say("It has tables and lists of plain values only.", "配方只含表，以及普通值的列表。"),
+            where=where,
+        ) from error
     return from_plain(plain, catalogue, where=where)
 
 
 def from_plain(plain: Mapping[str, Any], catalogue: Catalogue, *, where: str = "recipe") -> Recipe:
     """The recipe of a plain mapping. Raises `UserError` whose ``problems`` lists all that is wrong."""
+    if keys := with_keys(plain):  # before anything else repeats them in its sentence
+        raise invalid(keys, where=where)
     filled = dict(plain)
     problems: list[Problem] = []
     for part, kinds, default in (("method", catalogue.methods, "qlora"), ("objective", catalogue.objectives, "sft")):
