@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import faulthandler
 import logging
+import os
 import sys
 import threading
 from pathlib import Path
@@ -21,6 +22,7 @@ from engine.host.platform import config_folder
 from engine.project.recent import recent
 from engine.project.settings import LANGUAGES, THEMES
 from gui.bridge.garbage import GarbageCollector
+from gui.bridge.loop import left_behind
 from gui.context import AppContext
 from gui.main_window import MainWindow
 from gui.operations.start import begin
@@ -56,6 +58,9 @@ def run(arguments: list[str] | None = None) -> int:
     if evidence is not None:
         faulthandler.disable()
         evidence.close()
+    if left_behind():  # they wait for a drive and cannot be ended; taking Qt apart around them would abort
+        logging.shutdown()
+        os._exit(code)
     return code
 
 

@@ -10,11 +10,12 @@ from PySide6.QtCore import QObject, QTimer
 
 from engine.protocol.errors import Failure, UserError
 from gui.bridge.bridge import Bridge
+from gui.state.control import TAKE_OVER_FIRST, ControlState
 from gui.state.data import DataState
 from gui.state.draft import DraftRecipe
 from gui.state.machine import MachineState
 from gui.state.models import ModelState
-from gui.state.notices import Notices
+from gui.state.notices import WARNING, Notices
 from gui.state.plan import PlanState
 from gui.state.project import ProjectState
 from gui.state.run import RunState
@@ -35,6 +36,7 @@ class AppContext(QObject):
         notices: what the user should know and no page says.
         bridge: sessions, jobs, machine and background calls.
         project: the open project, its runs, recent projects.
+        control: whether this window controls it, or another does.
         draft: the recipe under work.
         data, models, plan: what is known of it.
         machine: what this machine is and does.
@@ -48,6 +50,7 @@ class AppContext(QObject):
         self.notices = Notices(self)
         self.bridge = Bridge(self)
         self.project = ProjectState(project, self)
+        self.control = ControlState(self.bridge, self)
         self.draft = DraftRecipe(self)
         self.data = DataState(self)
         self.models = ModelState(self)
@@ -58,6 +61,14 @@ class AppContext(QObject):
         settings.setParent(self)
         for source in (settings, self.draft):
             source.not_kept.connect(self._tell)
+        self.draft.may_keep = self.may_change
+        self.project.opened.connect(lambda: self.control.begin(self.project.path))
+
+    def may_change(self) -> bool:
+        """Whether this window may change the project; where another one controls it, that is told."""
+        if not self.control.controls:
+            self.notices.tell(WARNING, self.control.sentence, TAKE_OVER_FIRST)
+        return self.control.controls
 
     def _tell(self, error: UserError) -> None:
         """The disk did not take what the user chose; it counts all the same, and the user should know."""

@@ -21,6 +21,7 @@ from gui.widgets.machine_box import MachineBox
 from gui.widgets.notice_strip import NoticeStrip
 from gui.widgets.project_card import ProjectCard
 from gui.widgets.sidebar import Sidebar
+from gui.widgets.watch_strip import WatchStrip
 
 SMALLEST = (1100, 700)
 USUAL = (1280, 800)
@@ -78,6 +79,7 @@ class MainWindow(QMainWindow):
         right = QVBoxLayout()
         right.setSpacing(0)
         self._stack = QStackedWidget()
+        right.addWidget(WatchStrip(self._context.control))
         right.addWidget(NoticeStrip(self._context.notices))
         right.addWidget(self._stack, 1)
         layout.addLayout(right, 1)
@@ -140,7 +142,8 @@ class MainWindow(QMainWindow):
             QTimer.singleShot(0, self.rebuild)
 
     def closeEvent(self, event: QCloseEvent) -> None:
-        """Keep the draft and end sessions; a run goes on."""
+        """Keep the draft and end sessions; a run goes on. Nobody looks at a window that waits for a slow drive."""
+        self.hide()
         self._context.close()
         super().closeEvent(event)
 

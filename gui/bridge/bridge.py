@@ -10,6 +10,7 @@ from PySide6.QtCore import QObject
 
 if TYPE_CHECKING:
     from gui.bridge.background import Background
+    from gui.bridge.control import ControlKeeper
     from gui.bridge.jobs import JobWatcher
     from gui.bridge.loop import Loop
     from gui.bridge.machine import MachineWatcher
@@ -36,6 +37,13 @@ class Bridge(QObject):
         from gui.bridge.jobs import JobWatcher
 
         return JobWatcher(self)
+
+    @cached_property
+    def control(self) -> ControlKeeper:
+        """Which window controls the open project."""
+        from gui.bridge.control import ControlKeeper
+
+        return ControlKeeper(self)
 
     @cached_property
     def machine(self) -> MachineWatcher:
@@ -73,8 +81,8 @@ class Bridge(QObject):
 
     def close(self) -> None:
         """End all threads and sessions; jobs go on."""
-        names = ("jobs", "machine", "background", "data", "hub", "chat")
-        made: list[Loop] = [self.__dict__[name] for name in names if name in self.__dict__]
+        names = ("jobs", "control", "machine", "background", "data", "hub", "chat")
+        made: list[Loop | JobWatcher] = [self.__dict__[name] for name in names if name in self.__dict__]
         for loop in made:
             loop.ask_to_end()
         for loop in made:

@@ -14,10 +14,12 @@ from gui.bridge.loop import Loop
 POLL_SECONDS = 0.1
 BATCH = 400
 """Events in one signal at most: a run of a million steps is replayed without a long frame."""
+PATIENCE_MS = 2000
+"""Nothing is lost with a follower: one whose drive does not answer is not waited for any longer."""
 
 
-class JobWatcher(Loop):
-    """One thread for all jobs that are looked at.
+class JobWatcher(QObject):
+    """A thread for each job that is looked at, so that a drive that stalls holds up nobody else.
 
     Signals:
         happened(Path, list[Event]): new events of the job in that folder, in order.
@@ -26,35 +28,79 @@ class JobWatcher(Loop):
     happened = Signal(object, object)
 
     def __init__(self, parent: QObject | None = None) -> None:
-        super().__init__("jobs", POLL_SECONDS, parent)
-        self._followers: dict[Path, Follower] = {}
+        super().__init__(parent)
+        self._loops: dict[Path, _FollowLoop] = {}
+        self._leaving: set[_FollowLoop] = set()
 
     def watch(self, folder: JobFolder) -> None:
         """Follow the job from its first event on. Watching one again starts again from the first.
 
         A training that the system ends for lack of memory meanwhile is started again.
         """
-        self.post(lambda: self._followers.__setitem__(folder.path, Follower(folder, restarts=True)))
+        self.forget(folder)
+        loop = self._loops[folder.path] = _FollowLoop(folder, self)
+        loop.told.connect(self._hand_on)
+        loop.post(loop.round)
 
     def forget(self, folder: JobFolder) -> None:
         """Stop following it; the job goes on."""
-        if self.isRunning():
-            self.post(lambda: self._forget(folder.path))
+        loop = self._loops.pop(folder.path, None)
+        if loop is not None:
+            self._leaving.add(loop)
+            loop.finished.connect(self._has_left)
+            loop.ask_to_end()
+            self._has_left()
 
-    def _forget(self, path: Path) -> None:
-        self._followers.pop(path, None)
+    def ask_to_end(self) -> None:
+        """Forget all jobs, without waiting for anything."""
+        for loop in list(self._loops.values()):
+            self.forget(loop.folder)
+
+    def close(self) -> None:
+        """Forget all jobs, and wait for what is being read."""
+        self.ask_to_end()
+        for loop in list(self._leaving):
+            loop.close()
+        self._leaving.clear()
+
+    def _hand_on(self, loop: _FollowLoop, events: list[Event]) -> None:
+        # What was on its way when a job was forgotten, or is followed anew, is told to nobody.
+        if self._loops.get(loop.folder.path) is loop:
+            self.happened.emit(loop.folder.path, events)
+
+    def _has_left(self) -> None:
+        for loop in [loop for loop in self._leaving if loop.isFinished()]:
+            self._leaving.discard(loop)
+            loop.deleteLater()
+
+
+class _FollowLoop(Loop):
+    """Follows one job.
+
+    Signals:
+        told(_FollowLoop, list[Event]): itself, and what is new.
+    """
+
+    told = Signal(object, object)
+    patience_ms = PATIENCE_MS
+
+    def __init__(self, folder: JobFolder, parent: QObject) -> None:
+        super().__init__(f"follows {folder.path.name}", POLL_SECONDS, parent)
+        self.folder = folder
+        self._follower = Follower(folder, restarts=True)
+        self._is_wanted = True
+
+    def ask_to_end(self) -> None:
+        """Have the thread end, also amid a long record."""
+        self._is_wanted = False
+        super().ask_to_end()
 
     def round(self) -> None:
-        """Poll every follower once."""
-        for path, follower in list(self._followers.items()):
-            events = follower.poll()
-            self._hand_over(path, events)
-            while follower.has_more:
-                self._hand_over(path, follower.poll())
+        """Hand over what there is (in the thread)."""
+        self._hand_over(self._follower.poll())
+        while self._follower.has_more and self._is_wanted:
+            self._hand_over(self._follower.poll())
 
-    def _hand_over(self, path: Path, events: list[Event]) -> None:
+    def _hand_over(self, events: list[Event]) -> None:
         for start in range(0, len(events), BATCH):
-            self._emit(path, events[start : start + BATCH])
-
-    def _emit(self, path: Path, events: list[Event]) -> None:
-        self.happened.emit(path, events)
+            self.told.emit(self, events[start : start + BATCH])

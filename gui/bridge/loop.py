@@ -5,12 +5,19 @@ The window's threads are all of this kind; nothing outside `gui.bridge` starts o
 
 from __future__ import annotations
 
+import logging
 import queue
+import time
 from collections.abc import Callable
 
 from PySide6.QtCore import QObject, QThread
 
+log = logging.getLogger("lorimer.window")
+
 Call = Callable[[], None]
+
+_left_behind: list[Loop] = []
+"""Threads that a stalled drive keeps: Qt aborts the process when it is to delete one, so that nobody may."""
 
 
 class Loop(QThread):
@@ -22,29 +29,40 @@ class Loop(QThread):
 
     Attributes:
         interval: as given; the thread itself may change it between rounds.
+        patience_ms: how long its end is waited for, from when it was first asked to end.
     """
+
+    patience_ms = 10_000
 
     def __init__(self, name: str, interval: float | None, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self.setObjectName(name)
         self.interval = interval
         self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
+        self._asked: float | None = None
 
     def post(self, call: Call) -> None:
         """Have ``call`` done in the thread, after what was posted before it. Starts the thread when needed."""
         self._calls.put(call)
+        self._asked = None
         if not self.isRunning():
             self.start()
 
     def ask_to_end(self) -> None:
         """Have the thread end after the round under way, without waiting for it."""
         if self.isRunning():
+            self._asked = self._asked or time.monotonic()
             self._calls.put(None)
 
-    def close(self, *, patience_ms: int = 10_000) -> None:
-        """End the thread after the round under way, and wait for it."""
+    def close(self) -> None:
+        """End the thread after the round under way, and wait for it; one that a drive keeps is left behind."""
         self.ask_to_end()
-        self.wait(patience_ms)
+        spent_ms = round(1000 * (time.monotonic() - self._asked)) if self._asked is not None else 0
+        if self not in _left_behind and not self.wait(max(0, self.patience_ms - spent_ms)):
+            log.warning("the thread %r is still waiting for a drive", self.objectName())
+            self.blockSignals(True)
+            self.setParent(None)
+            _left_behind.append(self)
 
     def round(self) -> None:
         """What is done at each interval, in the thread."""
@@ -72,3 +90,9 @@ class Loop(QThread):
             except queue.Empty:
                 return True
         return False
+
+
+def left_behind() -> list[Loop]:
+    """Closed threads that have not ended yet."""
+    _left_behind[:] = [loop for loop in _left_behind if not loop.isFinished()]
+    return list(_left_behind)

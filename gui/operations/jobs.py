@@ -11,7 +11,7 @@ from engine.host.launch import start_job
 from engine.project.project import new_job
 from engine.project.run_folder import JobFolder
 from gui.context import AppContext
-from gui.operations.operation import attempt
+from gui.operations.operation import attempt, change
 from gui.state.job import JobView
 
 POLL_MS = 100
@@ -28,7 +28,7 @@ def start_later_job(context: AppContext, view: JobView, kind: str, arguments: di
         start_job(folder, kind, {"run": str(run.path), **arguments})
         return folder
 
-    folder = attempt(context, start)
+    folder = change(context, start)
     if folder is not None:
         view.follow(folder)
 
@@ -37,12 +37,12 @@ def tell_job(context: AppContext, view: JobView, command: str) -> None:
     """Send a command of the protocol to the job that is followed."""
     folder = view.folder
     if folder is not None:
-        attempt(context, lambda: send(folder, command))
+        change(context, lambda: send(folder, command))
 
 
 def stop_job(context: AppContext, view: JobView) -> None:
     """End the job by the ladder: asked first, made to in the end. Its state says that it stops, and when it is over."""
-    if view.folder is not None and not view.is_stopping:
+    if view.folder is not None and not view.is_stopping and context.may_change():
         Stopping(view.folder, view, context)
 
 

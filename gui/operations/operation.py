@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from PySide6.QtCore import QObject, Signal
+from PySide6.QtCore import QObject, QTimer, Signal
 
 from engine.protocol.errors import Failure, UserError
+from engine.protocol.text import say
 from gui.context import AppContext
 
 if TYPE_CHECKING:
     from engine.protocol.events import Event
     from gui.bridge.session import Ask, SessionClient
+
+CHANGES = frozenset({"decide", "undo"})
+"""Requests that change something in the project."""
+WATCHING = Failure("cancelled", say("Another window controls this project.", "此项目由另一个窗口控制。"))
+"""How an operation ends that may not begin; why was told already."""
 
 
 class Operation(QObject):
@@ -50,15 +56,27 @@ class Operation(QObject):
         self._tell = receiver
         return self
 
-    def in_background(self, work: Callable[[], Any]) -> Operation:
-        """Do ``work`` (no widgets in it) in the background thread."""
+    def in_background(self, work: Callable[[], Any], *, changes: bool = False) -> Operation:
+        """Do ``work`` (no widgets in it) in the background thread.
+
+        Args:
+            changes: something in the project, which a window that only watches may not.
+        """
+        if changes and not self._context.may_change():
+            return self._refused()
         self._context.bridge.background.call(work, self._done, self._failed)
         return self
 
     def in_session(self, client: SessionClient, name: str, **arguments: Any) -> Operation:
         """Ask a session process."""
+        if name in CHANGES and not self._context.may_change():
+            return self._refused()
         self._client = client
         self._ask = client.ask(name, arguments, self._done, self._failed, self._told)
+        return self
+
+    def _refused(self) -> Operation:
+        QTimer.singleShot(0, self, lambda: self._failed(WATCHING))
         return self
 
     def cancel(self) -> None:
@@ -99,3 +117,11 @@ def attempt(context: AppContext, work: Callable[[], Any]) -> Any:
     except UserError as error:
         context.notices.failure(Failure.of(error))
         return None
+
+
+def change(context: AppContext, work: Callable[[], Any]) -> Any:
+    """`attempt` something that changes the project: starts, tells or ends a job, renames, removes.
+
+    Where another window controls the project it is not done, and that is told.
+    """
+    return attempt(context, work) if context.may_change() else None

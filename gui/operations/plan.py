@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from engine.protocol.errors import Failure, UserError
 from engine.protocol.text import say
 from gui.context import AppContext
-from gui.operations.operation import attempt
+from gui.operations.operation import attempt, change
 from gui.operations.plan_effects import outcomes
 from gui.state.notices import INFO, WARNING
 from gui.state.phase import Phase
@@ -374,7 +374,7 @@ def start_training(context: AppContext) -> None:
         start_job(run, "train", {"run": str(run.path)})
         return run
 
-    run = attempt(context, start)
+    run = change(context, start)
     if run is not None:
         from gui.operations.project import refresh_lists
 

@@ -183,6 +183,8 @@ def remove_run(context: AppContext, run: RunFolder) -> None:
     """Move a run's folder to the system's trash; refused while something works on it, or where there is no trash."""
     from engine.project.project import is_busy
 
+    if not context.may_change():
+        return
     if is_busy(run):
         context.notices.tell(WARNING, BUSY, STOP_FIRST)
         return

@@ -11,7 +11,7 @@ from engine.host.launch import is_alive, start_job
 from engine.project.run_folder import JobFolder
 from gui.context import AppContext
 from gui.operations.jobs import stop_job
-from gui.operations.operation import attempt
+from gui.operations.operation import attempt, change
 from gui.operations.plan import compute
 from gui.state.phase import Phase
 
@@ -48,7 +48,7 @@ def begin(context: AppContext, *, settle: bool = False) -> None:
         start_job(folder, KIND, {"recipe": _plain(context), "folder": str(folder.path), "settle": settle})
         return folder
 
-    folder = attempt(context, start)
+    folder = change(context, start)
     if folder is not None:
         context.rehearsal.follow(folder)
         for old in _folders(project)[:-1]:  # only the newest is ever looked at

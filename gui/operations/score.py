@@ -11,7 +11,7 @@ from engine.project.run_folder import JobFolder
 from engine.protocol.errors import UserError
 from gui.context import AppContext
 from gui.operations.jobs import stop_job
-from gui.operations.operation import Operation, attempt
+from gui.operations.operation import Operation, change
 
 KIND = "score"
 ROWS = "rows.jsonl"
@@ -30,7 +30,7 @@ def begin(context: AppContext) -> None:
         start_job(folder, KIND, {"recipe": _plain(context), "out": str(folder.path / ROWS)})
         return folder
 
-    folder = attempt(context, start)
+    folder = change(context, start)
     if folder is not None:
         context.scoring.follow(folder)
 

@@ -9,7 +9,7 @@ from engine.host.launch import is_alive, start_job
 from engine.protocol.events import CONTINUE, PAUSE, SAVE
 from gui.context import AppContext
 from gui.operations.jobs import stop_job, tell_job
-from gui.operations.operation import attempt
+from gui.operations.operation import change
 from gui.operations.project import refresh_lists
 
 
@@ -33,7 +33,7 @@ def continue_run(context: AppContext) -> None:
         start_job(run, "resume", {"run": str(run.path)})
         return True
 
-    if attempt(context, resume):
+    if change(context, resume):
         job.follow(run)
         refresh_lists(context)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ class DraftRecipe(QObject):
 
     Attributes:
         path: where it is kept, None before a project is open.
+        may_keep: asked before it is written; where another window controls the project it is not.
 
     Signals:
         changed(set[str]): dotted names whose values are others now ("train.epochs").
@@ -33,6 +34,7 @@ class DraftRecipe(QObject):
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self.path: Path | None = None
+        self.may_keep: Callable[[], bool] = lambda: True
         self._recipe: Recipe | None = None
         self._is_dirty = False
         self._timer = QTimer(self)
@@ -86,12 +88,19 @@ class DraftRecipe(QObject):
         if not self._is_dirty or self.path is None or self._recipe is None:
             return
         self._is_dirty = False
+        if not self.may_keep():
+            return
         from engine.recipe.file import save
 
         try:
             save(self._recipe, self.path)
         except UserError as error:
             self.not_kept.emit(error)
+
+    def let_go(self) -> None:
+        """What is not written yet is not kept: another window changed the file meanwhile."""
+        self._timer.stop()
+        self._is_dirty = False
 
     def _put(self, recipe: Recipe, *, keep: bool) -> None:
         names = differences(self._recipe, recipe)

@@ -1,6 +1,9 @@
 """The bridge: threads that wake, work and always end; events that cross it whole and in order."""
 
 import gc
+import os
+import subprocess
+import sys
 import threading
 import time
 import weakref
@@ -19,8 +22,10 @@ from gui.bridge.background import Background
 from gui.bridge.bridge import Bridge
 from gui.bridge.garbage import GarbageCollector
 from gui.bridge.jobs import BATCH, JobWatcher
-from gui.bridge.loop import Loop
+from gui.bridge.loop import Loop, left_behind
 from gui.bridge.session import SessionClient
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Beating(Loop):
@@ -186,3 +191,78 @@ def test_garbage_is_collected_in_the_windows_thread_alone(qtbot: QtBot) -> None:
     assert set(threads) == {threading.main_thread()}
     collector.close()
     assert gc.isenabled()
+
+
+# ------------------------------------------------------------------------------------------------------ stalled drives
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
+def test_a_drive_that_stalls_holds_up_nobody_else(
+    qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its thread waits in a read that never returns: other jobs are followed, and the bridge closes."""
+    stalled = JobFolder(tmp_path / "stalled")
+    stalled.path.mkdir()
+    os.mkfifo(stalled.events)
+    monkeypatch.setattr("gui.bridge.jobs._FollowLoop.patience_ms", 300)
+    bridge, seen = Bridge(), []
+    bridge.jobs.happened.connect(lambda path, events: seen.extend((path, event) for event in events))
+    bridge.jobs.watch(stalled)
+    other = write_job(tmp_path / "other", 3)
+    qtbot.wait(100)
+    bridge.jobs.watch(other)
+    qtbot.waitUntil(lambda: len(seen) == 5, timeout=2000)
+    began = time.monotonic()
+    bridge.close()
+    assert time.monotonic() - began < 2.0
+    left = left_behind()
+    assert [loop.objectName() for loop in left] == ["follows stalled"]
+    bridge.close()  # as the window does, twice
+    bridge.deleteLater()
+    qtbot.wait(10)
+    stalled.events.open("wb").close()  # it is there again
+    qtbot.waitUntil(lambda: left_behind() == [])
+    assert len(seen) == 5
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
+def test_a_window_closes_while_a_drive_stalls(tmp_path: Path) -> None:
+    """A process of its own: Qt aborts one that deletes a thread which runs."""
+    stalled = tmp_path / "stalled"
+    stalled.mkdir()
+    os.mkfifo(stalled / "events.jsonl")
+    done = subprocess.run(
+        [sys.executable, "-c", CLOSING, str(stalled)], cwd=ROOT, capture_output=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert b"Destroyed" not in done.stderr
+
+
+CLOSING = """
+import sys
+from pathlib import Path
+from PySide6.QtCore import QTimer
+from engine.project.run_folder import JobFolder
+from gui import app
+from gui.main_window import MainWindow
+
+def follow(context):
+    context.runs.train.follow(JobFolder(Path(sys.argv[1])))
+    QTimer.singleShot(200, lambda: [widget.close() for widget in app.QApplication.topLevelWidgets()])
+
+app.begin = follow
+sys.exit(app.run(["--project", sys.argv[1] + "-project", "--lang", "en"]))
+"""
+
+
+def test_an_event_on_its_way_is_not_told_twice(qtbot: QtBot, tmp_path: Path) -> None:
+    """Following a job anew while its first events are still on their way begins again from the first."""
+    job = write_job(tmp_path / "job", 2)
+    watcher = JobWatcher()
+    seen: list[Event] = []
+    watcher.happened.connect(lambda _path, events: seen.extend(events))
+    for _ in range(5):
+        watcher.watch(job)
+        time.sleep(0.05)  # the thread tells, and this one does not listen yet
+    qtbot.waitUntil(lambda: len(seen) >= 4)
+    qtbot.wait(150)
+    watcher.close()
+    assert len(seen) == 4
