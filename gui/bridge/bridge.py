@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gui.bridge.loop import Loop
     from gui.bridge.machine import MachineWatcher
     from gui.bridge.session import SessionClient
+    from gui.bridge.stopping import JobCommands
 
 SWITCH_SECONDS = 0.0005
 """A thread gives Python's lock up so soon when another waits. Qt's calls let it go and take it back many times while a
@@ -44,6 +45,13 @@ class Bridge(QObject):
         from gui.bridge.control import ControlKeeper
 
         return ControlKeeper(self)
+
+    @cached_property
+    def commands(self) -> JobCommands:
+        """Tells jobs what to do, and ends them."""
+        from gui.bridge.stopping import JobCommands
+
+        return JobCommands(self)
 
     @cached_property
     def machine(self) -> MachineWatcher:
@@ -81,7 +89,7 @@ class Bridge(QObject):
 
     def close(self) -> None:
         """End all threads and sessions; jobs go on."""
-        names = ("jobs", "control", "machine", "background", "data", "hub", "chat")
+        names = ("jobs", "control", "commands", "machine", "background", "data", "hub", "chat")
         made: list[Loop | JobWatcher] = [self.__dict__[name] for name in names if name in self.__dict__]
         for loop in made:
             loop.ask_to_end()

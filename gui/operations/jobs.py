@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
 from typing import Any
 
-from PySide6.QtCore import QObject, QTimer
+from PySide6.QtCore import QObject
 
-from engine.host.control import StopLadder, send
+from engine.host.control import ASKED, TERMINATED, StopLadder
 from engine.host.launch import start_job
 from engine.project.project import new_job
 from engine.project.run_folder import JobFolder
+from engine.protocol.errors import Failure
+from engine.protocol.text import Text
 from gui.context import AppContext
-from gui.operations.operation import attempt, change
+from gui.operations.operation import change
 from gui.state.job import JobView
 
-POLL_MS = 100
+PATIENCE = {"save_seconds": 60.0, "terminate_seconds": 10.0}
+"""Seconds that a job is given to save and end by itself, and after the polite end."""
+NEXT_RUNG = {ASKED: PATIENCE["save_seconds"], TERMINATED: PATIENCE["terminate_seconds"]}
 
 
 def start_later_job(context: AppContext, view: JobView, kind: str, arguments: dict[str, Any]) -> None:
@@ -35,9 +41,9 @@ def start_later_job(context: AppContext, view: JobView, kind: str, arguments: di
 
 def tell_job(context: AppContext, view: JobView, command: str) -> None:
     """Send a command of the protocol to the job that is followed."""
-    folder = view.folder
-    if folder is not None:
-        change(context, lambda: send(folder, command))
+    if view.folder is not None and context.may_change():
+        view.ask(command)
+        context.bridge.commands.tell(view.folder, command, context.notices.failure)
 
 
 def stop_job(context: AppContext, view: JobView) -> None:
@@ -46,22 +52,40 @@ def stop_job(context: AppContext, view: JobView) -> None:
         Stopping(view.folder, view, context)
 
 
+def end_now(context: AppContext, view: JobView) -> None:
+    """Do not wait any longer for a job that was told to end: the next rung of the ladder at once."""
+    if view.folder is not None and view.is_stopping:
+        context.bridge.commands.hurry(view.folder)
+
+
 class Stopping(QObject):
-    """Climbs the stop ladder of one job until its process is gone, then deletes itself; the job's view says so."""
+    """Follows the stop ladder of one job until its process is gone, then deletes itself; the job's view says so."""
 
     def __init__(self, folder: JobFolder, view: JobView, context: AppContext) -> None:
         super().__init__(context)
         self._context, self._folder, self._view = context, folder, view
         view.set_stopping(folder, True)
-        self._ladder = StopLadder(folder)
-        self._timer = QTimer(self)
-        self._timer.setInterval(POLL_MS)
-        self._timer.timeout.connect(self._climb)
-        self._timer.start()
-        self._climb()
+        commands = context.bridge.commands
+        commands.climbed.connect(self._climbed)
+        commands.gone.connect(self._gone)
+        commands.failed.connect(self._failed)
+        commands.end(folder, lambda clock: StopLadder(folder, now=clock, **PATIENCE))
 
-    def _climb(self) -> None:
-        if attempt(self._context, self._ladder.poll) is not False:  # gone, or the disk refuses: nothing more to do
-            self._timer.stop()
-            self._view.set_stopping(self._folder, False)
-            self.deleteLater()
+    def _climbed(self, path: Path, rung: str) -> None:
+        if path == self._folder.path:
+            self._view.climb(self._folder, rung, time.monotonic() + NEXT_RUNG.get(rung, 0.0))
+
+    def _gone(self, path: Path, freed: Text) -> None:
+        if path == self._folder.path:
+            self._view.set_freed(self._folder, freed)
+            self._end()
+
+    def _failed(self, path: Path, failure: Failure) -> None:
+        """The disk refuses: nothing more to do."""
+        if path == self._folder.path:
+            self._context.notices.failure(failure)
+            self._end()
+
+    def _end(self) -> None:
+        self._view.set_stopping(self._folder, False)
+        self.deleteLater()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from PySide6.QtCore import QObject, QTimer, Signal
 
 from engine.project.run_folder import JobFolder
-from engine.protocol.text import say
+from engine.protocol.text import NOTHING, Text, say
 from gui.bridge.bridge import Bridge
 
 if TYPE_CHECKING:
@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from engine.protocol.state import JobState
 
 STOPPING = say("Stopping… (it may save first)", "正在停止…（可能会先保存）")
+RUNGS = {
+    "asked": say("Asked it to save and stop…", "已要求保存并停止…"),
+    "terminated": say("It does not answer: ending it…", "没有响应：正在结束…"),
+    "killed": say("Ending it by force…", "正在强制结束…"),
+}
+"""Rung of the stop ladder that was reached → what is being done."""
+OBEYED = frozenset({"waiting", "continued", "finished", "launched", "checkpoint"})
+"""Events by which a job shows that it did what it was told."""
 TELL_MS = 90
 """Shortest time between two `changed`: with drawing, at most ten a second."""
 
@@ -27,6 +35,7 @@ class JobView(QObject):
     Attributes:
         folder: the job that is followed, None when there is none.
         stopping: jobs that were told to end and have not ended yet; while one is followed its stage says so.
+        asked: the last command that was sent to the job that is followed, empty when it was obeyed or there was none.
 
     Signals:
         changed: `state` or `folder` is another; at most ten times a second.
@@ -40,6 +49,9 @@ class JobView(QObject):
         super().__init__(parent)
         self.folder: JobFolder | None = None
         self.stopping: set[Path] = set()
+        self.asked = ""
+        self._rungs: dict[Path, tuple[str, float]] = {}
+        self._freed: dict[Path, Text] = {}
         self._state: JobState | None = None
         self._bridge = bridge
         self._is_connected = False
@@ -52,7 +64,7 @@ class JobView(QObject):
         """Follow another job from its first event, or none."""
         if self.folder is not None:
             self._bridge.jobs.forget(self.folder)
-        self.folder, self._state = folder, None
+        self.folder, self._state, self.asked = folder, None, ""
         self._timer.stop()
         if folder is not None:
             self._watch(folder)
@@ -72,7 +84,7 @@ class JobView(QObject):
 
             self._state = JobState()
         if self.is_stopping and not self._state.is_over:
-            return replace(self._state, stage=STOPPING, progress=None)
+            return replace(self._state, stage=RUNGS.get(self.rung, STOPPING), progress=None)
         return self._state
 
     @property
@@ -83,6 +95,42 @@ class JobView(QObject):
     def set_stopping(self, folder: JobFolder, is_stopping: bool) -> None:
         """A job was told to end, or is gone."""
         (self.stopping.add if is_stopping else self.stopping.discard)(folder.path)
+        self._rungs.pop(folder.path, None)
+        if is_stopping:
+            self._freed.pop(folder.path, None)
+        self.changed.emit()
+
+    @property
+    def rung(self) -> str:
+        """The rung of the stop ladder that the job which is followed was ended with so far; empty before the first."""
+        return self._rung[0]
+
+    @property
+    def next_rung_at(self) -> float:
+        """When the next rung comes, on the monotonic clock; 0 where none is known."""
+        return self._rung[1]
+
+    @property
+    def _rung(self) -> tuple[str, float]:
+        return self._rungs.get(self.folder.path, ("", 0.0)) if self.folder is not None else ("", 0.0)
+
+    @property
+    def freed(self) -> Text:
+        """What memory the job that is followed gave back when it was stopped; empty where nothing is known."""
+        return self._freed.get(self.folder.path, NOTHING) if self.folder is not None else NOTHING
+
+    def climb(self, folder: JobFolder, rung: str, next_at: float) -> None:
+        """A job that ends stands on this rung; the next one comes at ``next_at`` on the monotonic clock."""
+        self._rungs[folder.path] = (rung, next_at)
+        self.changed.emit()
+
+    def set_freed(self, folder: JobFolder, freed: Text) -> None:
+        """A job's process is gone, and this is what it gave back."""
+        self._freed[folder.path] = freed
+
+    def ask(self, command: str) -> None:
+        """A command is sent to the job that is followed."""
+        self.asked = command
         self.changed.emit()
 
     @property
@@ -97,6 +145,8 @@ class JobView(QObject):
 
         before = self._state or JobState()
         self._state = apply_all(before, events)
+        if self.asked and any(event.type in OBEYED for event in events):
+            self.asked = ""
         if self._state.is_over and not before.is_over:
             self._timer.stop()
             self.changed.emit()

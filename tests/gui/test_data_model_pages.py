@@ -260,7 +260,7 @@ class Ladder:
 
     is_gone = False
 
-    def __init__(self, folder: JobFolder) -> None:
+    def __init__(self, folder: JobFolder, **_: Any) -> None:
         self.folder = folder
 
     def poll(self) -> bool:

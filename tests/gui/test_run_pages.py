@@ -213,8 +213,11 @@ def test_commands_go_to_the_run(opened: Opened, run: RunFolder, qtbot: QtBot, mo
     write(run, Waiting(step=1))
     qtbot.waitUntil(lambda: "Continue" in visible(page))
     visible(page)["Continue"].click()
-    sent = [json.loads(line)["name"] for line in run.commands.read_text().splitlines()]
-    assert sent == ["save", "pause", "continue"]
+
+    def sent() -> list[str]:
+        return [json.loads(line)["name"] for line in run.commands.read_text().splitlines()]
+
+    qtbot.waitUntil(lambda: sent() == ["save", "pause", "continue"])
 
 
 def test_the_log_is_one_click_away(opened: Opened, run: RunFolder, qtbot: QtBot) -> None:

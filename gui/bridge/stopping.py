@@ -1,0 +1,122 @@
+"""Tells jobs what to do and ends those that do not listen, in a thread: a drive that stalls holds no window up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from PySide6.QtCore import QObject, Signal
+
+from engine.host.control import send
+from engine.project.run_folder import JobFolder
+from engine.protocol.errors import Failure, UserError
+from engine.protocol.text import NOTHING, Text
+from gui.bridge.loop import Loop
+
+POLL_SECONDS = 0.1
+HURRY_SECONDS = 1e6
+"""What the ladder's clock is put forward by; no patience is as long."""
+
+Clock = Callable[[], float]
+
+
+class Ladder(Protocol):
+    """What climbs: `engine.host.control.StopLadder`."""
+
+    def poll(self) -> bool:
+        """True when the process is gone."""
+
+
+@dataclass(eq=False, slots=True)
+class _Climb:
+    """A ladder under way. ``ahead``: seconds that its clock is put forward."""
+
+    make: Callable[[Clock], Ladder]
+    rung: str = ""
+    ahead: float = 0.0
+    ladder: Ladder = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ladder = self.make(self._now)
+
+    def _now(self) -> float:
+        return time.monotonic() + self.ahead
+
+
+class JobCommands(Loop):
+    """One thread for all commands and all stop ladders.
+
+    Signals:
+        climbed(Path, str): the ladder of the job in that folder stands on this rung now.
+        gone(Path, Text): that job's process is gone; what memory it gave back, empty where that is not known.
+        failed(Path, Failure): the disk does not let that job be ended.
+    """
+
+    climbed = Signal(object, str)
+    gone = Signal(object, object)
+    failed = Signal(object, object)
+    _refused = Signal(object, object)
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__("job commands", None, parent)
+        self._climbs: dict[Path, _Climb] = {}
+        self._refused.connect(lambda receiver, failure: receiver(failure))
+
+    # ------------------------------------------------------------------------------------------ the window's thread
+    def tell(self, folder: JobFolder, command: str, failed: Callable[[Failure], None]) -> None:
+        """Send a command; ``failed`` is called on the window's thread where the disk does not take it."""
+        self.post(lambda: self._send(folder, command, failed))
+
+    def end(self, folder: JobFolder, make: Callable[[Clock], Ladder]) -> None:
+        """Climb the ladder that ``make`` gives for a clock, until the job's process is gone."""
+        self.post(lambda: self._begin(folder.path, make))
+
+    def hurry(self, folder: JobFolder) -> None:
+        """Do not wait any longer on the present rung."""
+        self.post(lambda: self._hurry(folder.path))
+
+    # --------------------------------------------------------------------------------------------------- the thread
+    def _send(self, folder: JobFolder, command: str, failed: Callable[[Failure], None]) -> None:
+        try:
+            send(folder, command)
+        except UserError as error:
+            self._refused.emit(failed, Failure.of(error))
+
+    def _begin(self, path: Path, make: Callable[[Clock], Ladder]) -> None:
+        climb = self._climbs[path] = _Climb(make)
+        self._poll(path, climb)
+        self.interval = POLL_SECONDS
+
+    def _hurry(self, path: Path) -> None:
+        if path in self._climbs:
+            self._climbs[path].ahead += HURRY_SECONDS
+
+    def round(self) -> None:
+        """Poll every ladder once."""
+        for path, climb in list(self._climbs.items()):
+            self._poll(path, climb)
+        self.interval = POLL_SECONDS if self._climbs else None
+
+    def _poll(self, path: Path, climb: _Climb) -> None:
+        try:
+            is_gone = climb.ladder.poll()
+        except UserError as error:
+            del self._climbs[path]
+            self.failed.emit(path, Failure.of(error))
+            return
+        rung = getattr(climb.ladder, "rung", "")
+        if rung != climb.rung:
+            climb.rung = rung
+            self.climbed.emit(path, rung)
+        if is_gone:
+            del self._climbs[path]
+            self.gone.emit(path, freed_by(climb.ladder))
+
+
+def freed_by(ladder: Ladder) -> Text:
+    """What memory the process gave back, as the ladder found it."""
+    found = getattr(ladder, "freed", NOTHING)
+    return found if isinstance(found, Text) else NOTHING

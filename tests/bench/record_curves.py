@@ -1,0 +1,175 @@
+"""Records curves of the real engine for the tests of "Reading the curve", and prints what is read from them.
+
+    python tests/bench/record_curves.py [--only overfit stable] [--seeds 3] [--again]
+
+Each behaviour is produced honestly by settings that cause it, with several seeds: the starter learns from few rows with
+many passes and a high rate (overfitting), with absurd rates (unstable), with rates far too low, from answers that do
+not belong to their questions, and so on. Only the numbers are kept, in tests/unit/project/curves/NAME.json; the table
+at the end says, for each behaviour, what is read from its curves at their end. With ``--again`` nothing is trained:
+the table of what is recorded is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+# As a worker has it: threads that spin while they wait make a busy machine crawl.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+
+import results  # noqa: E402  (the repository is put on the path first)
+
+from tests.curves import CURVES, behaviours, read  # noqa: E402
+
+ROWS = ROOT / "resources" / "samples" / "orders_en.jsonl"
+DIGITS = 4
+CALM: dict[str, Any] = {
+    "epochs": 1000.0,
+    "batch_size": 4,
+    "accumulation": 1,
+    "patience": 0,
+    "save_every": 1000,
+    "evaluate_every": 15,
+    "max_steps": 150,
+}
+RATE = "learning_rate"
+BEHAVIOURS: dict[str, dict[str, Any]] = {
+    # As one would have it: many rows, seen once or so, the loss still falls or has come down by the end.
+    "healthy": {"rows": 700, "train": {RATE: 1e-3}},
+    "healthy_slow": {"rows": 700, "train": {RATE: 2e-4, "scheduler": "constant"}},
+    "healthy_small_batch": {
+        "rows": 700,
+        "train": {RATE: 1e-3, "batch_size": 1, "max_steps": 240, "evaluate_every": 24},
+    },
+    "healthy_unmeasured": {"rows": 300, "held_out": 0.0, "train": {RATE: 1e-3}},
+    # Few rows that are learned by heart, all answers shuffled: what is learned of them holds for no other row.
+    "overfit": {"rows": 48, "held_out": 0.4, "shuffled": True, "train": {RATE: 3e-3, "max_steps": 160}},
+    "overfit_stopped": {
+        "rows": 48,
+        "held_out": 0.4,
+        "shuffled": True,
+        "train": {RATE: 3e-3, "max_steps": 200, "patience": 2, "evaluate_every": 10},
+    },
+    # A rate that no model survives.
+    "unstable": {
+        "rows": 300,
+        "train": {RATE: 0.3, "unstable": "warn", "max_grad_norm": 1000.0, "scheduler": "constant"},
+    },
+    "unstable_spikes": {
+        "rows": 300,
+        "train": {RATE: 0.05, "unstable": "warn", "max_grad_norm": 1000.0, "scheduler": "constant"},
+    },
+    # Much too low a rate; one at which no weight moves.
+    "not_learning": {"rows": 300, "train": {RATE: 1e-6}},
+    "not_learning_small_batch": {"rows": 300, "train": {RATE: 3e-7, "batch_size": 2, "scheduler": "constant"}},
+    "nothing": {"rows": 300, "train": {RATE: 1e-12}},
+    "nothing_unmeasured": {"rows": 300, "held_out": 0.0, "train": {RATE: 1e-12}},
+    # Answers of other rows: how they look is learned soon, which one comes never; and each row is seen once.
+    "levelled": {"rows": 700, "shuffled": True, "train": {RATE: 3e-3, "max_steps": 150, "scheduler": "constant"}},
+    "levelled_cosine": {"rows": 700, "shuffled": True, "train": {RATE: 5e-3, "max_steps": 150}},
+    "short": {"rows": 120, "train": {RATE: 1e-3, "max_steps": 12, "evaluate_every": 5}},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--only", nargs="*", default=list(BEHAVIOURS))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--again", action="store_true", help="train nothing, print what is recorded")
+    asked = parser.parse_args()
+    began = time.monotonic()
+    for name in [] if asked.again else asked.only:
+        runs = [record(name, seed) for seed in range(asked.seeds)]
+        lines = ",\n".join(json.dumps(run, separators=(",", ":")) for run in runs)
+        (CURVES / f"{name}.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+        print(f"{name}: {[len(run['steps']) for run in runs]} steps, {time.monotonic() - began:.0f} s", flush=True)
+    confusion()
+
+
+def record(name: str, seed: int) -> dict[str, Any]:
+    """One run of a behaviour, as numbers."""
+    from engine.catalogue import CATALOGUE
+    from engine.project.run_folder import RunFolder
+    from engine.protocol.channel import Recorder
+    from engine.protocol.errors import UserError
+    from engine.recipe.file import from_plain, save
+    from engine.train.run import train
+
+    told, chosen = Recorder(), BEHAVIOURS[name]
+    plain: dict[str, Any] = {
+        "data": {"held_out": chosen.get("held_out", 0.1)},
+        "method": {"name": "lora", "rank": 8},
+        "train": {**CALM, **chosen["train"], "seed": seed},
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        run, data = RunFolder(Path(folder) / "run"), Path(folder) / ROWS.name
+        run.path.mkdir()
+        data.write_text("".join(rows(chosen["rows"], shuffled=chosen.get("shuffled", False), seed=seed)), "utf-8")
+        save(from_plain({**plain, "data": {**plain["data"], "files": [str(data)]}}, CATALOGUE), run.recipe)
+        try:
+            train(run, told)
+        except UserError as error:
+            print(f"{name} {seed}: {error}", flush=True)
+    return {"seed": seed, "recipe": plain, **numbers(told.events)}
+
+
+def rows(count: int, *, shuffled: bool, seed: int) -> list[str]:
+    """Lines of the sample; ``shuffled``: each question has the answer of another."""
+    lines = ROWS.read_text("utf-8").splitlines()
+    chance = random.Random(seed)
+    chosen = [json.loads(line) for line in chance.sample(lines, count)]
+    if shuffled:
+        answers = [row["output"] for row in chosen]
+        chance.shuffle(answers)
+        for row, answer in zip(chosen, answers, strict=True):
+            row["output"] = answer
+    return [json.dumps(row) + "\n" for row in chosen]
+
+
+def numbers(events: list[Any]) -> dict[str, Any]:
+    """What is kept of a run's events."""
+    from engine.protocol.events import HeldOut, Note, RunPlanned
+    from engine.protocol.state import apply_all, JobState
+
+    state = apply_all(JobState(), events)
+    plan = next(event for event in events if isinstance(event, RunPlanned))
+    kept = [event for event in events if isinstance(event, Note) and event.code.startswith("train.")]
+    assert all(isinstance(event, HeldOut) for event in state.held_out)
+    return {
+        "total": plan.steps,
+        "epochs": plan.epochs,
+        "steps": [[s.step, brief(s.loss), brief(s.grad_norm), brief(s.learning_rate)] for s in state.steps],
+        "held_out": [[event.step, brief(event.loss)] for event in state.held_out],
+        "notes": [[event.step, event.code, event.level] for event in kept],
+    }
+
+
+def brief(value: float | None) -> float | None:
+    """So many digits as can be seen in a curve."""
+    return None if value is None else float(f"{value:.{DIGITS}e}")
+
+
+def confusion() -> None:
+    """What is read from each recorded curve at its end, by behaviour."""
+    table = []
+    for name, curves in behaviours().items():
+        found = Counter(read(curve).verdict for curve in curves)
+        table.append({"behaviour": name, **dict(found)})
+    results.table(table)
+    results.write("curves", {"hardware": results.hardware(), "read": table})
+
+
+if __name__ == "__main__":
+    main()
