@@ -11,6 +11,8 @@ from typing import Any
 
 from engine.protocol.errors import Failure
 from engine.protocol.events import (
+    FAILED,
+    TERMINAL,
     CheckpointSaved,
     Continued,
     Event,
@@ -216,7 +218,12 @@ def _single(state: JobState, event: Event) -> JobState:
             return replace(state, result={**state.result, **event.value})
         case Finished():
             return replace(
-                state, status=event.status, failure=event.failure, ended=event.time, rung=event.rung, waiting=None
+                state,
+                status=event.status if event.status in TERMINAL else FAILED,
+                failure=event.failure,
+                ended=event.time,
+                rung=event.rung,
+                waiting=None,
             )
         case _:
             return state

@@ -35,7 +35,9 @@ def _example(kind: type[Event]) -> Event:
     hints = typing.get_type_hints(kind)
     values: dict[str, object] = {}
     for field in dataclasses.fields(kind):
-        options = typing.get_args(hints[field.name]) or (hints[field.name],)
+        hint = hints[field.name]
+        options = () if typing.get_origin(hint) is dict else typing.get_args(hint)
+        options = options or (hint,)
         values[field.name] = _EXAMPLES.get(options[0], {"k": [1, "v"]})
     return kind(**values)
 
@@ -103,3 +105,65 @@ def test_an_error_travels_in_an_answer() -> None:
     )
     answer = Answer(request=1, failure=Failure.of(error), time=3.0)
     assert decode_event(encode_event(answer)) == answer
+
+
+STEP = {"type": "step", "step": 1, "steps": 2, "epoch": 0.5, "loss": 1.0, "learning_rate": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("step", "5"),
+        ("step", True),
+        ("step", None),
+        ("step", [1]),
+        ("step", 10**400),
+        ("step", 2**63),
+        ("loss", "0.5"),
+        ("loss", "nan"),
+        ("loss", {}),
+        ("loss", None),
+        ("loss", 10**400),
+        ("epoch", "NaN"),
+        ("tokens", "Infinity"),
+        ("time", "NaN"),
+        ("time", -1.0),
+        ("time", 1e300),
+    ],
+)
+def test_a_field_of_another_type_is_an_error(field: str, value: object) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011  whatever the words are
+        decode_event(json.dumps({**STEP, field: value}))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"type": "result", "value": [1]},
+        {"type": "stage", "name": {}, "text": "a"},
+        {"type": "note", "text": "a", "code": 5},
+        {"type": "checkpoint", "step": 1, "path": None},
+        {"type": "checkpoint", "step": 1, "path": "a", "best": "yes"},
+        {"type": "finished", "status": ["done"]},
+        {"type": "finished", "status": "failed", "failure": "why"},
+        {"type": "finished", "status": "failed", "failure": {"code": "a", "message": "b", "problems": {"a": 1}}},
+        {"type": "waiting", "until": 1e20},
+        {"type": 5, "time": []},
+    ],
+)
+def test_an_event_of_other_types_is_an_error(line: dict[str, object]) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011
+        decode_event(json.dumps(line))
+
+
+def test_what_cannot_be_shown_is_made_so() -> None:
+    note = decode_event('{"type": "note", "text": "half \\ud800 of a pair", "level": "\\udfff"}')
+    assert isinstance(note, Note)
+    note.text.en.encode()
+    note.level.encode()
+    long = decode_event(json.dumps({"type": "note", "text": "a" * 10**6}))
+    assert isinstance(long, Note)
+    assert len(long.text.en) < 30_000
+    step = decode_event(json.dumps({**STEP, "tokens_per_second": "NaN", "seconds_left": "Infinity"}))
+    assert isinstance(step, StepDone)
+    assert step.tokens_per_second is step.seconds_left is None
