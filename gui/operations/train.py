@@ -6,9 +6,9 @@ from PySide6.QtCore import QUrl
 from PySide6.QtGui import QDesktopServices
 
 from engine.host.launch import is_alive, start_job
-from engine.protocol.events import CONTINUE, PAUSE, SAVE
+from engine.protocol.events import CONTINUE, FREE, PAUSE, SAVE
 from gui.context import AppContext
-from gui.operations.jobs import stop_job, tell_job
+from gui.operations.jobs import end_now, stop_job, tell_job
 from gui.operations.operation import change
 from gui.operations.project import refresh_lists
 
@@ -50,9 +50,19 @@ def save_checkpoint(context: AppContext) -> None:
     tell_job(context, context.runs.train, SAVE)
 
 
+def free_run(context: AppContext) -> None:
+    """End the process of a paused run, so that its memory is free; it goes on from its checkpoint."""
+    tell_job(context, context.runs.train, FREE)
+
+
 def stop_run(context: AppContext) -> None:
     """Save what was learned and end the run."""
     stop_job(context, context.runs.train)
+
+
+def end_run_now(context: AppContext) -> None:
+    """Wait no longer for a run that was told to stop."""
+    end_now(context, context.runs.train)
 
 
 def open_folder(context: AppContext) -> None:

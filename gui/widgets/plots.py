@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -66,6 +67,9 @@ KEYS = say(
 )
 # Words stand left of an upright line and above a level one, whichever side of the plot it is on.
 _ANCHORS = {90: [(1, 0), (1, 0)], 0: [(1, 1), (1, 1)]}
+_BELOW = [(1, 0), (1, 0)]
+CLOSE = 0.22
+"""Share of the highest level within which the words of two would lie over each other."""
 
 
 class Growing:
@@ -293,11 +297,33 @@ class LinePlot(QWidget):
         self._line(key, x, "" if quiet else words, 90, ink)
         self._near[key] = (x, words)
 
-    def level(self, key: str, y: float, words: str, ink: str = "warn") -> None:
-        """A horizontal dotted line with words, such as a limit; the same key moves it."""
-        self._line(key, y, words, 0, ink)
+    def level(self, key: str, y: float, words: str, ink: str = "warn", *, dotted: bool = False) -> None:
+        """A horizontal dashed line with words, such as a limit; the same key moves it.
 
-    def _line(self, key: str, value: float, words: str, angle: int, ink: str) -> None:
+        The words stand above the line, and below it where another level is close above.
+        """
+        before = self._marks.get(key)
+        if before is not None and (before.value(), before.label.format) == (y, words):
+            return
+        self._line(key, y, words, 0, ink, Qt.PenStyle.DotLine if dotted else Qt.PenStyle.DashLine)
+        self._keep_words_apart()
+
+    def _keep_words_apart(self) -> None:
+        levels = sorted((mark.value(), mark) for mark in self._marks.values() if mark.angle == 0)
+        room = CLOSE * levels[-1][0]
+        for (low, mark), (high, _) in pairwise([*levels, (math.inf, None)]):
+            mark.label.anchors = _BELOW if high - low < room else _ANCHORS[0]
+            mark.label.updatePosition()
+
+    def drop(self, key: str) -> None:
+        """Take a mark or a level away, where there is one."""
+        if key in self._marks:
+            self._plot.removeItem(self._marks.pop(key))
+            self._near.pop(key, None)
+
+    def _line(
+        self, key: str, value: float, words: str, angle: int, ink: str, style: Qt.PenStyle = Qt.PenStyle.DashLine
+    ) -> None:
         if key in self._marks:
             self._marks[key].setValue(value)
             self._marks[key].label.setFormat(words)
@@ -305,7 +331,7 @@ class LinePlot(QWidget):
         line = pg.InfiniteLine(
             pos=value,
             angle=angle,
-            pen=pg.mkPen(colour(ink), width=1, style=Qt.PenStyle.DashLine),
+            pen=pg.mkPen(colour(ink), width=1, style=style),
             label=words,
             labelOpts={"position": 0.96, "color": colour("muted"), "movable": False, "anchors": _ANCHORS[angle]},
         )
