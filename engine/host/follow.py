@@ -72,7 +72,7 @@ class Follower:
         if self._open and not alive and not events and not self.has_more:
             if self._started_again():
                 return []
-            events = [self._last_word()]
+            events = self._last_word()
             self._open = False
         elif events and _is_end_by_system(events[-1]) and self._started_again():
             # Another reader of the record found the process gone before this one did.
@@ -152,8 +152,9 @@ class Follower:
             events.append(_event_of(step))
         return _few_damaged(events)
 
-    def _last_word(self) -> Finished:
-        """The terminal event that the process could not write, written to its file so that it is told once."""
+    def _last_word(self) -> list[Event]:
+        """The terminal event that the process could not write, written to its file so that it is told once; before it
+        the line that the process left half-written, as every later reader finds it."""
         rung = _rung(self._folder)
         failure = None if rung else _why(self._folder)
         told = encode_event(Finished(status=STOPPED if rung else "failed", failure=failure, rung=rung, derived=True))
@@ -161,10 +162,9 @@ class Follower:
         event: Finished = decode_event(told)  # type: ignore[assignment]
         try:
             append_event(self._folder, event)
-            self.offset = self._folder.events.stat().st_size
         except OSError:
-            pass  # a read-only project can still be looked at; the window knows the end without the file
-        return event
+            return [event]  # a read-only project can still be looked at; the window knows the end without the file
+        return self._read() or [event]
 
 
 def _is_end_by_system(event: Event) -> bool:
@@ -223,6 +223,7 @@ def log_tail(path: Path, *, size: int = 6000) -> str:
         return ""
 
 
+MOST_DIGITS = 12
 _STEP, _GAUGE, _NUMBER = b'{"type": "step"', b'{"type": "gauge"', b'"step": '
 """How a line begins, as `encode_event` writes it; lines written otherwise are decoded, each of them."""
 
@@ -231,7 +232,7 @@ def _step_of(line: bytes) -> int | None:
     """The step of a step's line, None where it cannot be read at a glance."""
     start = line.find(_NUMBER) + len(_NUMBER)
     digits = line[start : line.find(b",", start)]
-    return int(digits) if start >= len(_NUMBER) and digits.isdigit() else None
+    return int(digits) if start >= len(_NUMBER) and digits.isdigit() and len(digits) <= MOST_DIGITS else None
 
 
 def _event_of(line: bytes) -> Event:
