@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.host import platform
-from engine.project.atomic import disk_error, read_json, write_json
+from engine.project.atomic import disk_error, read_json, write_bytes, write_json
 from engine.project.run_folder import JobFolder
 from engine.protocol.codec import decode_event, encode_event
 from engine.protocol.errors import EXIT_MACHINE, UserError
@@ -48,22 +49,62 @@ def start_job(folder: JobFolder, kind: str, arguments: dict[str, Any]) -> None:
         write_json(folder.job, {"kind": kind, "arguments": arguments})
         for old in (folder.commands, stop_file(folder)):
             old.unlink(missing_ok=True)
+        folder.events.touch()
+        append_event(folder, Launched(kind=kind))
         with folder.events.open("ab") as events, folder.log.open("ab") as log:
-            events.write((encode_event(Launched(kind=kind)) + "\n").encode())
-            events.flush()
             process = _start([str(folder.path)], subprocess.DEVNULL, events, log, detached=True)
     except OSError as error:
         raise disk_error(error, folder.path) from error
     _started[process.pid] = process
-    kills = platform.memory_kill_count(process.pid)
-    write_json(
-        process_file(folder),
-        {
-            "pid": process.pid,
-            "mark": platform.process_mark(process.pid),
-            **({"memory_kills": {"file": str(kills[0]), "count": kills[1]}} if kills else {}),
-        },
-    )
+    # The process writes the same of itself as soon as it can: this host may be ended before the next line.
+    write_json(process_file(folder), about_process(process.pid))
+
+
+def about_process(pid: int) -> dict[str, Any]:
+    """What `process_file` holds of a process."""
+    kills = platform.memory_kill_count(pid)
+    return {
+        "pid": pid,
+        "mark": platform.process_mark(pid),
+        **({"memory_kills": {"file": str(kills[0]), "count": kills[1]}} if kills else {}),
+    }
+
+
+def claim_work(folder: JobFolder) -> bool:
+    """Make this process the one that works on ``folder``, for as long as it lives; False while another one does.
+
+    Two hosts may each have started one: the second process sees that the first holds the lock, and puts the word back
+    by which hosts find it.
+
+    Raises:
+        UserError: the disk does not take it.
+    """
+    lock = folder.path / "worker.lock"
+    try:
+        end = time.monotonic() + LEAVING_SECONDS
+        while (handle := platform.hold_lock(lock)) is None:
+            # Children of a process that was killed may hold its lock for a moment.
+            if _runs(known := lock.read_bytes()) or time.monotonic() > end:
+                write_bytes(process_file(folder), known)
+                return False
+            time.sleep(0.05)
+        about = json.dumps(about_process(os.getpid()), ensure_ascii=False).encode()
+        os.ftruncate(handle, 0)
+        os.lseek(handle, 0, os.SEEK_SET)
+        os.write(handle, about)
+    except OSError as error:
+        raise disk_error(error, lock) from error
+    write_bytes(process_file(folder), about)
+    return True
+
+
+def _runs(about: bytes) -> bool:
+    """Whether the process that `about_process` told of still runs."""
+    try:
+        known = json.loads(about)
+        return known["mark"] is not None and platform.process_mark(int(known["pid"])) == known["mark"]
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def _has_left(folder: JobFolder) -> bool:

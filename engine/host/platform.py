@@ -5,6 +5,7 @@ The Windows and macOS branches are tested with a faked platform.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -84,6 +85,44 @@ def start(
         start_new_session=detached and current() != WINDOWS,
         close_fds=True,
     )
+
+
+def hold_lock(path: Path) -> int | None:
+    """Lock a file until this process ends, however it ends; None while another process holds it.
+
+    Gives the open descriptor, which must stay open.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT)
+    try:
+        if current() == WINDOWS:
+            import msvcrt
+
+            # Bytes far behind the content: Windows lets nobody read what is locked.
+            os.lseek(handle, _LOCKED_BYTE, os.SEEK_SET)
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        else:  # Linux, macOS
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _NO_LOCKS:  # a network drive that knows none: as before, process.json alone tells
+            return handle
+        os.close(handle)
+        return None
+    return handle
+
+
+_LOCKED_BYTE = 2**30
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL)
+
+
+def ignore_hangup() -> None:
+    """Go on when the terminal or the session that this process was started from ends. Windows tells no such end."""
+    if current() != WINDOWS:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def give_way() -> None:

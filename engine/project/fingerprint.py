@@ -15,7 +15,7 @@ WITHOUT_COST = {
     "method": ("alpha",),
     "train": (
         *("learning_rate", "scheduler", "warmup_ratio", "weight_decay", "max_grad_norm"),
-        *("keep_checkpoints", "patience", "seed", "shorten", "unstable"),
+        *("keep_checkpoints", "save_minutes", "pause_minutes", "patience", "seed", "shorten", "unstable"),
     ),
     "evaluate": ("rows", "max_new_tokens"),
 }

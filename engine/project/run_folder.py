@@ -67,6 +67,11 @@ class RunFolder(JobFolder):
         return self.path / "recipe.run.toml"
 
     @property
+    def environment(self) -> Path:
+        """What each process of the run ran on and with: versions, hardware, driver; the newest last."""
+        return self.path / "environment.json"
+
+    @property
     def adapter(self) -> Path:
         """The trained adapter: PEFT's files, the tokenizer's, and the chat template that was trained with."""
         return self.path / "adapter"

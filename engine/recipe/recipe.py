@@ -571,6 +571,34 @@ class TrainSettings(Section):
         ge=1,
         le=100,
     )
+    save_minutes: float = setting(
+        5.0,
+        label=say("Most work lost", "最多损失的工作"),
+        term="time between safety checkpoints",
+        unit=say("minutes", "分钟"),
+        help=say(
+            "However the run ends, at most so much has to be done again: a checkpoint is saved when the last one is so "
+            "old. Where saving would take more than 5% of the time, it is saved less often, and told. 0 saves at the "
+            "steps above only.",
+            "无论训练如何中断，最多重做这么久的工作：距上一个检查点达到该时间就保存一次。若保存会占用超过 5% 的时间，"
+            "则减少保存并提示。0 表示只按上述步数保存。",
+        ),
+        ge=0,
+        le=1440,
+    )
+    pause_minutes: float = setting(
+        10.0,
+        label=say("Hold memory while paused", "暂停时保留内存"),
+        term="pause timeout",
+        unit=say("minutes", "分钟"),
+        help=say(
+            "A paused run goes on at once while it holds its memory; after this time its process ends, which gives the "
+            "memory back, and it goes on from its checkpoint. 0 holds it for ever.",
+            "暂停的训练保留内存时可立即继续；超过该时间后进程结束并释放内存，之后从检查点继续。0 表示一直保留。",
+        ),
+        ge=0,
+        le=1440,
+    )
     patience: int = setting(
         2,
         label=say("Stop early", "提前停止"),

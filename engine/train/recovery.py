@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -39,11 +39,13 @@ class Recoveries:
 
     Attributes:
         recipe: as the run goes on.
+        keep: writes what must be kept; waits for the disk while the run trains.
     """
 
     def __init__(self, run: RunFolder, recipe: Recipe, channel: Channel) -> None:
         self._run, self._channel = run, channel
         self.recipe = recipe
+        self.keep: Callable[[Callable[[], None]], None] = lambda write: write()
 
     @property
     def left_out(self) -> frozenset[int]:
@@ -100,7 +102,8 @@ class Recoveries:
             left_out=tuple(sorted(left_out)),
         )
         self.recipe = self.recipe.model_copy(update={"train": train, "recovered": (*self.recipe.recovered, entry)})
-        save(self.recipe, self._run.recipe_as_run)
+        recipe = self.recipe
+        self.keep(lambda: save(recipe, self._run.recipe_as_run))
 
     def _tell(self, code: str, step: int, text: Text) -> None:
         self._channel.emit(Note(code=code, level="recovery", text=text, step=step))

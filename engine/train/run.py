@@ -42,18 +42,30 @@ from engine.objectives.ladder import Ladder, Rung
 from engine.objectives.recovering import free
 from engine.objectives.registry import OBJECTIVES
 from engine.objectives.trainer import Hooks, Parts
-from engine.project.atomic import read_json, write_lines, write_text
+from engine.project.atomic import read_json, write_json, write_lines, write_text
+from engine.project.environment import differences, environment
 from engine.project.run_folder import RunFolder
 from engine.protocol.channel import Channel
 from engine.protocol.codec import build
 from engine.protocol.errors import Stopped, UserError
-from engine.protocol.events import DONE, STOP, STOPPED, CheckpointSaved, Note, Progress, RunPlanned, Stage
+from engine.protocol.events import (
+    DONE,
+    PAUSED,
+    STOP,
+    STOPPED,
+    CheckpointSaved,
+    Note,
+    Progress,
+    RunPlanned,
+    Stage,
+)
 from engine.protocol.text import Text, say
 from engine.recipe.file import load, save
 from engine.recipe.recipe import Recipe
 from engine.train import checkpoints
 from engine.train.adapter import save_adapter, save_state
 from engine.train.checkpoints import Checkpoint
+from engine.train.disk import Disk, Freed
 from engine.train.plan import Schedule, schedule
 from engine.train.recovery import MOST_RETURNS, Recoveries, ended, roll_back, rows_of, went_back
 from engine.train.scoring import chosen
@@ -66,11 +78,11 @@ TELL_SECONDS = 0.2
 
 
 def train(run: RunFolder, channel: Channel, *, resume: bool = False, killed: bool = False) -> dict[str, Any]:
-    """Train the run's recipe; gives ``{"run", "status": "done" | "stopped", "steps"}``.
+    """Train the run's recipe; gives ``{"run", "status": "done" | "stopped" | "paused", "steps"}``.
 
     With ``resume`` it goes on from the newest whole checkpoint, step by step as if it had never ended; without any
     checkpoint it starts anew. A stop that the user asks for saves first. With ``killed`` the system ended the process
-    that was here before for lack of memory: less is computed at once.
+    that was here before for lack of memory: less is computed at once. A disk that takes nothing more is waited for.
 
     Raises:
         UserError: recipe, data or model are wrong, memory or disk ran out, or the loss broke away.
@@ -108,6 +120,7 @@ def _train(run: RunFolder, channel: Channel, *, resume: bool, killed: bool) -> d
         recipe = recoveries.recipe = _decided(_with_own_decisions(recipe, run), prepared, plan, on)
         _keep(run, recipe, prepared, folder)
         _tell_data(prepared, remembered, channel)
+        _tell_environment(run, remembered, on, channel)
 
         # The model, with an adapter whose first weights depend on the seed alone.
         channel.emit(Stage(name="model", text=say("Loading the model", "加载模型")))
@@ -120,6 +133,8 @@ def _train(run: RunFolder, channel: Channel, *, resume: bool, killed: bool) -> d
 
         # The run itself.
         channel.emit(Stage(name="train", text=say("Training", "训练")))
+        disk = Disk(run, channel, lambda: supervisor.step, lambda: supervisor.tell_gauge())
+        recoveries.keep = disk.keep
         with tempfile.TemporaryDirectory(prefix="lorimer-") as scratch:
             trainer: Hooks
             supervisor = Supervisor(
@@ -132,6 +147,8 @@ def _train(run: RunFolder, channel: Channel, *, resume: bool, killed: bool) -> d
                 gauge=lambda: gauge(os.getpid()),
                 unstable=recipe.train.unstable,
                 left_out=recoveries.left_out,
+                save_seconds=recipe.train.save_minutes * 60,
+                pause_seconds=recipe.train.pause_minutes * 60,
             )
             parts = Parts(
                 model=adapted,
@@ -143,37 +160,50 @@ def _train(run: RunFolder, channel: Channel, *, resume: bool, killed: bool) -> d
                 warmup=plan.warmup,
                 folder=Path(scratch),
                 callbacks=[supervisor],
-                save=lambda it: _save_checkpoint(run, it, supervisor, recipe.train.keep_checkpoints, channel),
+                save=lambda it: _save_checkpoint(run, it, supervisor, recipe.train.keep_checkpoints, disk, channel),
                 ladder=Ladder(Rung.of(recipe), shorten=recipe.train.shorten, tell=recoveries.descended),
                 left_out=recoveries.left_out,
             )
             trainer = importlib.import_module(objective.work).build_trainer(parts)
             channel.emit(_planned(recipe, prepared, plan, adapted, folder, on))
-            to_do = checkpoint is None or checkpoint.step < plan.steps
+            to_do = checkpoint is None or (checkpoint.step < plan.steps and not remembered.ended_early)
             try:
                 if to_do:
                     trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
+            except Freed:
+                return _ended(run, PAUSED, trainer.state.global_step)
             except Unstable as error:
                 _go_back(
                     error.trouble, run, trainer, parts, prepared.template, supervisor.progress, recoveries, channel
                 )
                 return None
 
+        if supervisor.paused:
+            return _ended(run, PAUSED, trainer.state.global_step)
+
         # The adapter: the best that was measured, else the last.
         channel.emit(Stage(name="save", text=say("Saving the adapter", "保存适配器")))
         steps = trainer.state.global_step if to_do or not checkpoint else checkpoint.step
         best = _best(run, supervisor.progress, steps, channel)
-        save_adapter(run.adapter, adapted, tokenizer, prepared.template, best or (None if to_do else checkpoint))
+        source = best or (None if to_do else checkpoint)
+        disk.keep(lambda: save_adapter(run.adapter, adapted, tokenizer, prepared.template, source))
+    except Freed:
+        return _ended(run, PAUSED, supervisor.step)
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if (failure := ran_out_of_memory(error)) is None:
             raise
         raise failure from error
-    return {"run": str(run.path), "status": STOPPED if supervisor.stopped else DONE, "steps": steps}
+    return _ended(run, STOPPED if supervisor.stopped else DONE, steps)
+
+
+def _ended(run: RunFolder, status: str, steps: int) -> dict[str, Any]:
+    return {"run": str(run.path), "status": status, "steps": steps}
 
 
 # ---------------------------------------------------------------------------------------------------------- before
 def _checkpoint(run: RunFolder, channel: Channel) -> Checkpoint | None:
     """Where to go on from. Damaged ones that are passed over are told and removed: none may count as one to keep."""
+    checkpoints.mend(run)
     found = checkpoints.latest(run)
     for bad in checkpoints.damaged(run):
         text = say(
@@ -253,7 +283,8 @@ def _keep(run: RunFolder, recipe: Recipe, prepared: Prepared, folder: Path) -> N
     if prepared.examples:
         write_lines(run.examples, map(message_to_plain, prepared.examples))
     facts = run.read_facts() if run.facts.is_file() else {}
-    run.write_facts({**facts, "model_folder": str(folder)})
+    data = [{"path": str(source.path), "sha256": source.sha256} for source in prepared.sources]
+    run.write_facts({**facts, "model_folder": str(folder), "data": data})
 
 
 def _tell_data(prepared: Prepared, remembered: Remembered, channel: Channel) -> None:
@@ -269,6 +300,26 @@ def _tell_data(prepared: Prepared, remembered: Remembered, channel: Channel) -> 
     if aside := sum(item.reason != NOT_CHOSEN for item in prepared.set_aside):
         text = say("{n} rows are set aside.", "{n} 行已搁置。", n=aside)
         channel.emit(Note(code="data.set_aside", level="warning", text=text))
+
+
+def _tell_environment(run: RunFolder, remembered: Remembered, on: str, channel: Channel) -> None:
+    """Write down what this process computes with; where that is not what was computed with before, say that the run is
+    not exact any more."""
+    now = environment(on)
+    known = read_json(run.environment) if run.environment.is_file() else []
+    write_json(run.environment, [*(known if isinstance(known, list) else []), {"time": time.time(), **now}])
+    others = differences(remembered.environment, now)
+    if remembered.environment and on != "cpu":
+        others.append(say("a GPU adds in an order of its own", "GPU 的求和次序不固定"))
+    remembered.environment = now
+    if others:
+        text = say(
+            "Going on from the checkpoint, but not bit for bit as an undisturbed run: {en}.",
+            "将从检查点继续，但结果与未中断的训练不会逐位相同：{zh}。",
+            en="; ".join(other.en for other in others),
+            zh="；".join(other.zh for other in others),
+        )
+        channel.emit(Note(code="train.not_exact", level="warning", text=text))
 
 
 def _planned(recipe: Recipe, prepared: Prepared, plan: Schedule, model: Any, folder: Path, on: str) -> RunPlanned:
@@ -302,15 +353,35 @@ def held_gib(on: str) -> float:
     return float(psutil.Process().memory_info().rss) / GIB
 
 
-def _save_checkpoint(run: RunFolder, trainer: Trainer, supervisor: Supervisor, keep: int, channel: Channel) -> None:
-    """Write a checkpoint from which `Trainer.train` goes on exactly, and remove the oldest."""
-    step = trainer.state.global_step
+def _save_checkpoint(
+    run: RunFolder, trainer: Trainer, supervisor: Supervisor, keep: int, disk: Disk, channel: Channel
+) -> None:
+    """Write a checkpoint from which `Trainer.train` goes on exactly, and when it has proved to be whole remove the
+    oldest."""
+    step, began = trainer.state.global_step, time.monotonic()
 
-    saved = checkpoints.write(run, step, supervisor.progress.plain(), lambda folder: save_state(trainer, folder))
+    def write() -> Checkpoint:
+        nonlocal began
+        began = time.monotonic()
+        return checkpoints.write(run, step, supervisor.progress.plain(), lambda folder: save_state(trainer, folder))
+
+    saved = disk.keep(write)
+    seconds = time.monotonic() - began
+    disk.took(saved.bytes)
     best = supervisor.progress.best_step
-    checkpoints.rotate(run, saved, keep, best or None)
+    disk.keep(lambda: checkpoints.rotate(run, saved, keep, best or None))
     relative = saved.path.relative_to(run.path).as_posix()
-    channel.emit(CheckpointSaved(step=step, path=relative, best=best == step))
+    channel.emit(
+        CheckpointSaved(
+            step=step,
+            path=relative,
+            best=best == step,
+            reason=supervisor.reason,
+            bytes=saved.bytes,
+            seconds=round(seconds, 3),
+        )
+    )
+    supervisor.saved(seconds)
 
 
 def _go_back(
@@ -347,9 +418,20 @@ def _best(run: RunFolder, progress: Remembered, last: int, channel: Channel) -> 
         return None
     found = next((item for item in checkpoints.checkpoints(run) if item.step == progress.best_step), None)
     if found is None or not checkpoints.is_whole(found):
+        channel.emit(Note(code="train.best_lost", level="warning", text=best_lost(progress.best_step)))
         return None
     channel.emit(Note(code="train.best", text=best_kept(progress.best_step, progress.best_loss)))
     return found
+
+
+def best_lost(step: int) -> Text:
+    """The sentence that tells of a best checkpoint that is gone."""
+    return say(
+        "The checkpoint of step {step}, whose held-out loss was lowest, is damaged or gone: the adapter is that of the "
+        "last step.",
+        "留出损失最低的第 {step} 步检查点已损坏或不存在：适配器取自最后一步。",
+        step=step,
+    )
 
 
 def best_kept(step: int, loss: float) -> Text:

@@ -16,6 +16,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from engine.protocol.channel import Channel
 from engine.protocol.events import (
     CONTINUE,
+    FREE,
     PAUSE,
     SAVE,
     STOP,
@@ -31,6 +32,10 @@ from engine.train.plan import Schedule
 from engine.train.watch import LossWatch, Unstable, what_happened
 
 GAUGE_SECONDS = 1.0
+SAVING_SHARE = 0.05
+"""Share of a run's time that safety checkpoints take at most."""
+LENGTHENED = 1.25
+"""A bound that grows by less than this is not told again."""
 ASK_SECONDS = 0.1
 WINDOW = 20
 
@@ -43,14 +48,20 @@ class Progress:
         tokens: real tokens trained on before this process.
         best_loss, best_step: lowest held-out loss and the step it was measured after; None and 0 before any.
         without_gain: measurements since then.
+        ended_early: the held-out loss had stopped falling: no step follows.
+        watch: what the watch over the loss has seen.
         data: fingerprint of the files that are trained on.
+        environment: versions and hardware that this was computed with.
     """
 
     tokens: int = 0
     best_loss: float | None = None
     best_step: int = 0
     without_gain: int = 0
+    ended_early: bool = False
+    watch: dict[str, Any] = field(default_factory=dict)
     data: str = ""
+    environment: dict[str, Any] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
         """As JSON."""
@@ -87,8 +98,10 @@ class Supervisor(TrainerCallback):
 
     Attributes:
         progress: what a checkpoint must hold.
+        step: optimizer steps done.
+        reason: why a checkpoint is due, as `CheckpointSaved` tells it.
         stopped: the user asked for the end, and it came before the last step.
-        ended_early: the held-out loss stopped falling.
+        paused: the process ends although the run does not: what it holds was asked back, or held long enough.
     """
 
     def __init__(
@@ -103,9 +116,12 @@ class Supervisor(TrainerCallback):
         gauge: Callable[[], Gauge | None],
         unstable: str = "stop",
         left_out: frozenset[int] = frozenset(),
+        save_seconds: float = 0.0,
+        pause_seconds: float = 0.0,
     ) -> None:
         """``tokens`` reads what this process has trained on, ``memory`` what it holds in GiB; ``unstable`` as in the
-        recipe; ``left_out``: steps whose rows are passed over."""
+        recipe; ``left_out``: steps whose rows are passed over; ``save_seconds``: work that may be lost at the most, 0
+        for no bound; ``pause_seconds``: how long a pause holds the memory, 0 for ever."""
         self._channel = channel
         self._schedule = schedule
         self._patience = patience
@@ -114,35 +130,45 @@ class Supervisor(TrainerCallback):
         self._gauge = gauge
         self._unstable = unstable
         self._left_out = left_out
-        self._watch = LossWatch()
+        self._watch = LossWatch.of(progress.watch)
         self.progress = progress
+        self.reason = ""
         self.stopped = False
-        self.ended_early = False
+        self.paused = False
+        self._safety = Safety(save_seconds)
+        self._pause_seconds = pause_seconds
+        self._free = False
         self._before = progress.tokens
         self._pause = False
+        self.step = 0
         self._speed = Speed()
         self._gauged = 0.0
         self._measured_seconds = 0.0
 
     # ------------------------------------------------------------------------------------------- trainer's calls
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.step = state.global_step
         self._speed.mark = time.monotonic()
+        self._safety.begin()
 
     def on_substep_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._tell_gauge()
+        self.tell_gauge()
 
     def on_prediction_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        self._tell_gauge()
+        self.tell_gauge()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        step = state.global_step
-        self._tell_gauge()
+        self.step = step = state.global_step
+        self.tell_gauge()
         for command in self._channel.commands():
             self._obey(command.name, step, control)
         control.should_evaluate |= self._schedule.evaluates_at(step) and not self.stopped
-        control.should_save |= self._schedule.saves_at(step)
+        if self._schedule.saves_at(step):
+            self._due(control, "step" if step < self._schedule.steps else "last")
+        elif self._safety.is_due():
+            self._due(control, "safety")
 
     def on_log(
         self,
@@ -171,9 +197,23 @@ class Supervisor(TrainerCallback):
         self._speed.mark = time.monotonic()
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if self._pause:
+        self.reason = ""
+        if self._pause and not self._free:
             self._wait(state.global_step, control)
+        if self._free:
+            self.paused = state.global_step < self._schedule.steps
+            control.should_training_stop = True
         self._speed.mark = time.monotonic()
+
+    def saved(self, seconds: float) -> None:
+        """A checkpoint was written, which took so long."""
+        if text := self._safety.saved(seconds):
+            self._channel.emit(Note(code="train.bound", text=text))
+
+    def _due(self, control: TrainerControl, reason: str) -> None:
+        """A checkpoint is due; of several reasons the first one told counts."""
+        control.should_save = True
+        self.reason = self.reason or reason
 
     # ------------------------------------------------------------------------------------------------- telling
     def _tell_step(self, logs: dict[str, float], state: TrainerState, args: TrainingArguments) -> None:
@@ -183,6 +223,7 @@ class Supervisor(TrainerCallback):
             return
         # In fp16 a gradient that is no number is usual: its update is passed over, and the scale lowered.
         self._look(step, loss, None if args.fp16 else logs.get("grad_norm"))
+        self.progress.watch = self._watch.plain()
         tokens = self._before + self._tokens()
         self._speed.step(tokens - self.progress.tokens)
         self.progress.tokens = tokens
@@ -217,16 +258,17 @@ class Supervisor(TrainerCallback):
         best = self.progress.best_loss is None or loss < self.progress.best_loss
         if best:
             self.progress.best_loss, self.progress.best_step, self.progress.without_gain = loss, step, 0
-            control.should_save = True  # the best adapter is always on disk
+            self._due(control, "best")  # the best adapter is always on disk
         else:
             self.progress.without_gain += 1
         self._channel.emit(HeldOut(step=step, loss=loss, token_accuracy=accuracy, best=best))
         if self._patience and self.progress.without_gain >= self._patience and step < self._schedule.steps:
-            self.ended_early = True
-            control.should_training_stop = control.should_save = True
+            self.progress.ended_early = control.should_training_stop = True
+            self._due(control, "last")
             self._channel.emit(Note(code="train.early_stop", text=early_stop(step, self.progress)))
 
-    def _tell_gauge(self) -> None:
+    def tell_gauge(self) -> None:
+        """Tell what the machine does, at most once a second."""
         now = time.monotonic()
         if now - self._gauged >= GAUGE_SECONDS:
             self._gauged = now
@@ -237,29 +279,86 @@ class Supervisor(TrainerCallback):
     def _obey(self, name: str, step: int, control: TrainerControl) -> None:
         if name == CONTINUE:
             self._pause = False
-        elif name in (PAUSE, SAVE, STOP):
-            control.should_save = True
+        elif name in (PAUSE, SAVE, STOP, FREE):
+            self._due(control, "asked")
             self._pause |= name == PAUSE
+            self._free |= name == FREE
             if name == STOP:
                 self._stop(step, control)
 
     def _stop(self, step: int, control: TrainerControl) -> None:
         self.stopped = step < self._schedule.steps
-        self._pause = False
+        self._pause = self._free = False
         control.should_training_stop = True
 
     def _wait(self, step: int, control: TrainerControl) -> None:
-        """Stand still, with everything in memory, until told to go on or to stop."""
-        self._channel.emit(Waiting(step=step))
-        while self._pause:
+        """Stand still, with everything in memory, until told to go on, to stop or to give the memory back, or until it
+        was held long enough."""
+        began = time.monotonic()
+        until = time.time() + self._pause_seconds if self._pause_seconds else 0.0
+        self._channel.emit(Waiting(step=step, until=round(until, 3)))
+        while self._pause and not self._free:
             time.sleep(ASK_SECONDS)
-            self._tell_gauge()
+            self.tell_gauge()
             for command in self._channel.commands():
                 if command.name == CONTINUE:
                     self._pause = False
                 elif command.name == STOP:
                     self._stop(step, control)
-        self._channel.emit(Continued(step=step))
+                elif command.name == FREE:
+                    self._free = True
+            if self._pause and self._pause_seconds and time.monotonic() - began >= self._pause_seconds:
+                self._free = True
+        if not self._free:
+            self._channel.emit(Continued(step=step))
+
+
+class Safety:
+    """When a checkpoint is due so that little work can be lost, and seldom enough to cost little.
+
+    Args:
+        asked: seconds of work that may be lost; 0 for no bound.
+    """
+
+    def __init__(self, asked: float) -> None:
+        self._asked = self._told = asked
+        self._seconds = 0.0
+        self._since = time.monotonic()
+
+    @property
+    def bound(self) -> float:
+        """Seconds of work between two checkpoints: as asked, longer where saving would take more than its share."""
+        return max(self._asked, self._seconds / SAVING_SHARE)
+
+    def begin(self) -> None:
+        """What was saved is what the process begins with."""
+        self._since = time.monotonic()
+
+    def is_due(self) -> bool:
+        """Whether the last checkpoint is as old as it may become."""
+        return bool(self._asked) and time.monotonic() - self._since >= self.bound
+
+    def saved(self, seconds: float) -> Text | None:
+        """A checkpoint took ``seconds``; gives what to tell where the bound had to be lengthened."""
+        self._since = time.monotonic()
+        # One slow save is chance, a slow disk is not: between the two the bound moves by halves.
+        self._seconds = (self._seconds + seconds) / 2 if self._seconds else seconds
+        if not self._asked or self.bound <= self._told * LENGTHENED:
+            return None
+        self._told = self.bound
+        return lengthened(seconds, self.bound)
+
+
+def lengthened(seconds: float, bound: float) -> Text:
+    """The sentence that tells of a bound that saving made longer."""
+    return say(
+        "Saving takes {seconds:.0f} s here: so that it takes at most {share:.0%} of the time, up to {bound:.0f} min of "
+        "work can be lost.",
+        "此处保存一次需 {seconds:.0f} 秒：为使保存最多占用 {share:.0%} 的时间，最多可能损失 {bound:.0f} 分钟的工作。",
+        seconds=seconds,
+        share=SAVING_SHARE,
+        bound=bound / 60,
+    )
 
 
 def left_out(step: int) -> Text:

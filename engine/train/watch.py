@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
+from typing import Any
 
 from engine.protocol.text import Text, say
 
@@ -60,6 +62,18 @@ class LossWatch:
 
     _window: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
     _high: list[tuple[int, float]] = field(default_factory=list)
+
+    def plain(self) -> dict[str, list[Any]]:
+        """What it has seen, for a checkpoint."""
+        return {"window": list(self._window), "high": [list(item) for item in self._high]}
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Sequence[Any]]) -> LossWatch:
+        """A watch that has seen what `plain` tells."""
+        watch = cls()
+        watch._window.extend(float(value) for value in plain.get("window", ()))
+        watch._high.extend((int(step), float(loss)) for step, loss in plain.get("high", ()))
+        return watch
 
     def look(self, step: int, loss: float, norm: float | None = None) -> Trouble | None:
         """What is wrong now, None while nothing is. After a spike was told, what follows is measured anew.

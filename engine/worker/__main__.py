@@ -6,11 +6,14 @@ another descriptor first, and descriptor 1 then points at the log, so that a lib
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
+import io
 import logging
 import os
 import sys
 from pathlib import Path
+from typing import Any, TextIO
 
 
 def main(arguments: list[str]) -> int:
@@ -18,6 +21,7 @@ def main(arguments: list[str]) -> int:
     private = os.dup(1)
     os.dup2(2, 1)
     faulthandler.enable(2)
+    sys.stdout, sys.stderr = _tolerant(1), _tolerant(2)
     _set_environment()
     from engine.project.hub_access import apply_mirror
 
@@ -32,6 +36,30 @@ def main(arguments: list[str]) -> int:
         return work(Path(arguments[0]), private)
     sys.stderr.write("usage: python -m engine.worker FOLDER | --session KIND\n")
     return 2
+
+
+class _Log(io.RawIOBase):
+    """A descriptor that never refuses: a library's print on a full disk must not end the training."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        with contextlib.suppress(OSError):
+            return os.write(self._descriptor, content)
+        return len(content)
+
+
+def _tolerant(descriptor: int) -> TextIO:
+    return io.TextIOWrapper(
+        io.BufferedWriter(_Log(descriptor)), encoding="utf-8", errors="backslashreplace", line_buffering=True
+    )
 
 
 def _set_environment() -> None:

@@ -12,7 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from engine.host import platform
 from engine.host.follow import log_tail
+from engine.host.launch import claim_work
 from engine.project.atomic import disk_error, read_json
 from engine.project.run_folder import JobFolder, RunFolder
 from engine.protocol.channel import Channel
@@ -22,15 +24,20 @@ from engine.protocol.text import say
 from engine.worker.channel import WorkerChannel
 
 Arguments = dict[str, Any]
+EXIT_BUSY = 75
+"""Another process works on the folder: this one has nothing to do and nothing to tell (EX_TEMPFAIL of sysexits.h)."""
 
 
 def work(path: Path, descriptor: int) -> int:
     """Do the job of the folder; gives the exit code. The last event is always a `Finished`."""
     folder = JobFolder(path)
-    channel = WorkerChannel(descriptor, folder.commands)
+    channel = WorkerChannel(descriptor, folder.commands, folder.events)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     signal.signal(signal.SIGTERM, _ended)
+    platform.ignore_hangup()
     try:
+        if not claim_work(folder):
+            return EXIT_BUSY
         job = read_json(folder.job)
         channel.emit(JobStarted(kind=job["kind"], pid=os.getpid(), resumed_from=_last_checkpoint(job)))
         value = JOBS[job["kind"]](job["arguments"], channel)
@@ -45,6 +52,8 @@ def work(path: Path, descriptor: int) -> int:
         failure = explain(error, folder.log)
         channel.emit(Finished(status=FAILED, failure=failure))
         return failure.exit_code
+    finally:
+        channel.close()
 
 
 def _ended(number: int, frame: Any) -> None:
