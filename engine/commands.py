@@ -422,6 +422,24 @@ def _models(part: str) -> Command:
     return run_it
 
 
+def _runs(part: str) -> Command:
+    """A command of `engine.runs_command`, imported when it runs."""
+
+    def run_it(options: argparse.Namespace, terminal: Terminal) -> int:
+        from engine import runs_command
+
+        command: Command = getattr(runs_command, part)
+        return command(options, terminal)
+
+    return run_it
+
+
+def _bundle(options: argparse.Namespace, terminal: Terminal) -> int:
+    from engine.bundle_command import bundle
+
+    return bundle(options, terminal)
+
+
 COMMANDS: dict[str, Command] = {
     "window": _window,
     "demo": _demo,
@@ -438,8 +456,24 @@ COMMANDS: dict[str, Command] = {
     "rehearse": _rehearse,
     "run": _run,
     "resume": _resume,
+    "runs": _runs("runs"),
+    "runs list": _runs("runs"),
+    "runs show": _runs("show"),
+    "runs compare": _runs("compare"),
+    "runs tag": _runs("tag"),
+    "runs note": _runs("note"),
+    "runs rename": _runs("rename"),
+    "runs delete": _runs("delete"),
+    "runs continue": _runs("go_on"),
+    "queue": _runs("queue"),
+    "queue list": _runs("queue"),
+    "queue add": _runs("queue_add"),
+    "queue remove": _runs("queue_remove"),
+    "queue move": _runs("queue_move"),
+    "queue run": _runs("queue_run"),
     "evaluate": _evaluate,
     "chat": _chat,
     "merge": _merge,
     "export": _export,
+    "bundle": _bundle,
 }

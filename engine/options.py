@@ -380,6 +380,140 @@ def _export(made: argparse.ArgumentParser, language: str) -> None:
     made.add_argument("--out", type=Path, required=True, help=about.in_language(language))
 
 
+def _search(made: argparse.ArgumentParser, language: str) -> None:
+    """Which runs of a project are listed, and in which order."""
+    _project(made, language)
+    words = say("words that its title, model, data, tags or note hold", "标题、模型、数据、标签或备注中的词")
+    made.add_argument("--search", default="", metavar="WORDS", help=words.in_language(language))
+    made.add_argument("--tag", default="", help=say("runs with this tag", "带此标签的训练").in_language(language))
+    statuses = ("new", "training", "done", "stopped", "paused", "failed")
+    made.add_argument("--status", default="", choices=statuses, help=say("how it stands", "状态").in_language(language))
+    orders = ("newest", "oldest", "title", "loss", "gain", "size")
+    order = say("what they are sorted by", "排序方式").in_language(language)
+    made.add_argument("--sort", default="newest", choices=orders, help=order)
+
+
+def _runs(made: argparse.ArgumentParser, language: str) -> None:
+    _search(made, language)
+    _inner_commands(made, "runs", say("runs commands", "训练记录命令"), _RUNS, language)
+
+
+def _inner_commands(
+    made: argparse.ArgumentParser,
+    group: str,
+    title: Text,
+    inner: dict[str, tuple[Text, Callable[[argparse.ArgumentParser, str], None]]],
+    language: str,
+) -> None:
+    commands = made.add_subparsers(title=title.in_language(language), metavar="COMMAND")
+    for name, (words, fill) in inner.items():
+        text = words.in_language(language)
+        command = commands.add_parser(name, help=text, description=text, language=language)
+        command.set_defaults(command=f"{group} {name}")
+        _common(command, language)
+        fill(command, language)
+
+
+def _one_run(made: argparse.ArgumentParser, language: str) -> None:
+    """A run by its folder, or by its name or number in the project."""
+    about = say("a run's folder, or its number in the project", "训练记录的文件夹，或其在项目中的编号")
+    made.add_argument("run", type=Path, help=about.in_language(language))
+    _project(made, language)
+
+
+def _runs_compare(made: argparse.ArgumentParser, language: str) -> None:
+    about = say("two to six runs", "2 到 6 次训练").in_language(language)
+    made.add_argument("run", type=Path, nargs="+", help=about)
+    _project(made, language)
+
+
+def _runs_tag(made: argparse.ArgumentParser, language: str) -> None:
+    _one_run(made, language)
+    made.add_argument("tags", nargs="*", metavar="TAG", help=say("tags to give", "要添加的标签").in_language(language))
+    gone = say("take this tag away; may stand several times", "去掉此标签；可写多次").in_language(language)
+    made.add_argument("--remove", action="append", default=[], metavar="TAG", help=gone)
+
+
+def _runs_note(made: argparse.ArgumentParser, language: str) -> None:
+    _one_run(made, language)
+    about = say("the note; shown if left out, taken away if empty", "备注；省略则显示，为空则清除")
+    made.add_argument("text", nargs="?", default=None, metavar="TEXT", help=about.in_language(language))
+
+
+def _runs_rename(made: argparse.ArgumentParser, language: str) -> None:
+    _one_run(made, language)
+    about = say("what it is called from now on", "新的标题").in_language(language)
+    made.add_argument("title", metavar="TITLE", help=about)
+
+
+def _runs_delete(made: argparse.ArgumentParser, language: str) -> None:
+    _one_run(made, language)
+    only = say("only checkpoints, but the newest and the best", "只移除检查点，保留最新和最佳的").in_language(language)
+    made.add_argument("--checkpoints", action="store_true", help=only)
+    sure = say("do it; else only the sizes are told", "确认执行；否则只显示大小").in_language(language)
+    made.add_argument("--yes", action="store_true", help=sure)
+
+
+def _runs_continue(made: argparse.ArgumentParser, language: str) -> None:
+    _one_run(made, language)
+    hint = say("See: lorimer runs show RUN", "参见：lorimer runs show RUN")
+    about = say("the checkpoint's step", "检查点的步数").in_language(language)
+    made.add_argument("--step", type=number("--step", int, 0, hint=hint), required=True, help=about)
+    title = say("what the new run is called", "新训练的标题").in_language(language)
+    made.add_argument("--title", default="", help=title)
+
+
+_RUNS: dict[str, tuple[Text, Callable[[argparse.ArgumentParser, str], None]]] = {
+    "list": (say("the runs of a project", "项目中的训练"), _search),
+    "show": (say("one run: figures, checkpoints, what its curve says", "某次训练：数据、检查点、曲线结论"), _one_run),
+    "compare": (say("settings in which runs differ, and their figures", "几次训练不同的设置与结果"), _runs_compare),
+    "tag": (say("give a run tags, or take them away", "为训练添加或去掉标签"), _runs_tag),
+    "note": (say("put a note to a run", "为训练写备注"), _runs_note),
+    "rename": (say("call a run something else", "重命名训练"), _runs_rename),
+    "delete": (say("move a run, or its older checkpoints, to the trash", "把训练或其旧检查点移到回收站"), _runs_delete),
+    "continue": (say("train on from any checkpoint, as a new run", "从任一检查点继续，作为新的训练"), _runs_continue),
+}
+
+
+def _queue(made: argparse.ArgumentParser, language: str) -> None:
+    _inner_commands(made, "queue", say("queue commands", "队列命令"), _QUEUE, language)
+
+
+def _nothing(made: argparse.ArgumentParser, language: str) -> None:
+    """A command without options of its own."""
+
+
+def _queue_add(made: argparse.ArgumentParser, language: str) -> None:
+    _one_run(made, language)
+    only = say("start it only if the one before is done", "仅当前一个完成时才启动").in_language(language)
+    made.add_argument("--only-if-done", action="store_true", help=only)
+
+
+def _queue_entry(made: argparse.ArgumentParser, language: str) -> None:
+    about = say("its place from 1, or the run's folder or name", "其序号（从 1 起），或训练的文件夹或名称")
+    made.add_argument("entry", metavar="ENTRY", help=about.in_language(language))
+
+
+def _queue_move(made: argparse.ArgumentParser, language: str) -> None:
+    _queue_entry(made, language)
+    made.add_argument("way", choices=("up", "down"), help=say("which way", "方向").in_language(language))
+
+
+_QUEUE: dict[str, tuple[Text, Callable[[argparse.ArgumentParser, str], None]]] = {
+    "list": (say("what waits for its turn", "正在排队的训练"), _nothing),
+    "add": (say("let a run wait for its turn", "让一次训练排队"), _queue_add),
+    "remove": (say("take a run out of the queue", "把训练移出队列"), _queue_entry),
+    "move": (say("move a run up or down", "上移或下移"), _queue_move),
+    "run": (say("start what waits, one after the other", "依次启动排队的训练"), _nothing),
+}
+
+
+def _bundle(made: argparse.ArgumentParser, language: str) -> None:
+    _run_argument(made, language)
+    about = say("ZIP file to write; only shown if left out", "要写入的 ZIP 文件；省略则仅显示内容")
+    made.add_argument("--out", type=Path, help=about.in_language(language))
+
+
 _COMMANDS: dict[str, tuple[Text, Callable[[argparse.ArgumentParser, str], None] | None]] = {
     "demo": (say("the whole path on the starter model and its sample data", "用入门模型和示例数据走完全程"), _demo),
     "doctor": (say("what this machine has and what is wrong with it", "本机的配置与存在的问题"), None),
@@ -392,6 +526,8 @@ _COMMANDS: dict[str, tuple[Text, Callable[[argparse.ArgumentParser, str], None] 
     ),
     "run": (say("train as a recipe says", "按配方训练"), _run),
     "resume": (say("continue a run from its last checkpoint", "从最后的检查点续训"), _run_argument),
+    "runs": (say("find, compare and go on with runs", "查找、比较、继续训练"), _runs),
+    "queue": (say("runs that wait for their turn", "排队等候的训练"), _queue),
     "evaluate": (
         say("measure base against tuned on the held-out rows", "在留出数据上比较基础模型与微调模型"),
         _evaluate,
@@ -399,4 +535,5 @@ _COMMANDS: dict[str, tuple[Text, Callable[[argparse.ArgumentParser, str], None] 
     "chat": (say("ask base and tuned the same", "向基础模型与微调模型提同样的问题"), _chat),
     "merge": (say("put the adapter into the 16-bit weights", "把适配器并入 16 位权重"), _merge),
     "export": (say("write what can be taken away", "写出可带走的成果"), _export),
+    "bundle": (say("what a report needs of a run, without the data", "反馈问题所需的信息，不含数据"), _bundle),
 }

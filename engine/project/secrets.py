@@ -24,6 +24,7 @@ from engine.recipe.tokens import KEYS, LOGIN
 HIDDEN = "[secret]"
 SHORTEST = 6
 """A shorter value is no secret, and would be found in every other word."""
+_MOST_FIELDS = 1000
 
 _NAMES = re.compile(r"token|secret|passw|pwd|api_?key|access_?key|private_?key|credential|auth|cookie", re.IGNORECASE)
 _NO_SECRETS = re.compile(r"^(TOKENIZERS_|XAUTHORITY$|SSH_AUTH_SOCK$|PWD$|OLDPWD$)")
@@ -110,6 +111,7 @@ class Scrubber:
 
     def __init__(self, known: Iterable[str] | None = None) -> None:
         self._known = tuple(known_secrets() if known is None else known)
+        self._fields: dict[str, str] = {}
         self._homes = _spellings(Path.home())
         self._names = tuple((re.compile(rf"(?<![^\W_]){re.escape(name)}(?![^\W_])", re.I), put) for name, put in _own())
 
@@ -128,10 +130,18 @@ class Scrubber:
         if isinstance(value, str):
             return self(value)
         if isinstance(value, dict):
-            return {self(str(name)): self._field(str(name), item) for name, item in value.items()}
+            return {self._name(str(name)): self._field(str(name), item) for name, item in value.items()}
         if isinstance(value, list | tuple):
             return [self.plain(item) for item in value]
         return value
+
+    def _name(self, name: str) -> str:
+        """A field's name; of the same ones there are very many."""
+        if len(self._fields) > _MOST_FIELDS:
+            self._fields.clear()
+        if name not in self._fields:
+            self._fields[name] = self(name)
+        return self._fields[name]
 
     def _field(self, name: str, value: Any) -> Any:
         """A field that is called a secret is one, whatever it looks like."""

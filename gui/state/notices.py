@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from PySide6.QtCore import QObject, Signal
 
@@ -29,6 +30,7 @@ class Notice:
     hint: Text = NOTHING
     details: str = ""
     problems: tuple[Text, ...] = ()
+    folder: Path | None = None
 
 
 class Notices(QObject):
@@ -45,10 +47,17 @@ class Notices(QObject):
         self.open: list[Notice] = []
 
     def tell(
-        self, level: str, message: Text, hint: Text = NOTHING, *, details: str = "", problems: tuple[Text, ...] = ()
+        self,
+        level: str,
+        message: Text,
+        hint: Text = NOTHING,
+        *,
+        details: str = "",
+        problems: tuple[Text, ...] = (),
+        folder: Path | None = None,
     ) -> None:
         """Show a notice; the same one is not shown twice."""
-        notice = Notice(level, message, hint, details, problems)
+        notice = Notice(level, message, hint, details, problems, folder)
         if notice not in self.open:
             self.open = [*self.open, notice][-MOST:]
             self.changed.emit()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from PySide6.QtCore import Qt
+from PySide6.QtCore import Qt, QUrl
+from PySide6.QtGui import QDesktopServices
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from engine.protocol.text import Text, say
@@ -70,6 +71,9 @@ class NoticeStrip(QWidget):
         text.setAlignment(Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft)
         line = row(Chip(word, tone), text, spacing=10, margins=(14, 8, 10, 8))
         line.setStretch(1, 1)
+        if notice.folder is not None:
+            url = QUrl.fromLocalFile(str(notice.folder))
+            line.addWidget(button(say("Open folder", "打开文件夹"), partial(QDesktopServices.openUrl, url), "small"))
         if notice.details:
             line.addWidget(_small(say("Copy details", "复制详情"), partial(copy, notice.details), COPY_KEY, has_keys))
         line.addWidget(_small(say("Close", "关闭"), partial(self._notices.close, notice), CLOSE_KEY, has_keys))
