@@ -40,7 +40,7 @@ class RunAnnouncer(QObject):
     def __init__(self, context: AppContext, window: QWidget) -> None:
         super().__init__(window)
         self._context, self._window = context, window
-        self._since = time.time()
+        self._opened = time.monotonic()
         self._tray: QSystemTrayIcon | None = None
         self._gone = QTimer(self)
         self._gone.setObjectName("notification goes")
@@ -50,7 +50,8 @@ class RunAnnouncer(QObject):
 
     def _ended(self) -> None:
         state = self._context.runs.train.state
-        if state.ended < self._since:
+        # When the window opened, by the clock as it is set now: it may have been set since.
+        if state.ended < time.time() - (time.monotonic() - self._opened):
             return
         if not self._window.isActiveWindow():
             self._announce(state)
