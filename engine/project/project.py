@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 from engine.host.follow import last_status
 from engine.host.launch import is_alive
 from engine.project.atomic import disk_error, read_json, write_json
+from engine.project.moving import settle
+from engine.project.remarks import read_remarks
 from engine.project.run_folder import JobFolder, RunFolder
 from engine.protocol.errors import UserError
 from engine.protocol.text import say
@@ -53,6 +56,8 @@ class Project:
         project = cls(path.expanduser().resolve())
         if project._facts.exists():
             project._read()
+            with suppress(UserError):  # a project on a disk that takes nothing can still be looked at
+                settle(project.path)
             return project
         try:
             if project.path.exists() and any(project.path.iterdir()):
@@ -69,7 +74,8 @@ class Project:
             (project.path / "runs").mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise disk_error(error, project.path) from error
-        write_json(project._facts, {"version": PROJECT_VERSION, "name": project.path.name, "created": time.time()})
+        facts = {"version": PROJECT_VERSION, "name": project.path.name, "created": time.time()}
+        write_json(project._facts, {**facts, "path": str(project.path)})
         return project
 
     @property
@@ -97,9 +103,9 @@ class Project:
         title = title or _title(recipe)
         try:
             runs.mkdir(parents=True, exist_ok=True)
-            run = _claim(runs, title)
         except OSError as error:
             raise disk_error(error, runs) from error
+        run = claim_run(runs, title)
         save(recipe, run.recipe)
         run.write_facts(
             {
@@ -173,11 +179,16 @@ def _summary(run: RunFolder) -> RunSummary | None:
     except UserError:
         return None
     text = {name: str(facts.get(name, "")) for name in ("title", "model", "method", "objective")}
+    text["title"] = read_remarks(run).title or text["title"]
     return RunSummary(folder=run, created=float(facts.get("created", 0.0)), status=last_status(run), **text)
 
 
-def _claim(runs: Path, title: str) -> RunFolder:
-    return RunFolder(_numbered(runs, slug(title), 4))
+def claim_run(runs: Path, title: str) -> RunFolder:
+    """A new, empty folder among ``runs``, claimed by its number. Raises `UserError` when the disk refuses."""
+    try:
+        return RunFolder(_numbered(runs, slug(title), 4))
+    except OSError as error:
+        raise disk_error(error, runs) from error
 
 
 def _numbered(parent: Path, name: str, digits: int) -> Path:

@@ -31,6 +31,16 @@ def forget(path: Path) -> None:
     _write([other for other in recent() if other != path])
 
 
+def replace(old: Path, new: Path) -> None:
+    """A project's folder is elsewhere now. Raises `UserError` when the disk does not take it."""
+    try:
+        known = read_json(_file())
+    except UserError:
+        known = []
+    paths = [Path(item) for item in known if isinstance(item, str)] if isinstance(known, list) else []
+    _write(list(dict.fromkeys(new if path == old else path for path in paths)))
+
+
 def _write(paths: list[Path]) -> None:
     write_json(_file(), [str(path) for path in paths[:MOST]])
 
