@@ -35,6 +35,13 @@ def runs(options: argparse.Namespace, terminal: Terminal) -> int:
     from engine.project.runs import Listing, found, in_order, query_of, sizes
 
     project = Project(options.project.expanduser().resolve())
+    if not (project.path / "project.json").is_file():
+        raise UserError(
+            "project.missing",
+            say("{path} is not a project of Lorimer.", "{path} 不是 Lorimer 项目。", path=project.path),
+            say("Give its folder with --project.", "请用 --project 给出其文件夹。"),
+            where=str(project.path),
+        )
     rows = Listing(project.path).read()
     query = query_of(options.search, status=options.status, tag=options.tag)
     taken = {row.folder.path: sizes(row.folder) for row in rows}
@@ -141,7 +148,7 @@ def row_of(run: RunFolder) -> RunRow:
         raise UserError(
             "run.not_in_project",
             say("{path} does not lie in a project's folder runs.", "{path} 不在项目的 runs 文件夹中。", path=run.path),
-            say("Put it there, or import it.", "请将其放到那里。"),
+            say("Put it there.", "请将其放到那里。"),
             where=str(run.path),
         )
     return found
