@@ -63,12 +63,17 @@ class AppContext(QObject):
             source.not_kept.connect(self._tell)
         self.draft.may_keep = self.may_change
         self.project.opened.connect(lambda: self.control.begin(self.project.path))
+        self.control.gained.connect(self._forget_refusals)
 
     def may_change(self) -> bool:
         """Whether this window may change the project; where another one controls it, that is told."""
         if not self.control.controls:
             self.notices.tell(WARNING, self.control.sentence, TAKE_OVER_FIRST)
         return self.control.controls
+
+    def _forget_refusals(self) -> None:
+        for notice in [notice for notice in self.notices.open if notice.hint == TAKE_OVER_FIRST]:
+            self.notices.close(notice)
 
     def _tell(self, error: UserError) -> None:
         """The disk did not take what the user chose; it counts all the same, and the user should know."""
