@@ -6,13 +6,17 @@ import time
 from collections.abc import Callable
 
 from engine.host import platform
-from engine.host.launch import running_pid, stop_file
+from engine.host.freed import LITTLE_GIB, Held, given_back, held_by, left_of
+from engine.host.launch import running_pid, stop_file, sweep
 from engine.project.atomic import disk_error, write_json
 from engine.project.run_folder import JobFolder
 from engine.protocol.codec import encode_command
 from engine.protocol.events import STOP, Command
+from engine.protocol.text import NOTHING, Text
 
 ASKED, TERMINATED, KILLED = "asked", "terminated", "killed"
+FREE_SECONDS = 5.0
+"""How long a driver may take to let go what an ended process held."""
 
 
 def send(folder: JobFolder, name: str) -> None:
@@ -27,11 +31,16 @@ def send(folder: JobFolder, name: str) -> None:
 class StopLadder:
     """Ask, then end politely, then end at once: one rung at a time, each with its patience, the rung reached recorded.
 
-    Call `poll` now and then until it says that the job is over.
+    Call `poll` now and then until it says that the job is over. Then nothing is left of it: children that outlived it
+    are ended too, and whether its memory was given back was looked at.
 
     Args:
         save_seconds: how long the job may take to save and end by itself.
         terminate_seconds: how long after the polite end.
+
+    Attributes:
+        rung: how far it had to go: "", "asked", "terminated" or "killed".
+        freed: when it is over, what memory was given back, or was not; empty where there is nothing to say.
     """
 
     def __init__(
@@ -46,16 +55,38 @@ class StopLadder:
         self._patience = {"": 0.0, ASKED: save_seconds, TERMINATED: terminate_seconds, KILLED: terminate_seconds}
         self._now = now
         self._since = now()
+        self._pid: int | None = None
+        self._held: Held | None = None
+        self._gone_since: float | None = None
         self.rung = ""
+        self.freed: Text = NOTHING
 
     def poll(self) -> bool:
-        """Climb when the patience of the present rung is spent. True when the process is gone."""
+        """Climb when the patience of the present rung is spent. True when the process is gone, and all it held."""
         pid = running_pid(self._folder)
         if pid is None:
-            return True
+            return self._is_all_gone()
+        if self._pid is None:
+            self._pid, self._held = pid, held_by(pid)
         if self._now() - self._since >= self._patience[self.rung]:
             self._climb(pid)
         return False
+
+    def _is_all_gone(self) -> bool:
+        """End what outlived the process, and look whether memory came back: a driver takes a moment for it."""
+        if self._pid is None or self._held is None:
+            sweep(self._folder)
+            return True
+        if self._gone_since is None:
+            self._gone_since = self._now()
+            if platform.group_members(self._pid):  # the head was there a moment ago: the group is still the job's
+                platform.end_group(self._pid, force=True)
+        after = left_of(self._held)
+        is_free = not after.pids and (after.gpu_gib or 0.0) <= LITTLE_GIB
+        if not is_free and self._now() - self._gone_since < FREE_SECONDS:
+            return False
+        self.freed = given_back(self._held, after)
+        return True
 
     def _climb(self, pid: int) -> None:
         self._since = self._now()

@@ -8,7 +8,15 @@ import shutil
 from pathlib import Path
 
 from engine.host.diagnose import KILLED_CODE, MEMORY_KILLED, diagnose
-from engine.host.launch import append_event, exit_code, is_alive, memory_kills, read_tail, stop_file
+from engine.host.launch import (
+    append_event,
+    exit_code,
+    is_alive,
+    memory_kills,
+    read_tail,
+    stop_file,
+    sweep,
+)
 from engine.host.restart import KillCount, restart
 from engine.project.atomic import read_json
 from engine.project.run_folder import JobFolder
@@ -59,11 +67,15 @@ class Follower:
         self._kills = KillCount(folder) if restarts else None
         self._trains = False
         self._step = 0
+        self._was_alive = False
 
     def poll(self) -> list[Event]:
         """Events that came since the last call, those of a long record piece by piece (`has_more`). When the process is
         gone without a last word, one is added."""
         alive = is_alive(self._folder)  # asked first: what it wrote before it ended is then surely read below
+        if self._was_alive and not alive:
+            sweep(self._folder)
+        self._was_alive = alive
         if alive and self._kills is not None:
             self._kills.look()
         events = self._read()

@@ -20,6 +20,8 @@ from engine.protocol.text import say
 
 ROOT = Path(__file__).resolve().parents[2]
 
+BORN_SECONDS = 2.0
+"""By so much the clock of files and that of processes may differ."""
 LEAVING_SECONDS = 10.0
 """How long a process that has told its end may take to go."""
 
@@ -183,6 +185,24 @@ def running_pid(folder: JobFolder) -> int | None:
         return None
     mark = known.get("mark")
     return pid if mark is not None and platform.process_mark(pid) == mark else None
+
+
+def sweep(folder: JobFolder) -> None:
+    """End at once what the folder's ended process left behind: children in its group, which nobody else knows.
+
+    A group's number may be another's by now. Only processes that began while the job was telling what it does are its
+    own: after its process was started, and before the last line of its record.
+    """
+    try:
+        group = int(read_json(process_file(folder))["pid"])
+        first, last = process_file(folder).stat().st_mtime, folder.events.stat().st_mtime
+    except (UserError, OSError, KeyError, TypeError, ValueError):
+        return
+    if group <= 1 or platform.process_mark(group) is not None:
+        return
+    left = platform.group_members(group)
+    if left and all(first - BORN_SECONDS <= platform.born(pid) <= last + BORN_SECONDS for pid in left):
+        platform.end_group(group, force=True)
 
 
 def exit_code(folder: JobFolder) -> int | None:

@@ -215,6 +215,16 @@ def process_mark(pid: int) -> str | None:
     return None if fields[0] in "ZX" else f"{boot}:{fields[19]}"
 
 
+def born(pid: int) -> float:
+    """Epoch second at which a process began; 0 when it has ended."""
+    import psutil
+
+    try:
+        return psutil.Process(pid).create_time()
+    except psutil.Error:
+        return 0.0
+
+
 def group_members(group: int) -> list[int]:
     """Processes that run in the process group, its head included; on Windows none can be told when the head is gone."""
     if current() == WINDOWS:
@@ -324,7 +334,12 @@ def _memory_groups(pid: int) -> list[Path]:
 
 
 def memory_kills(path: Path) -> int | None:
-    """The count that `memory_kill_count` found in ``path``, as it is now; None when it is not there (any more)."""
+    """The count that `memory_kill_count` found in ``path``, as it is now; None when it is not there (any more).
+
+    Paths come from files of a project, which may be anybody's: nothing but the system's own counts is read.
+    """
+    if path != _VMSTAT and (_CGROUPS not in path.parents or ".." in path.parts):
+        return None
     try:
         lines = path.read_text("utf-8").splitlines()
     except OSError:

@@ -86,6 +86,7 @@ def test_of_two_windows_one_starts_a_killed_run_again(
     """Both follow it, each in a thread of its own, and both find it gone at once."""
     count = tmp_path / "memory.events"
     count.write_text("oom_kill 0\n")
+    monkeypatch.setattr(platform, "_CGROUPS", count.parent)
     monkeypatch.setattr(platform, "memory_kill_count", lambda pid: (count, platform.memory_kills(count)))
     monkeypatch.setattr(restart, "LOOK_SECONDS", 0.0)
     start_job(run, "train", {"end": "hang", "plan": True})

@@ -26,6 +26,7 @@ def count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], No
     """Sets how many processes the system says that it ended for lack of memory; none at first."""
     file = tmp_path / "memory.events"
     file.write_text("oom_kill 0\n")
+    monkeypatch.setattr(platform, "_CGROUPS", file.parent)
     monkeypatch.setattr(platform, "memory_kill_count", lambda pid: (file, platform.memory_kills(file)))
     monkeypatch.setattr(restart, "LOOK_SECONDS", 0.0)
 
