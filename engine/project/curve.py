@@ -625,6 +625,8 @@ def _go_on(curve: _Curve) -> tuple[Text, ...]:
                 ),
             )
         return ()
+    if curve.last < curve.steps[-1].steps:
+        return ()  # it was ended: that it could go on is known
     if recipe is None or recipe.train.max_steps:
         return (
             say(

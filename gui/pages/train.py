@@ -177,7 +177,7 @@ class TrainPage(Page):
         self._trained, self._held = self._curves.trained, self._curves.held
         left = column(self._curves, self._happened_card(), spacing=14)
         right = column(self._memory_card, self._speed_card, self._reading, spacing=14)
-        for layout, stretches in ((left, (7, 4)), (right, (4, 4, 5))):
+        for layout, stretches in ((left, (7, 4)), (right, (3, 3, 4))):
             for position, stretch in enumerate(stretches):
                 layout.setStretch(position, stretch)
         body = row(left, right, spacing=14)
@@ -282,7 +282,10 @@ class TrainPage(Page):
         self._evaluate.setVisible(trained)
         self._strip.refresh()
         running = say("You may close this window, the run goes on.", "可以关闭窗口，训练会继续。")
-        self._footer.say(busy_words(other) if other else ENDINGS.get(state.status, running))
+        waiting = say("You may close this window, the run waits.", "可以关闭窗口，训练会继续等待。")
+        now = ENDINGS.get(state.status, waiting if state.status == WAITING else running)
+        ending = say("What was learned is kept.", "学到的内容会保留。") if self.context.runs.train.is_stopping else None
+        self._footer.say(busy_words(other) if other else ending or now)
 
     # --------------------------------------------------------------------------------------------------------- log
     def _show_log(self, shown: bool) -> None:

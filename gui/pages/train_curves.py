@@ -6,16 +6,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from PySide6.QtWidgets import QLabel, QStackedLayout
+from PySide6.QtWidgets import QLabel, QSizePolicy, QStackedLayout
 
-from engine.protocol.events import CheckpointSaved, Note
+from engine.protocol.events import CheckpointSaved
 from engine.protocol.state import JobState
 from engine.protocol.text import Text, say
 from gui.i18n.language import tr
 from gui.i18n.numbers import figure, parameters, percent, short
 from gui.pages.train_words import BEST, CHECKPOINT, EARLY, MARKS, RECOVERY, WARNING, held_out_words, last_of, step_at
 from gui.state.notices import INFO
-from gui.widgets.basic import label, row
+from gui.widgets.basic import ElidedLabel, label, row
 from gui.widgets.card import Card
 from gui.widgets.plots import LinePlot
 from gui.widgets.switch import Switch
@@ -31,8 +31,8 @@ APART = 0.14
 """Share of the run between two marks whose words stand side by side."""
 VIEWS: tuple[tuple[str, Text, str], ...] = (
     ("loss", say("Loss", "损失"), "Alt+1"),
-    ("rate", say("Learning rate", "学习率"), "Alt+2"),
-    ("norm", say("Gradient norm", "梯度范数"), "Alt+3"),
+    ("rate", say("Rate", "学习率"), "Alt+2"),
+    ("norm", say("Gradient", "梯度"), "Alt+3"),
 )
 
 
@@ -57,7 +57,8 @@ class CurvesCard(Card):
         self.switch.put("loss")
         self.switch.chosen.connect(self.show_view)
         self.head.insertWidget(0, self.switch)
-        self.trained, self.held = label("", "good"), label("", "warn")
+        self.switch.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
+        self.trained, self.held = label("", "good"), ElidedLabel("", "warn")
         self.corner(self.trained)
         self.corner(self.held)
         self._stack = QStackedLayout()
@@ -67,17 +68,18 @@ class CurvesCard(Card):
 
     def _numbers_line(self) -> dict[str, QLabel]:
         names = {
-            "rate": say("Learning rate", "学习率"),
-            "norm": say("Gradient norm", "梯度范数"),
-            "accuracy": say("Token accuracy", "词元准确率"),
-            "tokens": say("Tokens seen", "已见词元"),
+            "rate": (say("Rate", "学习率"), say("Learning rate", "学习率")),
+            "norm": (say("Gradient", "梯度"), say("Gradient norm", "梯度范数")),
+            "accuracy": (say("Accuracy", "准确率"), say("Token accuracy", "词元准确率")),
+            "tokens": (say("Tokens", "词元"), say("Tokens seen", "已见词元")),
         }
         values: dict[str, QLabel] = {}
         line = row(spacing=6)
-        for name, text in names.items():
-            values[name] = label("", "strong")
-            values[name].setAccessibleName(tr(text))
-            line.addWidget(label(text, "facts"))
+        for name, (short_name, full) in names.items():
+            shown, values[name] = label(short_name, "facts"), label("", "strong")
+            shown.setToolTip(tr(full))
+            values[name].setAccessibleName(tr(full))
+            line.addWidget(shown)
             line.addWidget(values[name])
             line.addStretch(1)
         self.body.addLayout(line)
@@ -127,12 +129,13 @@ class CurvesCard(Card):
     def _put_legend(self, state: JobState, last: StepDone) -> None:
         view = self.switch.current
         words = {
-            "loss": say("training {n}", "训练 {n}", n=figure(last.loss)),
+            "loss": say("train {n}", "训练 {n}", n=figure(last.loss)),
             "rate": say("now {n}", "当前 {n}", n=short(last.learning_rate)),
             "norm": say("now {n}", "当前 {n}", n=short(last.grad_norm)),
         }
         self.trained.setText("● " + tr(words[view]))
-        self.held.setText(held_out_words(state))
+        if self.held.text() != (words_held := held_out_words(state)):
+            self.held.setText(words_held)
         self.held.setVisible(view == "loss")
 
     # ------------------------------------------------------------------------------------------------------- marks
@@ -143,36 +146,39 @@ class CurvesCard(Card):
 
     def mark(self, state: JobState) -> None:
         """A line for each checkpoint, for the best, for an early end, and for each warning and recovery. Words stand at
-        few of them; those of the others are read where the mouse is."""
+        the most telling of them, as far as there is room; those of the others are read where the mouse is."""
         self.loss.clear_marks()
-        best = state.best.step if state.best is not None else 0
-        saved = list(state.checkpoints[-MOST_MARKED:])
-        for event in saved:
-            if event.step != best:
-                self._mark_saved(event, is_quiet=event is not saved[-1] or _is_by(event.step, best, state))
-        if best:
-            words = tr(BEST).format(n=best)
-            self.loss.mark(words, best, words, ink="good")
-        told = [note for note in state.notes if note.level != INFO or note.code == EARLY_STOP]
-        for note in told[-MOST_MARKED:]:
-            self._mark_note(note, note.step or step_at(state, note.time), best, state)
-
-    def _mark_saved(self, event: CheckpointSaved, *, is_quiet: bool) -> None:
-        words = tr(MARKS.get(event.reason, CHECKPOINT)).format(n=event.step)
-        self.loss.mark(words, event.step, words, quiet=is_quiet)
-
-    def _mark_note(self, note: Note, step: int, best: int, state: JobState) -> None:
-        if note.code == EARLY_STOP:
-            words = tr(EARLY).format(n=state.step)
-            self.loss.mark(words, state.step, words, quiet=_is_by(state.step, best, state))
-            return
-        words = tr(RECOVERY if note.level == "recovery" else WARNING).format(n=step)
-        self.loss.mark(words, step, words, ink="warn", quiet=note.level != "recovery")
+        written: list[int] = []
+        for step, words, ink, speaks in reversed(marks_of(state)):
+            has_room = all(abs(step - other) >= APART * max(1, state.step) for other in written)
+            if speaks and has_room:
+                written.append(step)
+            is_quiet = not (speaks and has_room)
+            self.loss.mark(words, step, words, ink="edge" if is_quiet and ink == "faint" else ink, quiet=is_quiet)
 
 
-def _is_by(step: int, other: int, state: JobState) -> bool:
-    """Whether the words of two marks would lie over each other: the axis reaches to the last step."""
-    return bool(other) and abs(step - other) < APART * max(1, state.step)
+Mark = tuple[int, str, str, bool]
+"""Step, words, ink, and whether the words are worth their room."""
+
+
+def marks_of(state: JobState) -> list[Mark]:
+    """What is marked on the axis, the most telling last."""
+    best = state.best.step if state.best is not None else 0
+    saved = [event for event in state.checkpoints if event.step != best][-MOST_MARKED:]
+    notes = [note for note in state.notes if note.level != INFO][-MOST_MARKED:]
+    found: list[Mark] = [(event.step, _saved(event), "faint", event is saved[-1]) for event in saved]
+    for note in notes:
+        step, recovered = note.step or step_at(state, note.time), note.level == "recovery"
+        found.append((step, tr(RECOVERY if recovered else WARNING).format(n=step), "warn", recovered))
+    if any(note.code == EARLY_STOP for note in state.notes) and state.is_over:
+        found.append((state.step, tr(EARLY).format(n=state.step), "muted", True))
+    if best:
+        found.append((best, tr(BEST).format(n=best), "good", True))
+    return found
+
+
+def _saved(event: CheckpointSaved) -> str:
+    return tr(MARKS.get(event.reason, CHECKPOINT)).format(n=event.step)
 
 
 def _is_near(highest: float | None, limit: float) -> bool:

@@ -9,7 +9,7 @@ from engine.protocol.state import JobState
 from engine.protocol.text import say
 from gui.i18n.language import tr
 from gui.i18n.numbers import gib
-from gui.pages.train_words import RECOVERY, memory_name, memory_words, on_gpu, speed_words, step_at
+from gui.pages.train_words import RECOVERY, machine_words, memory_name, memory_words, on_gpu, speed_words, step_at
 from gui.widgets.card import Card
 from gui.widgets.plots import LinePlot
 
@@ -36,7 +36,7 @@ class MemoryCard(Card):
         predicted = state.plan.predicted_memory_gib if state.plan is not None else None
         if predicted is not None:
             words = say("predicted {n}", "预计 {n}", n=gib(predicted))
-            self.plot.level("predicted", predicted, tr(words), dotted=True)
+            self.plot.level("predicted", predicted, tr(words), dotted=True, at=0.5)
         total = state.gauge.memory_total_gib if state.gauge is not None else None
         if total is not None and total <= ALL_SHOWN * max(peak or 0.0, predicted or 0.0):
             on = say("{n} on the card", "显卡共 {n}", n=gib(total))
@@ -63,7 +63,8 @@ class SpeedCard(Card):
     def put(self, state: JobState) -> None:
         """Show a state of the run."""
         self.plot.follow("speed", state.steps, lambda item: (item.step, item.tokens_per_second))
-        self.note.setText(speed_words(state))
+        self.title.setText(tr(speed_words(state)))
+        self.note.setText(machine_words(state))
 
     def mark(self, state: JobState) -> None:
         """Mark recoveries: speed changes with them."""

@@ -77,8 +77,8 @@ def _stopping(job: JobView, ticks: float) -> Text:
     if job.rung == "killed" or left <= 0:
         return what
     return say(
-        "{what} If it does not: the next step in {time}.",
-        "{what}若无响应，{time}后采取下一步。",
+        "{what} The next step comes in {time}.",
+        "{what}{time}后采取下一步。",
         what=what,
         time=_span(left),
     )
@@ -164,7 +164,6 @@ class StandStrip(Card):
     def _put(self, found: Standing) -> None:
         self._chip.put(found.word, found.tone)
         self.sentence.setText(tr(found.sentence))
-        self.set_tone("bad" if found.tone == BAD else "")
         free = say("Pause and free the card", "暂停并释放显卡")
         rename(self.free, free if on_gpu(self._job.state) else say("Pause and free the memory", "暂停并释放内存"))
         self.free.setVisible(found.offers == FREE)

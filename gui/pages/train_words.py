@@ -73,10 +73,9 @@ def held_out_words(state: JobState) -> str:
     if state.best is None:
         return ""
     words = say(
-        "held out {now}, best {best} at {step}",
-        "留出 {now}，最佳 {best}（第 {step} 步）",
+        "held out {now}, best at {step}",
+        "留出 {now}，第 {step} 步最佳",
         now=figure(state.held_out[-1].loss),
-        best=figure(state.best.loss),
         step=count(state.best.step),
     )
     return "● " + tr(words)
@@ -100,12 +99,15 @@ def memory_words(state: JobState, peak: float | None) -> Text:
     return say("peak {n} of {all}", "峰值 {n}，共 {all}", n=gib(peak), all=gib(total))
 
 
-def speed_words(state: JobState) -> str:
-    """Tokens per second, and what the machine says of itself."""
-    last = last_of(state)
+def speed_words(state: JobState) -> Text:
+    """Tokens per second."""
+    speed = last_of(state).tokens_per_second
+    return say("{n} tokens/s", "{n} 词元/秒", n=count(speed)) if speed is not None else say("Speed", "速度")
+
+
+def machine_words(state: JobState) -> str:
+    """What the machine says of itself: use, temperature, power."""
     words = []
-    if last.tokens_per_second is not None:
-        words.append(tr(say("{n} tokens/s", "{n} 词元/秒", n=count(last.tokens_per_second))))
     gauge = state.gauge
     if gauge is not None and gauge.busy is not None:
         words.append(tr(say("{n} busy", "占用 {n}", n=percent(gauge.busy))))

@@ -1,4 +1,5 @@
-"""Says that a run has ended to someone who is not looking: a notification of the system, or a notice in the window."""
+"""Says that a run has ended, or waits for the disk, to someone who is not looking: a notification of the system, or a
+notice in the window."""
 
 from __future__ import annotations
 
@@ -12,21 +13,23 @@ from engine.protocol.text import NOTHING, Text, say
 from gui.context import AppContext
 from gui.i18n.language import tr
 from gui.i18n.numbers import figure
-from gui.state.notices import ERROR, GOOD, INFO
+from gui.state.notices import ERROR, GOOD, INFO, WARNING
 from gui.state.run import ENDINGS
 from gui.theme.icon import app_icon
 
 if TYPE_CHECKING:
+    from engine.protocol.events import Waiting
     from engine.protocol.state import JobState
 
 SHOWN_MS = 15_000
 """How long a notification may stay; the icon that it hangs on goes with it."""
 _LEVELS = {"done": GOOD, "failed": ERROR}
-_SIGNS = {ERROR: QSystemTrayIcon.MessageIcon.Warning}
+_SIGNS = {ERROR: QSystemTrayIcon.MessageIcon.Warning, WARNING: QSystemTrayIcon.MessageIcon.Warning}
+FOR_DISK = say("The run waits: the disk is full.", "训练正在等待：磁盘已满。")
 
 
 class RunAnnouncer(QObject):
-    """Tells the end of the run that is followed, where the Train page does not show it anyway.
+    """Tells that the run which is followed has ended, or waits for the disk, where the Train page does not show it.
 
     A window in the background asks for attention in the task bar and, where the desktop has a place for it, shows a
     notification; a click on that brings the window back to the run. What ended before the window opened is not news.
@@ -46,23 +49,37 @@ class RunAnnouncer(QObject):
         self._gone.setObjectName("notification goes")
         self._gone.setSingleShot(True)
         self._gone.timeout.connect(self.dismiss)
+        self._waiting: Waiting | None = None
         context.runs.train.finished.connect(self._ended)
+        context.runs.train.changed.connect(self._look)
 
     def _ended(self) -> None:
         state = self._context.runs.train.state
         # When the window opened, by the clock as it is set now: it may have been set since.
         if state.ended < time.time() - (time.monotonic() - self._opened):
             return
-        if not self._window.isActiveWindow():
-            self._announce(state)
-        if self._context.wizard.current != "train":
-            self._context.notices.tell(_level(state), ENDINGS[state.status], what_came_out(state))
+        self._tell(_level(state), ENDINGS[state.status], what_came_out(state))
 
-    def _announce(self, state: JobState) -> None:
-        words = f"{tr(ENDINGS[state.status])} {tr(what_came_out(state))}".strip()
+    def _look(self) -> None:
+        """Tell once that a run waits for the disk, also since before the window opened: until someone makes room it does
+        not go on."""
+        waiting = self._context.runs.train.state.waiting
+        if waiting is self._waiting:
+            return
+        self._waiting = waiting
+        if waiting is not None and waiting.reason == "disk":
+            self._tell(WARNING, FOR_DISK, waiting.text)
+
+    def _tell(self, level: str, sentence: Text, more: Text) -> None:
+        if not self._window.isActiveWindow():
+            self._announce(f"{tr(sentence)} {tr(more)}".strip(), level)
+        if self._context.wizard.current != "train":
+            self._context.notices.tell(level, sentence, more)
+
+    def _announce(self, words: str, level: str) -> None:
         QApplication.alert(self._window)
         if QSystemTrayIcon.isSystemTrayAvailable():
-            self._show(words, _level(state))
+            self._show(words, level)
         self.announced.emit(words)
 
     def _show(self, words: str, level: str) -> None:

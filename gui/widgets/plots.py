@@ -11,7 +11,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -49,6 +48,10 @@ REDRAW_MS = 100
 AXIS_WIDTH = 44
 APART_SECONDS = 0.033
 """Plots draw one after the other, each in a frame of its own, however late their timers are."""
+LOW = 90
+"""Pixels of height below which the numbers of the upright axis stand further apart."""
+SPEAKS = 50
+"""Pixels of height from which levels have words."""
 WORDS_HIGH = 24
 """Pixels above the highest line of a plot that begins at zero."""
 NEAR = 0.015
@@ -67,9 +70,6 @@ KEYS = say(
 )
 # Words stand left of an upright line and above a level one, whichever side of the plot it is on.
 _ANCHORS = {90: [(1, 0), (1, 0)], 0: [(1, 1), (1, 1)]}
-_BELOW = [(1, 0), (1, 0)]
-CLOSE = 0.22
-"""Share of the highest level within which the words of two would lie over each other."""
 
 
 class Growing:
@@ -297,32 +297,27 @@ class LinePlot(QWidget):
         self._line(key, x, "" if quiet else words, 90, ink)
         self._near[key] = (x, words)
 
-    def level(self, key: str, y: float, words: str, ink: str = "warn", *, dotted: bool = False) -> None:
-        """A horizontal dashed line with words, such as a limit; the same key moves it.
-
-        The words stand above the line, and below it where another level is close above.
-        """
+    def level(
+        self, key: str, y: float, words: str, ink: str = "warn", *, dotted: bool = False, at: float = 0.96
+    ) -> None:
+        """A horizontal dashed line with words, such as a limit; the same key moves it. The words end at ``at``, a share
+        of the width."""
         before = self._marks.get(key)
         if before is not None and (before.value(), before.label.format) == (y, words):
             return
-        self._line(key, y, words, 0, ink, Qt.PenStyle.DotLine if dotted else Qt.PenStyle.DashLine)
-        self._keep_words_apart()
-
-    def _keep_words_apart(self) -> None:
-        levels = sorted((mark.value(), mark) for mark in self._marks.values() if mark.angle == 0)
-        room = CLOSE * levels[-1][0]
-        for (low, mark), (high, _) in pairwise([*levels, (math.inf, None)]):
-            mark.label.anchors = _BELOW if high - low < room else _ANCHORS[0]
-            mark.label.updatePosition()
-
-    def drop(self, key: str) -> None:
-        """Take a mark or a level away, where there is one."""
-        if key in self._marks:
-            self._plot.removeItem(self._marks.pop(key))
-            self._near.pop(key, None)
+        style = Qt.PenStyle.DotLine if dotted else Qt.PenStyle.DashLine
+        self._line(key, y, words, 0, ink, style=style, at=at)
 
     def _line(
-        self, key: str, value: float, words: str, angle: int, ink: str, style: Qt.PenStyle = Qt.PenStyle.DashLine
+        self,
+        key: str,
+        value: float,
+        words: str,
+        angle: int,
+        ink: str,
+        *,
+        style: Qt.PenStyle = Qt.PenStyle.DashLine,
+        at: float = 0.96,
     ) -> None:
         if key in self._marks:
             self._marks[key].setValue(value)
@@ -333,8 +328,10 @@ class LinePlot(QWidget):
             angle=angle,
             pen=pg.mkPen(colour(ink), width=1, style=style),
             label=words,
-            labelOpts={"position": 0.96, "color": colour("muted"), "movable": False, "anchors": _ANCHORS[angle]},
+            labelOpts={"position": at, "color": colour("muted"), "movable": False, "anchors": _ANCHORS[angle]},
         )
+        if not angle:
+            line.label.fill = pg.mkBrush(colour("card"))  # readable where another level crosses the words
         line.label.setFont(text_font(11))
         self._plot.addItem(line)
         self._marks[key] = line
@@ -370,8 +367,13 @@ class LinePlot(QWidget):
         self._plot.getPlotItem().getViewBox().prepareForPaint()
 
     def _show_from_zero(self) -> None:
-        # Words stand above a level: the room for them is pixels, whatever the plot's height.
-        room = max(0.2, (height - WORDS_HIGH) / height) if (height := self._plot.getViewBox().height()) else 0.77
+        # Words stand above a level: the room for them is pixels, whatever the plot's height; a low plot has none.
+        height = self._plot.getViewBox().height()
+        speaks = height >= SPEAKS
+        room = (height - WORDS_HIGH) / height if speaks else 0.85
+        for mark in self._marks.values():
+            if mark.angle == 0:
+                mark.label.setVisible(speaks)
         highest = [float(np.nanmax(series.ys)) for series in self._series.values() if len(series.ys)]
         highest += [float(mark.value()) for mark in self._marks.values() if mark.angle == 0]
         if highest and max(highest) > 0:
@@ -466,6 +468,7 @@ class LinePlot(QWidget):
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Keep the corner in its place and the words in view."""
         super().resizeEvent(event)
+        self._plot.getPlotItem().getAxis("left").setTickDensity(0.5 if self.height() < LOW else 1.0)
         self._place_corner()
         self.touch()
 

@@ -7,10 +7,11 @@ import pytest
 from PySide6.QtWidgets import QApplication, QSystemTrayIcon
 from pytestqt.qtbot import QtBot
 
+from engine.host import follow
 from engine.project.run_folder import RunFolder
 from engine.protocol.codec import encode_event
 from engine.protocol.errors import Failure
-from engine.protocol.events import Event, Finished, HeldOut, JobStarted, StepDone
+from engine.protocol.events import Event, Finished, Gauge, HeldOut, JobStarted, StepDone, Waiting
 from engine.protocol.text import say
 from gui.context import AppContext
 from gui.i18n.language import speak
@@ -115,3 +116,39 @@ def test_a_click_on_the_notification_brings_the_run_back(
     assert context.wizard.current == "train"
     assert visible == [True, False]
     assert raised == [window]
+
+
+def waits(tmp_path: Path, at: float) -> RunFolder:
+    """A run whose record says that it waits for the disk since then."""
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    run.write_facts({"id": "run", "title": "run", "created": 0})
+    room = say("Free 160 MiB on D:.", "请在 D: 腾出 160 MiB。")
+    events: list[Event] = [
+        JobStarted(kind="train", pid=1, time=at - 9),
+        StepDone(step=8, steps=16, epoch=1, loss=1.5, learning_rate=1e-4, time=at - 2),
+        Waiting(step=8, reason="disk", text=room, time=at),
+    ]
+    run.events.write_text("".join(encode_event(event) + "\n" for event in events), encoding="utf-8")
+    return run
+
+
+def test_a_run_that_waits_for_the_disk_is_told_once(
+    qtbot: QtBot,
+    context: AppContext,
+    tmp_path: Path,
+    announcer: RunAnnouncer,
+    in_background: list[object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(follow, "is_alive", lambda folder: True)
+    told: list[str] = []
+    announcer.announced.connect(told.append)
+    run = waits(tmp_path, time.time() + 60)
+    with qtbot.waitSignal(announcer.announced):
+        context.runs.select(run)
+    with run.events.open("a", encoding="utf-8") as file:
+        file.write(encode_event(Gauge(memory_gib=1.0)) + "\n")
+    qtbot.waitUntil(lambda: context.runs.train.state.gauge is not None)
+    assert told == ["The run waits: the disk is full. Free 160 MiB on D:."]
+    assert [notice.level for notice in context.notices.open] == ["warning"]

@@ -164,7 +164,7 @@ def test_train_gets_ready_then_moves_then_ends(
     assert page._step.text() == "Step 20 of 40"
     assert page._left.text() == "60 s left"
     assert len(page._loss._series["train"].xs) == 20
-    assert "best 0.40 at 20" in page._held.text()
+    assert "held out 0.40, best at 20" in page._held.text()
     assert {"Pause", "Save checkpoint", "Stop and keep"} <= set(visible(page))
     told = [page._notes.item(i).text() for i in range(page._notes.count())]
     assert any("a note" in line for line in told)
