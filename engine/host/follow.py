@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -33,7 +34,7 @@ from engine.protocol.events import (
     RunPlanned,
     StepDone,
 )
-from engine.protocol.state import JobState, apply_all, stride_of
+from engine.protocol.state import MOST_STEPS, JobState, apply_all, stride_of
 from engine.protocol.text import say
 
 DAMAGED, FEW_DAMAGED = "events.damaged", 4
@@ -126,6 +127,8 @@ class Follower:
             return []
         complete = content.rfind(b"\n") + 1
         self.has_more = len(content) == CHUNK_BYTES
+        if self.offset == 0 and self.has_more:
+            self._highest = _last_step(self._folder.events)  # what will not be kept need not be decoded first
         if not complete and self.has_more:  # no event is as long as that
             told: list[Event] = [] if self._in_long_line else [damaged_line()]
             self._in_long_line = True
@@ -142,16 +145,21 @@ class Follower:
         """The events of some lines, without the steps and gauges that the state would not keep."""
         events: list[Event] = []
         step: bytes | None = None
+        stride, step_of = stride_of(self._highest), _STEP.match
         last_gauge = next((number for number in reversed(range(len(lines))) if lines[number].startswith(_GAUGE)), -1)
         for number, line in enumerate(lines):
-            if line.startswith(_STEP):
-                highest = max(self._highest, at) if (at := _step_of(line)) is not None else self._highest
-                self._highest = highest
-                if at is None or at % stride_of(highest) == 0:
+            found = step_of(line)
+            if found is not None:
+                at = int(found[1])
+                if at > self._highest:
+                    self._highest = at
+                    if at > stride * MOST_STEPS:
+                        stride = stride_of(at)
+                if at % stride:
+                    step = line
+                else:
                     events.append(_event_of(line))
                     step = None
-                else:
-                    step = line
             elif line.startswith(_GAUGE):
                 if number == last_gauge:
                     events.append(_event_of(line))
@@ -235,16 +243,19 @@ def log_tail(path: Path, *, size: int = 6000) -> str:
         return ""
 
 
-MOST_DIGITS = 12
-_STEP, _GAUGE, _NUMBER = b'{"type": "step"', b'{"type": "gauge"', b'"step": '
+_STEP = re.compile(rb'\{"type": "step", (?:"time": [\d.]+, )?"step": (\d{1,12}),')
+_GAUGE = b'{"type": "gauge"'
 """How a line begins, as `encode_event` writes it; lines written otherwise are decoded, each of them."""
 
 
-def _step_of(line: bytes) -> int | None:
-    """The step of a step's line, None where it cannot be read at a glance."""
-    start = line.find(_NUMBER) + len(_NUMBER)
-    digits = line[start : line.find(b",", start)]
-    return int(digits) if start >= len(_NUMBER) and digits.isdigit() and len(digits) <= MOST_DIGITS else None
+def _last_step(path: Path) -> int:
+    """The step that a record ends with, 0 where its end tells of none."""
+    try:
+        lines = read_tail(path).splitlines()
+    except OSError:
+        return 0
+    steps = (_event_of(line) for line in reversed(lines) if _STEP.match(line))
+    return next((event.step for event in steps if isinstance(event, StepDone)), 0)
 
 
 def _event_of(line: bytes) -> Event:

@@ -124,6 +124,7 @@ class _Growing:
     def __init__(self, state: JobState) -> None:
         self._state = state
         self._lists: dict[str, list[Any]] = {}
+        self._latest, self._highest, self._gauge = state.latest, state.highest, state.gauge
 
     def take(self, events: tuple[Event, ...] | list[Event]) -> JobState:
         for event in events:
@@ -136,7 +137,7 @@ class _Growing:
                 case Rehearsed():
                     self._add("rehearsed", event)
                 case Gauge():
-                    self._state = replace(self._state, gauge=event)
+                    self._gauge = event
                 case JobStarted():
                     self._started(event)
                 case RolledBack():
@@ -145,7 +146,7 @@ class _Growing:
                     self._state = _single(self._state, event)
         # The names are those of fields that are tuples of just these events.
         changed: dict[str, Any] = {name: tuple(values) for name, values in self._lists.items()}
-        return replace(self._state, **changed)
+        return replace(self._state, latest=self._latest, highest=self._highest, gauge=self._gauge, **changed)
 
     def _list(self, name: str) -> list[Any]:
         if name not in self._lists:
@@ -159,13 +160,13 @@ class _Growing:
             del known[: -MOST_EVENTS + MOST_EVENTS // 10]
 
     def _step(self, event: StepDone) -> None:
-        before, highest = self._state.highest, max(self._state.highest, event.step)
-        stride = stride_of(highest)
-        if stride != stride_of(before):
-            self._lists["steps"] = [item for item in self._list("steps") if item.step % stride == 0]
-        if event.step % stride == 0:
+        self._latest = event
+        if event.step > self._highest:
+            before, self._highest = stride_of(self._highest), event.step
+            if (stride := stride_of(event.step)) != before:
+                self._lists["steps"] = [item for item in self._list("steps") if item.step % stride == 0]
+        if event.step % stride_of(self._highest) == 0:
             self._list("steps").append(event)
-        self._state = replace(self._state, latest=event, highest=highest)
 
     def _started(self, event: JobStarted) -> None:
         """A new process took the run up: what lies behind its checkpoint will be repeated, so it is dropped."""
@@ -189,10 +190,9 @@ class _Growing:
         self._lists["happened"] = [
             item for item in self._list("happened") if isinstance(item, Note) or item.step <= step
         ]
-        latest = self._state.latest
-        if latest is not None and latest.step > step:
+        if self._latest is not None and self._latest.step > step:
             steps = self._lists["steps"]
-            self._state = replace(self._state, latest=steps[-1] if steps else None)
+            self._latest = steps[-1] if steps else None
 
 
 _SERIES: dict[type[Event], str] = {HeldOut: "held_out", CheckpointSaved: "checkpoints", Note: "notes"}
