@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from PySide6.QtWidgets import QPlainTextEdit
@@ -11,6 +12,9 @@ from engine.protocol.text import say
 from gui.i18n.language import tr
 
 LOG_BYTES = 60_000
+MOST_IN_LINE = 2000
+"""Characters: a line of a whole log's length takes Qt a second to lay out."""
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 
 
 class LogView(QPlainTextEdit):
@@ -33,5 +37,11 @@ class LogView(QPlainTextEdit):
         at_end = self._shown is None or self._shown[0] != path or bar.value() >= bar.maximum()
         before = bar.value()
         self._shown = (path, size)
-        self.setPlainText(log_tail(path, size=LOG_BYTES))
+        self.setPlainText(readable(log_tail(path, size=LOG_BYTES)))
         bar.setValue(bar.maximum() if at_end else before)
+
+
+def readable(text: str) -> str:
+    """A log without characters that cannot be seen, and with lines that can be laid out."""
+    lines = (_CONTROL.sub("", line) for line in text.splitlines())
+    return "\n".join(line if len(line) <= MOST_IN_LINE else line[:MOST_IN_LINE] + "…" for line in lines)

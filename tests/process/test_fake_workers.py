@@ -24,6 +24,7 @@ from engine.protocol.state import JobState, apply_all
 from gui.context import AppContext
 from gui.pages.train import TrainPage
 from gui.state.settings import AppSettings
+from gui.widgets.log_view import MOST_IN_LINE, readable
 from tests.process.misbehaving import RUBBISH, course
 
 FAKE = Path(__file__).parent / "misbehaving.py"
@@ -211,6 +212,11 @@ def test_of_a_gigabyte_of_log_only_the_end_is_read(job: JobFolder) -> None:
     assert log_tail(job.log).endswith("the end of the log\n")
     assert getattr(replay(job).failure, "details").endswith("the end of the log\n")  # noqa: B009
     assert time.monotonic() - began < 1.0
+
+
+def test_a_log_is_shown_without_what_cannot_be() -> None:
+    assert readable("a\0b\x1b[31m\r1%\r2%\nc\ttab\n") == "ab[31m\n1%\n2%\nc\ttab"
+    assert len(readable("x" * 60_000)) <= MOST_IN_LINE + 1
 
 
 WINDOWS = [
