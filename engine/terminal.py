@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from typing import Any
@@ -64,10 +65,20 @@ class Terminal:
                 self.show("  " + self._read(more(len(failure.problems) - SHOWN)))
 
     def _document(self, value: dict[str, Any]) -> None:
-        print(json.dumps(to_plain(value), ensure_ascii=False, indent=2, allow_nan=False), flush=True)
+        document = json.dumps(to_plain(value), ensure_ascii=False, indent=2, allow_nan=False)
+        print(_CONTROLS.sub(lambda found: f"\\u{ord(found.group()):04x}", document), flush=True)
 
     def _read(self, text: Text | str) -> str:
-        return text.in_language(self.language) if isinstance(text, Text) else text
+        return shown(text.in_language(self.language) if isinstance(text, Text) else text)
+
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""What terminals take for commands, and what turns the order of letters round. Tab and line end are none."""
+
+
+def shown(text: str) -> str:
+    """A text as it may be printed: names and messages can come from strangers, and a terminal obeys what they hold."""
+    return _CONTROLS.sub("\ufffd", text)
 
 
 def more(count: int) -> Text:
@@ -177,7 +188,7 @@ class _Bar:
                 self._title = self._read(event.text)
                 self._terminal.show(self._title)
             case Progress() if event.total:
-                self._move(event.done, event.total, event.unit)
+                self._move(event.done, event.total, shown(event.unit))
             case RunPlanned():
                 self._terminal.show(_planned(event))
             case StepDone():

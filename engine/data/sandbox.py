@@ -44,6 +44,7 @@ _LARGEST_INDENT = 16
 _LONGEST_SUM = 1000
 _FEW = 20
 _LONGEST_CHAIN = 200
+_LONGEST_REASON = 1000
 
 
 class TooMuch(jinja2.TemplateError):
@@ -251,11 +252,31 @@ def _tell(value: Any) -> Any:
 # "%*d" and "{:{}}" take their width from the arguments.
 _WIDE_PERCENT = re.compile(r"%[-+ #0]*(?:\d{5,}|\*)|%[-+ #0\d]*\.(?:\d{5,}|\*)")
 _WIDE_FORMAT = re.compile(r"\{[^{}]*(?:\d{5,}|\{)")
+_WIDTH = re.compile(r"\d+")
 
 
-def _check_percent(pattern: Any, *_: Any) -> None:
-    if isinstance(pattern, str) and _WIDE_PERCENT.search(pattern):
+def _check_percent(pattern: Any, *values: Any, **named: Any) -> None:
+    if isinstance(pattern, str):
+        # Behind "%(name)" a width is as wide as elsewhere.
+        if _WIDE_PERCENT.search(pattern) or ("%(" in pattern and _widest(pattern) >= 10**4):
+            raise TooMuch("a width in a format is too large")
+        # By name one value may be written many times.
+        times = pattern.count("%(") or 1
+        _bound(len(pattern) + _widths(pattern) + times * _weigh([values, named], _most()))
+
+
+def _check_format(pattern: str, args: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+    if _WIDE_FORMAT.search(pattern):
         raise TooMuch("a width in a format is too large")
+    _bound(len(pattern) + _widths(pattern) + pattern.count("{") * _weigh([args, named], _most()))
+
+
+def _widest(pattern: str) -> int:
+    return max((int(found[:9]) for found in _WIDTH.findall(pattern)), default=0)
+
+
+def _widths(pattern: str) -> int:
+    return sum(int(found[:9]) for found in _WIDTH.findall(pattern))
 
 
 def _check_replace(text: Any, old: str, new: str, *_: Any) -> None:
@@ -351,8 +372,8 @@ def _check_method(owner: str, name: str, args: tuple[Any, ...], named: Mapping[s
         _check_replace(owner, str(args[0]), str(args[1]))
     elif name == "join" and args:
         return (_check_join(owner, args[0]), *args[1:])
-    elif name in ("format", "format_map") and _WIDE_FORMAT.search(owner):
-        raise TooMuch("a width in a format is too large")
+    elif name in ("format", "format_map"):
+        _check_format(owner, args, named)
     elif name == "translate":
         _bound(len(owner) * _weigh(args, _most()))
     return args
@@ -405,7 +426,7 @@ class _Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
         if operator == "%":
             if type(left) is int:
                 return left % right
-            _check_percent(left)
+            _check_percent(left, right)
         elif isinstance(left, int) and isinstance(right, int):
             bits = left.bit_length() * abs(right) if operator == "**" else left.bit_length() + right.bit_length()
             if bits > _LARGEST_NUMBER:
@@ -533,7 +554,7 @@ def _refuse_underscore(name: Any) -> None:
 
 
 def _raise(message: str) -> None:
-    raise jinja2.TemplateError(message)
+    raise jinja2.TemplateError(str(message)[:_LONGEST_REASON])
 
 
 def _now(pattern: str) -> str:

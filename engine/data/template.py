@@ -946,7 +946,7 @@ def own_templates(folder: Path) -> dict[str, str]:
     for name in () if found else ("chat_template.json", "tokenizer_config.json"):
         try:
             kept = json.loads((folder / name).read_text(encoding="utf-8")).get("chat_template")
-        except (OSError, ValueError, AttributeError):
+        except (OSError, ValueError, AttributeError, RecursionError):
             # Damage of the tokenizer's own file is told when the tokenizer is loaded.
             continue
         if isinstance(kept, list):

@@ -175,7 +175,7 @@ def _json_file(path: Path) -> dict[str, Any]:
         return {}
     except OSError as error:
         raise disk_error(error, path) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _damaged(path, error) from error
     return content if isinstance(content, dict) else {}
 

@@ -10,7 +10,7 @@ from typing import Any
 from engine.export.card import adapter_card
 from engine.export.ledger import Export, remember
 from engine.export.targets import ADAPTER
-from engine.merge.adapter import stop_if_asked
+from engine.merge.adapter import is_own, stop_if_asked
 from engine.merge.delta import CONFIG, Adapter
 from engine.merge.place import check_folder, check_space, writing_folder
 from engine.merge.prompts import Trained
@@ -35,7 +35,7 @@ def export_adapter(run: RunFolder, out: Path, channel: Channel) -> dict[str, Any
     """
     base = BaseWeights.open(run.trained_on())
     facts = run.read_facts()
-    sources = sorted(path for path in run.adapter.iterdir() if path.is_file())
+    sources = sorted(path for path in run.adapter.iterdir() if is_own(path))
     mark = {"kind": ADAPTER.name, "run": run.id, "base": facts.get("model", ""), "title": facts.get("title", "")}
     total = sum(path.stat().st_size for path in sources)
     check_folder(out, mark)

@@ -98,14 +98,29 @@ def copy_companions(base: Path, adapter: Path, folder: Path) -> None:
     """Configuration from ``base``; tokenizer, chat template and stop tokens from ``adapter``, else from ``base``."""
     shutil.copyfile(base / "config.json", folder / "config.json")
     for name in _FROM_ADAPTER:
-        source = next((path for path in (adapter / name, base / name) if path.is_file()), None)
+        source = next((path for path in (adapter / name, base / name) if is_own(path)), None)
         # The base's template must not come along when training chose another one that lies inside the adapter's files.
         if source is None or (name == "chat_template.jinja" and source.parent == base and own_template(adapter)):
             continue
         shutil.copyfile(source, folder / name)
     named = (adapter if own_template(adapter) else base) / TEMPLATES_FOLDER
-    if named.is_dir():
-        shutil.copytree(named, folder / TEMPLATES_FOLDER)
+    if named.is_dir() and not named.is_symlink():
+        (folder / TEMPLATES_FOLDER).mkdir()
+        for path in sorted(named.glob("*.jinja")):
+            if is_own(path):
+                shutil.copyfile(path, folder / TEMPLATES_FOLDER / path.name)
+
+
+def is_own(path: Path) -> bool:
+    """Whether a file lies in the folder that it seems to lie in, or where the hub's cache keeps a model's files: a link
+    to anywhere else is not copied into what is given away."""
+    if not path.is_file():
+        return False
+    place = path.parent.resolve()
+    inside = path.resolve()
+    kept = next((parent.parent for parent in place.parents if parent.name == "snapshots"), None)
+    cached = kept is not None and kept.name.startswith("models--") and inside.is_relative_to(kept / "blobs")
+    return inside.is_relative_to(place) or cached
 
 
 def stop_if_asked(channel: Channel) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from engine.model.weights_header import is_weights_name
 from engine.project.atomic import disk_error, read_json
 from engine.protocol.errors import UserError
 from engine.protocol.text import Text, say
@@ -111,8 +112,13 @@ class BaseWeights:
 
 def _files(folder: Path) -> tuple[str, ...]:
     if (folder / INDEX).is_file():
-        wanted = tuple(dict.fromkeys(read_json(folder / INDEX).get("weight_map", {}).values()))
-        names = tuple(sorted(str(name) for name in wanted))
+        try:
+            names = tuple(sorted(set(read_json(folder / INDEX)["weight_map"].values())))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise _damaged(folder / INDEX, error) from error
+        # Merged weights are written under the same names.
+        if not all(map(is_weights_name, names)):
+            raise _damaged(folder / INDEX, ValueError("it names files that are no safetensors of this folder"))
     else:
         names = (SINGLE,)
     for name in names:
@@ -130,12 +136,17 @@ def _header(path: Path) -> dict[str, dict[str, Any]]:
             size = path.stat().st_size
     except OSError as error:
         raise disk_error(error, path) from error
-    except (ValueError, struct.error) as error:
+    except (ValueError, struct.error, RecursionError) as error:
         raise _damaged(path, error) from error
     if not isinstance(header, dict):
         raise _damaged(path, ValueError("the header is not an object"))
     header.pop("__metadata__", None)
-    end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+    try:
+        end = max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
+        for entry in header.values():
+            entry["dtype"], entry["shape"] = str(entry["dtype"]), [int(width) for width in entry["shape"]]
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
+        raise _damaged(path, error) from error
     if 8 + length + end > size:
         raise _damaged(path, ValueError(f"{size} bytes, {8 + length + end} expected"))
     return header

@@ -6,15 +6,17 @@ Every problem is found before any is told. Nothing is executed and nothing pickl
 from __future__ import annotations
 
 import json
+import os
 import re
+import stat
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from engine.machine.dims import FAMILIES, ModelDims
-from engine.model.weights_header import Damaged, Header, read_header
+from engine.model.weights_header import Damaged, Header, is_weights_name, read_header
 from engine.project.atomic import disk_error
 from engine.protocol.errors import Problem, UserError
 from engine.protocol.text import say
@@ -25,6 +27,8 @@ INDEX = "model.safetensors.index.json"
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 FLOATS = ("F64", "F32", "F16", "BF16")
 DTYPES = {"F64": "fp64", "F32": "fp32", "F16": "fp16", "BF16": "bf16"}
+LARGEST_TEXT = 256 * 2**20
+"""Configuration, tokenizer and template of the largest models take a tenth of it."""
 LICENCE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE")
 
 
@@ -81,7 +85,9 @@ def inspect(folder: Path) -> ModelInfo:
         raise disk_error(FileNotFoundError(), folder)
     if (folder / "adapter_config.json").is_file() and not (folder / CONFIG).is_file():
         raise _adapter_only(folder)
-    problems: list[Problem] = []
+    problems: list[Problem] = list(_odd_files(folder))
+    if problems:  # nothing of it is opened
+        raise _unusable(folder, tuple(problems))
     config = _config(folder, problems)
     dims = _dims(folder, config, problems)
     headers = _weights(folder, problems)
@@ -134,7 +140,7 @@ def has_template(folder: Path) -> bool:
         return True
     try:
         plain = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(plain, dict) and bool(plain.get("chat_template"))
 
@@ -156,6 +162,38 @@ def licence(folder: Path) -> str:
     return next((name for name in LICENCE_FILES if (folder / name).is_file()), "")
 
 
+# ---------------------------------------------------------------------------------------------------------- files
+def _odd_files(folder: Path) -> Iterator[Problem]:
+    """What would hang whoever opens it, or fill the memory: pipes, devices, and texts that are none."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise disk_error(error, folder) from error
+    for entry in entries:
+        try:
+            status = entry.stat()
+        except OSError:
+            continue  # a link to nowhere: who needs the file says that it is missing
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+            message = say(
+                "{name} is no file but a pipe or device.", "{name} 不是文件，而是管道或设备。", name=entry.name
+            )
+        elif entry.name.endswith(_TEXTS) and stat.S_ISREG(status.st_mode) and status.st_size > LARGEST_TEXT:
+            message = say(
+                "{name} has {size:.1f} GiB; no model's has.",
+                "{name} 有 {size:.1f} GiB，不可能是模型文件。",
+                name=entry.name,
+                size=status.st_size / 2**30,
+            )
+        else:
+            continue
+        yield Problem("model.odd_file", message, _SOURCE, entry.path)
+
+
+_TEXTS = (".json", ".jinja", ".md", ".txt")
+_SOURCE = say("Take the model from a source that you trust.", "请从可信的来源获取该模型。")
+
+
 # --------------------------------------------------------------------------------------------------------- config
 def _config(folder: Path, problems: list[Problem]) -> dict[str, Any]:
     path = folder / CONFIG
@@ -168,7 +206,7 @@ def _config(folder: Path, problems: list[Problem]) -> dict[str, Any]:
         return {}
     except OSError as error:
         raise disk_error(error, path) from error
-    except ValueError:
+    except (ValueError, RecursionError):
         message = say("config.json is damaged: it is not JSON.", "config.json 已损坏：不是有效的 JSON。")
         problems.append(Problem("model.config", message, hint, str(path)))
         return {}
@@ -231,8 +269,12 @@ def _weight_files(folder: Path, problems: list[Problem]) -> list[str]:
     if index.is_file():
         try:
             plain = json.loads(index.read_text(encoding="utf-8"))
-            return sorted({str(name) for name in plain["weight_map"].values()})
-        except (ValueError, KeyError, TypeError, AttributeError):
+            names = set(plain["weight_map"].values())
+            if not all(map(is_weights_name, names)):
+                problems.append(_odd_index(index))
+                return []
+            return sorted(names)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             message = say("{name} is damaged.", "{name} 已损坏。", name=INDEX)
             hint = say("Download or copy it again.", "请重新下载或复制。")
             problems.append(Problem("model.damaged", message, hint, str(index)))
@@ -250,6 +292,19 @@ def _weight_files(folder: Path, problems: list[Problem]) -> list[str]:
         return []
     problems.append(_no_weights(folder))
     return []
+
+
+def _odd_index(index: Path) -> Problem:
+    return Problem(
+        "model.odd_index",
+        say(
+            "{name} names files that are no safetensors, or lie outside of the folder.",
+            "{name} 指向了非 safetensors 的文件，或文件夹之外的文件。",
+            name=INDEX,
+        ),
+        _SOURCE,
+        str(index),
+    )
 
 
 def _missing_shard(path: Path, count: int) -> Problem:
@@ -312,7 +367,8 @@ def _compare(folder: Path, dims: ModelDims, headers: Mapping[str, Header], probl
     wrong = embedding is not None and embedding != (dims.vocab, dims.hidden)
     if any(problem.code in ("model.missing_shard", "model.damaged", "model.quantised") for problem in problems):
         return
-    if not wrong and found == set(range(dims.layers)) and embedding is not None:
+    whole = len(found) == dims.layers and found == set(range(len(found)))
+    if not wrong and whole and embedding is not None:
         return
     problems.append(
         Problem(

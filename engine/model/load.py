@@ -24,6 +24,9 @@ from transformers.utils.import_utils import is_flash_attn_2_available, is_liger_
 from engine.data.template import ChatTemplate
 from engine.data.tokenizer import TextTokenizer
 from engine.methods.registry import METHODS
+from engine.model.inspect import INDEX
+from engine.model.weights_header import is_weights_name
+from engine.project.atomic import read_json
 from engine.protocol.errors import EXIT_MACHINE, UserError
 from engine.protocol.text import say
 from engine.recipe.recipe import Recipe
@@ -101,6 +104,7 @@ def load_base(
             where="method.name",
         )
     library_log.disable_progress_bar()
+    _check_index(folder)
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -121,6 +125,17 @@ def load_base(
 
 
 _device = device
+
+
+def _check_index(folder: Path) -> None:
+    """transformers opens what the index names, pickles too. Raises `UserError` where that is no safetensors here."""
+    index = folder / INDEX
+    try:
+        names = set(read_json(index)["weight_map"].values()) if index.is_file() else set()
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _unreadable(folder, error) from error
+    if not all(map(is_weights_name, names)):
+        raise _unreadable(folder, ValueError(f"{INDEX} names files that are no safetensors of this folder"))
 
 
 def load_for(recipe: Recipe, folder: Path, *, attention: str = "sdpa", device: str | None = None) -> PreTrainedModel:

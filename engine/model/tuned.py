@@ -29,6 +29,7 @@ from engine.protocol.text import say
 from engine.recipe.file import load
 from engine.recipe.recipe import Recipe
 
+WEIGHTS_FILE = "adapter_model.safetensors"
 Side = Literal["base", "tuned"]
 SIDES: tuple[Side, ...] = ("base", "tuned")
 # Of the memory that is free, what expanded 4-bit weights may take; the rest is for activations and other programs.
@@ -103,6 +104,8 @@ def load_tuned(run: RunFolder) -> TunedModel:
     # Expanding is told as a warning; it is what is wanted here.
     library_log.set_verbosity_error()
     folder = run.trained_on()
+    if not (run.adapter / WEIGHTS_FILE).is_file():  # peft would look for a pickle next, and then ask the hub
+        raise _wrong_adapter(run, FileNotFoundError(WEIGHTS_FILE))
     recipe = load(run.recipe_as_run, CATALOGUE)
     base = load_for(recipe, folder)
     try:

@@ -48,6 +48,11 @@ class Damaged(Exception):
         self.problem = problem
 
 
+def is_weights_name(name: object) -> bool:
+    """Whether an index may name a file so: safetensors, in the folder itself and not by a way out of it."""
+    return isinstance(name, str) and name.endswith(".safetensors") and not any(part in name for part in "/\\:\0")
+
+
 def read_header(path: Path) -> Header:
     """The header of a safetensors file.
 
@@ -65,7 +70,7 @@ def read_header(path: Path) -> Header:
     try:
         plain = json.loads(raw)
         tensors, end = _tensors(plain)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise Damaged(_not_safetensors(path)) from error
     if size != 8 + length + end:
         raise Damaged(_wrong_size(path, size, 8 + length + end))
