@@ -57,7 +57,7 @@ class AppContext(QObject):
         self.plan = PlanState(self)
         self.machine = MachineState(self)
         self.runs = RunState(self.bridge, self)
-        self.wizard = Wizard(self.data, self.models, self.plan, self.runs, self)
+        self.wizard = Wizard(self.data, self.models, self.plan, self.runs, self.project, self)
         settings.setParent(self)
         for source in (settings, self.draft):
             source.not_kept.connect(self._tell)

@@ -96,7 +96,7 @@ class MainWindow(QMainWindow):
             select_run=lambda run: projects.select_run(context, run),
             remove_run=lambda run: projects.remove_run(context, run),
         )
-        steps = [(entry.name, entry.label) for entry in PAGES]
+        steps = [(entry.name, entry.label, entry.sign) for entry in PAGES]
         sidebar = Sidebar(steps, context.wizard, context.settings, card, MachineBox(context.machine))
         sidebar.pressed.connect(context.wizard.go)
         return sidebar

@@ -101,7 +101,14 @@ def _opened(context: AppContext, found: Opened, run: RunFolder | None) -> None:
     newest = working or (found.runs[0] if found.runs else None)
     context.runs.select(run or (newest.folder if newest is not None else None))
     watch_runs(context)
+    _watch_queue(context)
     read_others(context)
+
+
+def _watch_queue(context: AppContext) -> None:
+    from gui.operations.queue import watch_queue  # here and not above: that room builds on this one
+
+    watch_queue(context)
 
 
 def watch_runs(context: AppContext) -> None:

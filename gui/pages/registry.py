@@ -1,4 +1,4 @@
-"""The pages there are, in the order of the wizard. A new page is a file and its line here."""
+"""The pages there are, in the order of the wizard, then those beside it. A new page is a file and its line here."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ class Entry:
         name: of the step, as `gui.state.wizard` knows it.
         label: in the sidebar.
         module, kind: where the page's class is; imported when the page is first looked at.
+        sign: what stands in the circle of a page that is no step of the wizard; empty for a step, which has its number.
     """
 
     name: str
     label: Text
     module: str
     kind: str
+    sign: str = ""
 
     def build(self, context: AppContext) -> Page:
         """The page itself."""
@@ -42,4 +44,5 @@ PAGES: tuple[Entry, ...] = (
     Entry("evaluate", say("Evaluate", "评估"), "gui.pages.evaluate", "EvaluatePage"),
     Entry("compare", say("Compare", "对比"), "gui.pages.compare", "ComparePage"),
     Entry("export", say("Export", "导出"), "gui.pages.export", "ExportPage"),
+    Entry("runs", say("Runs", "训练记录"), "gui.pages.runs", "RunsPage", sign="≡"),
 )

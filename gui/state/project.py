@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from gui.i18n.language import tr
 if TYPE_CHECKING:
     from engine.project.project import Project, RunSummary
     from gui.state.run import RunState
+    from gui.state.runs_list import RunsList
 
 TRAINING = frozenset({"starting", "working", "waiting"})
 """Statuses of a run that has not ended."""
@@ -32,10 +34,12 @@ class ProjectState(QObject):
     Signals:
         opened: another project is open.
         changed: the runs, or the list of recent projects.
+        run_ended(str, JobState): a run of the queue has ended, of this project or another; its title, and how.
     """
 
     opened = Signal()
     changed = Signal()
+    run_ended = Signal(str, object)
 
     def __init__(self, path: Path, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -52,6 +56,13 @@ class ProjectState(QObject):
         if self.is_refused:
             return tr(say("No project", "未打开项目"))
         return self.project.name if self.project is not None else self.path.name
+
+    @cached_property
+    def listed(self) -> RunsList:
+        """What is known of every run; made when a page first asks for it, because the first frame does not."""
+        from gui.state.runs_list import RunsList
+
+        return RunsList(self)
 
     def refuse(self) -> None:
         """The folder that was asked for is not opened; a project that is open stays."""

@@ -16,6 +16,7 @@ from gui.state.measured import evaluation_of, exports_of, gain_of
 from gui.state.models import ModelState
 from gui.state.phase import Phase
 from gui.state.plan import PlanState
+from gui.state.project import ProjectState
 from gui.state.run import RunState
 
 
@@ -56,12 +57,18 @@ class Wizard(QObject):
     changed = Signal()
 
     def __init__(
-        self, data: DataState, models: ModelState, plan: PlanState, runs: RunState, parent: QObject | None = None
+        self,
+        data: DataState,
+        models: ModelState,
+        plan: PlanState,
+        runs: RunState,
+        project: ProjectState,
+        parent: QObject | None = None,
     ) -> None:
         super().__init__(parent)
         self.current = "data"
-        self._data, self._models, self._plan, self._runs = data, models, plan, runs
-        for signal in (data.changed, models.changed, plan.changed, runs.changed, runs.selected):
+        self._data, self._models, self._plan, self._runs, self._project = data, models, plan, runs, project
+        for signal in (data.changed, models.changed, plan.changed, runs.changed, runs.selected, project.changed):
             signal.connect(self.changed)
 
     def go(self, name: str) -> None:
@@ -80,6 +87,7 @@ class Wizard(QObject):
             "evaluate": self._evaluate_step,
             "compare": self._compare_step,
             "export": self._export_step,
+            "runs": self._runs_step,
         }
         return ways[name]() if name in ways else Step()
 
@@ -120,6 +128,8 @@ class Wizard(QObject):
         if self._runs.run is None:
             return Step(waits=NO_RUN)
         job = self._runs.train
+        if job.is_running and not self._runs.run.events.exists():
+            return Step(word=say("not started", "未开始"))
         if job.is_running:
             return Step(word=_share(job))
         done = job.state.status == "done" or self._runs.is_trained
@@ -168,6 +178,10 @@ class Wizard(QObject):
         if self._runs.has_learned_since(good[0].time):
             return Step(word=say("export again", "需重新导出"))
         return Step(done=True, word=say("{n} taken away", "已导出 {n} 份", n=count(len(good))))
+
+    def _runs_step(self) -> Step:
+        number = len(self._project.runs)
+        return Step(word=as_text(count(number)) if number else NOTHING)
 
 
 _STATUS = {

@@ -13,7 +13,7 @@ from engine.protocol.text import Text, say
 from gui.i18n.language import LANGUAGES, tr
 from gui.state.settings import AppSettings
 from gui.state.wizard import Wizard
-from gui.widgets.basic import label, menu_title, row, tool
+from gui.widgets.basic import column, label, menu_title, row, rule, tool
 from gui.widgets.step_button import StepButton
 
 WIDTH = 212
@@ -23,6 +23,9 @@ _THEMES = {"auto": say("As the system", "跟随系统"), "light": say("Light", "
 class Sidebar(QWidget):
     """Renders the wizard's steps; says which one was pressed.
 
+    Args:
+        steps: name, words, and the sign of a page beside the wizard (below a line); empty for a step of it.
+
     Signals:
         pressed(str): the user wants to look at this step.
     """
@@ -31,7 +34,7 @@ class Sidebar(QWidget):
 
     def __init__(
         self,
-        steps: list[tuple[str, Text]],
+        steps: list[tuple[str, Text, str]],
         wizard: Wizard,
         settings: AppSettings,
         project: QWidget,
@@ -50,8 +53,10 @@ class Sidebar(QWidget):
         self._head(layout)
         layout.addWidget(project)
         layout.addSpacing(10)
-        for number, (name, text) in enumerate(steps, start=1):
-            layout.addWidget(self._step(number, name, text))
+        for number, (name, text, sign) in enumerate(steps, start=1):
+            if sign and not steps[number - 2][2]:
+                layout.addLayout(column(7, rule(), 7, margins=(4, 0, 4, 0), spacing=0))
+            layout.addWidget(self._step(number, name, text, sign))
         layout.addStretch(1)
         layout.addLayout(row(self._preferences(), None))
         layout.addSpacing(4)
@@ -68,8 +73,8 @@ class Sidebar(QWidget):
         layout.addWidget(name)
         layout.addWidget(words)
 
-    def _step(self, number: int, name: str, text: Text) -> StepButton:
-        button = StepButton(number, text)
+    def _step(self, number: int, name: str, text: Text, sign: str) -> StepButton:
+        button = StepButton(number, text, sign)
         button.setShortcut(QKeySequence(f"Ctrl+{number}"))
         button.clicked.connect(lambda: self.pressed.emit(name))
         self._group.addButton(button)

@@ -1,4 +1,4 @@
-"""One step in the sidebar: its number or a tick, its name, and where it stands in a word."""
+"""One step in the sidebar: its number, its sign or a tick, its name, and where it stands in a word."""
 
 from __future__ import annotations
 
@@ -15,11 +15,16 @@ _CIRCLE = 18
 
 
 class StepButton(QAbstractButton):
-    """Checked while its step is looked at."""
+    """Checked while its step is looked at.
 
-    def __init__(self, number: int, name: Text) -> None:
+    Args:
+        sign: what stands in the circle of a page beside the wizard, in place of the number.
+    """
+
+    def __init__(self, number: int, name: Text, sign: str = "") -> None:
         super().__init__()
-        self._number = number
+        self._sign = sign or str(number)
+        self._read = "" if sign else f"{number}. "
         self._step = Step()
         self.setText(tr(name))
         self.setCheckable(True)
@@ -33,7 +38,7 @@ class StepButton(QAbstractButton):
         keys = self.shortcut().toString()
         self.setToolTip(tr(step.waits) or (f"{self.text()} ({keys})" if keys else ""))
         done = "✓ " if step.done else ""
-        self.setAccessibleName(f"{self._number}. {self.text()} {done}{tr(step.word)}".strip())
+        self.setAccessibleName(f"{self._read}{self.text()} {done}{tr(step.word)}".strip())
         self.setAccessibleDescription(tr(step.waits))
         self.update()
 
@@ -85,7 +90,7 @@ class StepButton(QAbstractButton):
         painter.drawEllipse(circle)
         painter.setPen(ink)
         painter.setFont(text_font(10, QFont.Weight.DemiBold))
-        painter.drawText(circle, Qt.AlignmentFlag.AlignCenter, str(self._number))
+        painter.drawText(circle, Qt.AlignmentFlag.AlignCenter, self._sign)
 
     def _words(self, painter: QPainter) -> None:
         right = self.rect().adjusted(0, 0, -10, 0)
