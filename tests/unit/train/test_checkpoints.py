@@ -130,3 +130,42 @@ def test_rotation_removes_what_a_resume_left_behind(run: RunFolder) -> None:
     made = [write(run, step) for step in (10, 20, 50)]
     checkpoints.rotate(run, made[1], 2, None)
     assert steps(run) == [10, 20]
+
+
+def test_what_a_killed_process_left_is_put_right(run: RunFolder) -> None:
+    kept = write(run, 100)
+    # Killed between moving the old one away and the new one in.
+    kept.path.rename(run.checkpoints / ".step-000100.old")
+    # Killed after it: the old one only waits to be removed.
+    write(run, 200)
+    (run.checkpoints / ".step-000200.old").mkdir()
+    (run.checkpoints / ".step-000300.abc.part").mkdir()
+    (run.checkpoints / ".step-000050.removed").mkdir()
+    run.adapter.with_name(".adapter.old").mkdir()
+    run.recipe_as_run.with_name(".recipe.run.toml.x1.part").write_text("half")
+    of_window = run.path / ".stop.json.x2.part"
+    of_window.write_text("half")
+    assert [item.step for item in checkpoints.checkpoints(run)] == [200]
+    checkpoints.mend(run)
+    assert [item.step for item in checkpoints.checkpoints(run)] == [100, 200]
+    assert checkpoints.is_whole(kept)
+    assert run.adapter.is_dir()
+    assert [path.name for path in run.checkpoints.glob(".*")] == []
+    assert [path.name for path in run.path.glob(".*")] == [of_window.name]
+
+
+def test_a_disk_that_gives_back_something_else_is_told(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(run, 100)
+    plain = checkpoints._publish
+
+    def untrue(folder: Path, place: Path) -> None:
+        plain(folder, place)
+        (place / "adapter.bin").write_bytes(b"other")
+
+    monkeypatch.setattr(checkpoints, "_publish", untrue)
+    with pytest.raises(UserError) as raised:
+        write(run, 200)
+    assert raised.value.problem.code == "disk.untrue"
+    found = checkpoints.latest(run)
+    assert found is not None
+    assert found.step == 100

@@ -1,5 +1,6 @@
 """Whole runs on a very small model: told, saved, stopped, resumed exactly, ended early, failed."""
 
+import errno
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from engine.protocol.channel import Recorder
 from engine.protocol.errors import EXIT_MACHINE, Stopped, UserError
 from engine.protocol.events import (
     CONTINUE,
+    FREE,
     PAUSE,
     SAVE,
     STOP,
@@ -32,7 +34,7 @@ from engine.protocol.events import (
     Waiting,
 )
 from engine.recipe.file import from_plain, load, save
-from engine.train import checkpoints
+from engine.train import checkpoints, disk, supervisor
 from engine.train import run as training
 from engine.train.run import train
 from engine.train.supervisor import GAUGE_SECONDS
@@ -274,7 +276,222 @@ def test_data_that_changed_since_the_checkpoint_is_told(new_run: Callable[..., R
     assert "data.changed" in {note.code for note in told.of(Note)}
 
 
+def test_safety_checkpoints_change_nothing(new_run: Callable[..., RunFolder]) -> None:
+    """One after every step, with dropout, against a run without any."""
+    whole, often = new_run("whole", save_minutes=0), new_run("often", save_minutes=1e-6, keep_checkpoints=100)
+    told = Teller()
+    train(whole, Teller())
+    train(often, told)
+    assert same(weights(often.adapter), weights(whole.adapter))
+    reasons = {event.step: event.reason for event in told.of(CheckpointSaved)}
+    assert reasons[4] == "step"
+    assert reasons[12] == "last"
+    assert "safety" in reasons.values()
+
+
+def test_safety_checkpoints_follow_the_bound_and_their_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(supervisor.time, "monotonic", lambda: clock[0])
+    safety = supervisor.Safety(300.0)
+    clock[0] += 299
+    assert not safety.is_due()
+    clock[0] += 1
+    assert safety.is_due()
+    assert safety.saved(10.0) is None  # 10 of 300 s is less than the share
+    assert not safety.is_due()
+    said = safety.saved(50.0)  # between 10 and 50: 30 s a save need 600 s for 5%
+    assert said is not None
+    assert "10 min" in said.en
+    clock[0] += 599
+    assert not safety.is_due()
+    clock[0] += 1
+    assert safety.is_due()
+    assert safety.saved(30.0) is None  # told once
+    assert not supervisor.Safety(0.0).is_due()
+
+
+def test_what_the_watch_has_seen_is_remembered(new_run: Callable[..., RunFolder]) -> None:
+    run = new_run(method="ia3")
+    train(run, at_step(5, STOP))
+    kept = checkpoints.latest(run)
+    assert kept is not None
+    window = kept.progress()["watch"]["window"]
+    told = Teller()
+    train(run, told, resume=True)
+    last = checkpoints.latest(run)
+    assert last is not None
+    assert len(window) == 6
+    assert last.progress()["watch"]["window"] == [*window, *(event.loss for event in told.of(StepDone))]
+
+
+def test_a_run_that_ended_early_stays_ended_when_it_is_killed_before_its_adapter(
+    new_run: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"learning_rate": 0.5, "patience": 1, "evaluate_every": 2, "epochs": 20.0}
+    whole, run = new_run("whole", "ia3", **settings), new_run("run", "ia3", **settings)
+    train(whole, Teller())
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "save_adapter", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(run, Teller())
+    told = Teller()
+    assert train(run, told, resume=True)["status"] == "done"
+    assert told.of(StepDone) == []
+    assert same(weights(run.adapter), weights(whole.adapter))
+
+
+def test_what_it_was_computed_with_is_kept_and_a_change_is_told(
+    new_run: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = new_run(method="ia3", max_steps=4)
+    train(run, at_step(1, STOP))
+    plain = training.environment
+    monkeypatch.setattr(training, "environment", lambda on: {**plain(on), "threads": 7})
+    told = Teller()
+    train(run, told, resume=True)
+    kept = read_json(run.environment)
+    assert len(kept) == 2
+    assert kept[0]["versions"]["torch"] == torch.__version__
+    note = next(note for note in told.of(Note) if note.code == "train.not_exact")
+    assert "7" in note.text.en
+    assert read_json(run.facts)["data"][0]["sha256"]
+
+
+def test_a_resume_with_nothing_changed_says_nothing(new_run: Callable[..., RunFolder]) -> None:
+    run, told = new_run(method="ia3", max_steps=4), Teller()
+    train(run, at_step(1, STOP))
+    train(run, told, resume=True)
+    assert "train.not_exact" not in {note.code for note in told.of(Note)}
+
+
+def test_a_best_checkpoint_that_is_gone_is_told(new_run: Callable[..., RunFolder]) -> None:
+    run, told = new_run(method="ia3"), Teller()
+    assert training._best(run, supervisor.Progress(best_loss=0.5, best_step=4), 8, told) is None
+    assert [note.code for note in told.of(Note)] == ["train.best_lost"]
+
+
 # -------------------------------------------------------------------------------------------------------- commands
+def test_a_pause_that_gives_the_memory_back_ends_the_process_and_not_the_run(
+    new_run: Callable[..., RunFolder],
+) -> None:
+    whole, run = new_run("whole", "ia3", max_steps=6), new_run("paused", "ia3", max_steps=6)
+    train(whole, Teller())
+
+    def when(event: Event) -> list[str]:
+        if isinstance(event, StepDone) and event.step == 2:
+            return [PAUSE]
+        return [FREE] if isinstance(event, Waiting) else []
+
+    told = Teller(when)
+    assert train(run, told) == {"run": str(run.path), "status": "paused", "steps": 3}
+    assert told.of(Waiting)[0].until > 0
+    assert told.of(Continued) == []
+    assert not run.adapter.exists()
+    assert train(run, Teller(), resume=True)["status"] == "done"
+    assert same(weights(run.adapter), weights(whole.adapter))
+
+
+def test_memory_asked_back_while_it_trains_is_given_after_a_checkpoint(new_run: Callable[..., RunFolder]) -> None:
+    run, told = new_run(method="ia3", max_steps=6), at_step(2, FREE)
+    assert train(run, told) == {"run": str(run.path), "status": "paused", "steps": 3}
+    assert [(event.step, event.reason) for event in told.of(CheckpointSaved)] == [(3, "asked")]
+
+
+def test_a_pause_ends_by_itself(new_run: Callable[..., RunFolder]) -> None:
+    run, told = new_run(method="ia3", max_steps=6, pause_minutes=0.005), at_step(2, PAUSE)
+    assert train(run, told)["status"] == "paused"
+    assert [event.step for event in told.of(Waiting)] == [3]
+
+
+# ------------------------------------------------------------------------------------------------------------ disk
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room is looked for as soon as it is made."""
+    monkeypatch.setattr(disk, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(disk, "FIRST_SECONDS", 0.02)
+
+
+def test_a_full_disk_is_waited_for(
+    new_run: Callable[..., RunFolder], quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, run = new_run("whole", "ia3", max_steps=8), new_run("run", "ia3", max_steps=8)
+    train(whole, Teller())
+    plain, tries = checkpoints.write_json, [3]
+
+    def full(path: Path, content: Any) -> None:
+        if "step-000008" in str(path) and tries[0]:
+            tries[0] -= 1
+            raise checkpoints.disk_error(OSError(errno.ENOSPC, "No space left on device"), path)
+        plain(path, content)
+
+    monkeypatch.setattr(checkpoints, "write_json", full)
+    told = Teller()
+    assert train(run, told)["status"] == "done"
+    waits = told.of(Waiting)
+    assert [(event.step, event.reason) for event in waits] == [(8, "disk")]
+    assert "step 4 is kept" in waits[0].text.en
+    assert [event.step for event in told.of(Continued)] == [8]
+    assert tries == [0]
+    assert same(weights(run.adapter), weights(whole.adapter))
+
+
+@pytest.mark.parametrize(("command", "ends"), [(STOP, "stopped"), (FREE, "paused")])
+def test_a_run_that_waits_for_the_disk_can_be_ended(
+    new_run: Callable[..., RunFolder], quick: None, monkeypatch: pytest.MonkeyPatch, command: str, ends: str
+) -> None:
+    run = new_run(method="ia3", max_steps=8)
+    plain = checkpoints.write_json
+
+    def full(path: Path, content: Any) -> None:
+        if "step-000008" in str(path):
+            raise checkpoints.disk_error(OSError(errno.ENOSPC, "No space left on device"), path)
+        plain(path, content)
+
+    told = Teller(lambda event: [command] if isinstance(event, Waiting) else [])
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "write_json", full)
+        try:
+            status = train(run, told)["status"]
+        except Stopped:
+            status = "stopped"
+    assert status == ends
+    kept = checkpoints.latest(run)
+    assert kept is not None
+    assert kept.step == 4
+    assert not list(run.checkpoints.glob(".*"))
+    assert train(run, Teller(), resume=True)["status"] == "done"
+
+
+def test_nothing_is_written_in_the_place_of_a_drive_that_is_gone(
+    new_run: Callable[..., RunFolder], quick: None
+) -> None:
+    run = new_run(method="ia3", max_steps=8)
+    away = run.path.with_name("away")
+
+    def when(event: Event) -> list[str]:
+        if isinstance(event, StepDone) and event.step == 8:
+            run.path.rename(away)
+        if isinstance(event, Waiting):
+            assert not run.path.exists()
+            away.rename(run.path)
+        return []
+
+    told = Teller(when)
+    assert train(run, told)["status"] == "done"
+    assert [event.reason for event in told.of(Waiting)] == ["disk"]
+
+
+@pytest.mark.parametrize("name", ["a name with spaces", "训练 名称", "🦙 llama", "x" * 250])
+def test_folders_of_any_name(new_run: Callable[..., RunFolder], name: str) -> None:
+    run = new_run(name, "ia3", max_steps=2)
+    assert train(run, Teller())["status"] == "done"
+    assert (run.adapter / WEIGHTS).is_file()
+
+
 def test_pause_waits_in_place_and_goes_on_as_if_nothing_had_been(new_run: Callable[..., RunFolder]) -> None:
     whole = new_run("whole", "ia3", max_steps=6)
     train(whole, Teller())
