@@ -55,6 +55,8 @@ RISE, HELD_RISE = 0.15, 0.02
 FALL, SETTLED = 0.01, 0.04
 """Share of the level that the loss must have fallen by for something to be learned; share of the whole fall below which
 that of the last third is none."""
+HIDDEN = 0.15
+"""Share of the level that may have fallen unseen, at the most, where it is said that it has not."""
 KNOWN = 0.05
 """A loss below this has nothing to learn any more, in nats a token."""
 NO_GRADIENT, NO_REACH = 1e-6, 1e-6
@@ -376,6 +378,12 @@ def _flat(curve: _Curve) -> Reading | None:
             now=curve.now,
         )
         return Reading(LEVELLED_OFF, sentence, (say("Train on rows that it does not know.", "换用它还不会的行。"),))
+    if _may_hide_a_fall(curve):
+        sentence = say(
+            "The losses vary so much that a fall could hide in them; more steps will tell.",
+            "损失波动太大，可能掩盖了下降；步数更多才能判断。",
+        )
+        return Reading(TOO_EARLY, sentence)
     figures = {"start": curve.start, "now": curve.now, "rate": rate_words(max(curve.rates))}
     norms = curve.norms
     if norms and median(norms) < NO_GRADIENT:
@@ -412,6 +420,14 @@ def _fell(curve: _Curve) -> bool:
     trend = theil_sen([each.at for each in curve.bins], [each.loss for each in curve.bins])
     fallen = curve.is_over_by(max(curve.start, curve.bins[0].loss), curve.now, FALL)
     return fallen and (trend.high < 0 or curve.is_over_by(curve.bins[0].loss, curve.lowest, FALL))
+
+
+def _may_hide_a_fall(curve: _Curve) -> bool:
+    """Whether the training loss alone must tell, and its trend is not known well enough to say that there is none."""
+    if len(curve.held) >= 3:
+        return False
+    trend = theil_sen([each.at for each in curve.bins], [each.loss for each in curve.bins])
+    return -trend.low * (curve.bins[-1].at - curve.bins[0].at) > HIDDEN * abs(curve.start)
 
 
 def _levelled_off(curve: _Curve) -> Reading | None:

@@ -50,6 +50,8 @@ class RunAnnouncer(QObject):
         self._gone.setSingleShot(True)
         self._gone.timeout.connect(self.dismiss)
         self._waiting: Waiting | None = None
+        self._place = "train"
+        context.project.run_ended.connect(self._ended_in_queue)
         context.runs.train.finished.connect(self._ended)
         context.runs.train.changed.connect(self._look)
 
@@ -61,8 +63,8 @@ class RunAnnouncer(QObject):
         self._tell(_level(state), ENDINGS[state.status], what_came_out(state))
 
     def _look(self) -> None:
-        """Tell once that a run waits for the disk, also since before the window opened: until someone makes room it does
-        not go on."""
+        """Tell once that a run waits for the disk, also since before the window opened: until someone makes room it
+        does not go on."""
         waiting = self._context.runs.train.state.waiting
         if waiting is self._waiting:
             return
@@ -70,10 +72,18 @@ class RunAnnouncer(QObject):
         if waiting is not None and waiting.reason == "disk":
             self._tell(WARNING, FOR_DISK, waiting.text)
 
-    def _tell(self, level: str, sentence: Text, more: Text) -> None:
+    def _ended_in_queue(self, title: str, state: JobState) -> None:
+        """A run of the queue that nobody looks at has ended, maybe one of another project."""
+        ending = ENDINGS.get(state.status, NOTHING)
+        words = say("“{title}”: {ending}", "“{title}”：{ending}", title=title, ending=ending)
+        self._tell(_level(state), words, what_came_out(state), place="runs")
+
+    def _tell(self, level: str, sentence: Text, more: Text, *, place: str = "train") -> None:
+        """``place`` is the page that a click on the notification leads to; the Train page shows the end by itself."""
+        self._place = place
         if not self._window.isActiveWindow():
             self._announce(f"{tr(sentence)} {tr(more)}".strip(), level)
-        if self._context.wizard.current != "train":
+        if place != "train" or self._context.wizard.current != "train":
             self._context.notices.tell(level, sentence, more)
 
     def _announce(self, words: str, level: str) -> None:
@@ -94,7 +104,7 @@ class RunAnnouncer(QObject):
 
     def _come_back(self) -> None:
         self.dismiss()
-        self._context.wizard.go("train")
+        self._context.wizard.go(self._place)
         self._window.show()
         self._window.raise_()
         self._window.activateWindow()

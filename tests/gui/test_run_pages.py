@@ -2,11 +2,12 @@
 
 import json
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from PySide6.QtCore import Qt
@@ -16,6 +17,7 @@ from pytestqt.qtbot import QtBot
 from engine.catalogue import CATALOGUE
 from engine.export.ledger import Export, remember
 from engine.host import follow
+from engine.project.curve import Reading
 from engine.project.evaluation import (
     Comparison,
     EvaluatedRow,
@@ -31,8 +33,10 @@ from engine.protocol.codec import encode_event
 from engine.protocol.errors import Failure
 from engine.protocol.events import (
     CheckpointSaved,
+    Continued,
     Event,
     Finished,
+    Gauge,
     HeldOut,
     JobStarted,
     Launched,
@@ -43,12 +47,17 @@ from engine.protocol.events import (
     StepDone,
     Waiting,
 )
+from engine.protocol.state import JobState
 from engine.protocol.text import say
 from engine.recipe.file import loads
+from engine.recipe.recipe import Recipe
+from gui.bridge import stopping
 from gui.context import AppContext
+from gui.operations import jobs
 from gui.operations import talk as talking
 from gui.operations import train as training
 from gui.pages import export as exporting
+from gui.pages import train_reading
 from gui.pages.compare import ComparePage
 from gui.pages.evaluate import EvaluatePage, how_measured, verdict_of
 from gui.pages.export import ExportPage
@@ -313,6 +322,283 @@ def test_a_run_is_not_continued_beside_another(
     assert "another" in page._footer.words.text()
     training.continue_run(context)
     assert started == []
+
+
+def on_a_card() -> list[Event]:
+    return [*begun()[:2], replace(begun()[2], device="NVIDIA RTX 4090", predicted_memory_gib=16.0)]  # type: ignore[type-var]
+
+
+def test_what_a_pause_holds_and_the_way_to_free_it(
+    opened: Opened, run: RunFolder, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "is_alive", lambda folder: True)
+    write(run, *on_a_card(), *[step(n) for n in range(1, 6)])
+    page = opened(TrainPage)
+    assert isinstance(page, TrainPage)
+    qtbot.waitUntil(lambda: page.is_ready)
+    assert page._strip.isHidden()
+    visible(page)["Pause"].click()
+    assert not visible(page)["Pausing…"].isEnabled()
+    write(run, Waiting(step=5, until=time.time() + 300))
+    qtbot.waitUntil(page._strip.isVisible)
+    words = page._strip.sentence.text()
+    assert words.startswith("Saved at step 5. It holds 0.8 GiB on the card until ")
+    assert "5 min more" in words
+    visible(page)["Pause and free the card"].click()
+    assert not page._strip.free.isEnabled()
+    qtbot.waitUntil(lambda: run.commands.is_file() and '"free"' in run.commands.read_text())
+    resumed: list[str] = []
+    monkeypatch.setattr(training, "start_job", lambda folder, kind, arguments: resumed.append(kind))
+    write(run, Finished(status="paused", time=1100.0))
+    qtbot.waitUntil(lambda: "Continue the run" in visible(page))
+    assert "holds no memory" in page._strip.sentence.text()
+    monkeypatch.setattr(follow, "is_alive", lambda folder: False)
+    visible(page)["Continue the run"].click()
+    assert resumed == ["resume"]
+
+
+def test_a_pause_on_the_cpu_frees_the_memory_and_may_last_for_ever(
+    opened: Opened, run: RunFolder, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "is_alive", lambda folder: True)
+    write(run, *begun(), step(1), Waiting(step=1))
+    page = opened(TrainPage)
+    assert isinstance(page, TrainPage)
+    qtbot.waitUntil(lambda: "Pause and free the memory" in visible(page))
+    assert page._strip.sentence.text() == "Saved at step 1. It holds 0.8 GiB of memory until you continue."
+    assert not page._strip._timer.isActive()  # nothing to count down
+
+
+def test_a_run_that_waits_for_the_disk_says_so_and_can_be_stopped(
+    opened: Opened, run: RunFolder, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "is_alive", lambda folder: True)
+    room = say("Free 160 MiB on D:.", "请在 D: 腾出 160 MiB。")
+    write(run, *begun(), step(1), Waiting(step=1, reason="disk", text=room))
+    page = opened(TrainPage)
+    assert isinstance(page, TrainPage)
+    qtbot.waitUntil(lambda: page.is_ready and page._strip.isVisible())
+    words = page._strip.sentence.text()
+    assert words.startswith("Free 160 MiB on D:.")
+    assert "until then it holds 0.8 GiB of memory" in words
+    assert "Continue" not in visible(page)
+    assert visible(page)["Stop and keep"].isEnabled()
+    assert not visible(page)["Save checkpoint"].isEnabled()
+    write(run, Continued(step=1))
+    qtbot.waitUntil(page._strip.isHidden)
+
+
+class Ladder:
+    """A stop ladder that climbs by the clock it was given, and is over when the test says so."""
+
+    made: ClassVar[list["Ladder"]] = []
+    is_gone = False
+
+    def __init__(self, folder: JobFolder, *, now: Callable[[], float], save_seconds: float, **_: Any) -> None:
+        self._now, self._patience, self.rung = now, save_seconds, "asked"
+        self._since, self.freed = now(), say("15.4 GiB of the card are free again.", "显卡已释放 15.4 GiB。")
+        Ladder.made.append(self)
+
+    def poll(self) -> bool:
+        if self._now() - self._since >= self._patience:
+            self._since, self.rung = self._now(), {"asked": "terminated", "terminated": "killed"}[self.rung]
+        return Ladder.is_gone
+
+
+@pytest.fixture
+def ladder(monkeypatch: pytest.MonkeyPatch) -> type[Ladder]:
+    """Stands for the engine's."""
+    monkeypatch.setattr(jobs, "StopLadder", Ladder)
+    monkeypatch.setattr(Ladder, "made", [])
+    monkeypatch.setattr(Ladder, "is_gone", False)
+    return Ladder
+
+
+def test_the_rung_is_shown_and_its_patience_can_be_skipped(
+    opened: Opened, run: RunFolder, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch, ladder: type[Ladder]
+) -> None:
+    monkeypatch.setattr(follow, "is_alive", lambda folder: True)
+    write(run, *on_a_card(), step(1))
+    page = opened(TrainPage)
+    assert isinstance(page, TrainPage)
+    qtbot.waitUntil(lambda: page.is_ready)
+    visible(page)["Stop and keep"].click()
+    says = page._strip.sentence.text
+    qtbot.waitUntil(lambda: says().startswith("Asked it to save and stop… The next step comes in "))
+    assert not visible(page)["Stopping…"].isEnabled()
+    visible(page)["End now"].click()
+    qtbot.waitUntil(lambda: says().startswith("It does not answer: ending it… The next step comes in "))
+    visible(page)["End now"].click()
+    qtbot.waitUntil(lambda: says() == "Ending it by force…")
+    ladder.is_gone = True
+    write(run, Finished(status="stopped", rung="killed", derived=True, time=1100.0))
+    qtbot.waitUntil(lambda: says().endswith("15.4 GiB of the card are free again."))
+    assert says().startswith("Ended by force: it did not answer.")
+    assert len(ladder.made) == 1
+    assert not page._strip._timer.isActive()
+
+
+def test_a_stop_before_the_first_step_can_be_hurried_too(
+    opened: Opened, run: RunFolder, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch, ladder: type[Ladder]
+) -> None:
+    monkeypatch.setattr(follow, "is_alive", lambda folder: True)
+    write(run, *begun()[:2], Stage(name="model", text=say("Loading the model", "加载模型")))
+    page = opened(TrainPage)
+    qtbot.waitUntil(lambda: page.banner.sentence == "Loading the model")
+    visible(page)["Cancel"].click()
+    qtbot.waitUntil(lambda: page.banner.sentence == "Asked it to save and stop…")
+    visible(page)["End now"].click()
+    qtbot.waitUntil(lambda: page.banner.sentence == "It does not answer: ending it…")
+    ladder.is_gone = True
+    write(run, Finished(status="stopped", time=1100.0))
+    qtbot.waitUntil(lambda: "Stopped" in page.banner.sentence)
+
+
+def test_a_drive_that_stalls_does_not_hold_the_window_up(
+    opened: Opened, run: RunFolder, context: AppContext, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "is_alive", lambda folder: True)
+    stalled, sent = threading.Event(), []
+
+    def slow(folder: JobFolder, name: str) -> None:
+        stalled.wait(30)
+        sent.append(name)
+
+    monkeypatch.setattr(stopping, "send", slow)
+    write(run, *begun(), step(1))
+    page = opened(TrainPage)
+    qtbot.waitUntil(lambda: page.is_ready)
+    visible(page)["Save checkpoint"].click()
+    visible(page)["Pause"].click()
+    write(run, step(2))
+    qtbot.waitUntil(lambda: context.runs.train.state.step == 2)  # the window goes on meanwhile
+    assert sent == []
+    stalled.set()
+    qtbot.waitUntil(lambda: sent == ["save", "pause"])
+
+
+def test_a_disk_that_refuses_a_command_is_told(
+    opened: Opened, run: RunFolder, context: AppContext, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "is_alive", lambda folder: True)
+    run.commands.mkdir()
+    write(run, *begun(), step(1))
+    page = opened(TrainPage)
+    qtbot.waitUntil(lambda: page.is_ready)
+    visible(page)["Pause"].click()
+    qtbot.waitUntil(lambda: len(context.notices.open) == 1)
+    assert context.notices.open[0].level == "error"
+
+
+def test_rate_and_gradient_are_curves_too(opened: Opened, run: RunFolder, qtbot: QtBot) -> None:
+    write(run, *begun(), *[replace(step(n), grad_norm=0.4 + n / 100) for n in range(1, 21)], Finished(status="done"))
+    page = opened(TrainPage)
+    assert isinstance(page, TrainPage)
+    qtbot.waitUntil(lambda: page.is_ready)
+    page._curves.switch.buttons["norm"].click()
+    norm = page._curves._plots["norm"]
+    assert norm.isVisible()
+    assert not page._loss.isVisible()
+    assert list(norm._series["norm"].ys) == [0.4 + n / 100 for n in range(1, 21)]
+    assert norm._marks["limit"].value() == 0.3
+    assert "now 0.6" in page._trained.text()
+    page._curves.switch.buttons["rate"].click()
+    assert set(page._curves._plots["rate"]._series["rate"].ys) == {1e-4}
+    page._curves.switch.buttons["loss"].click()
+    assert page._loss.isVisible()
+    assert page._held.isVisible() == page._curves.held.isVisible()
+
+
+def test_memory_stands_beside_what_was_predicted_and_what_there_is(
+    opened: Opened, run: RunFolder, qtbot: QtBot
+) -> None:
+    gauge = Gauge(memory_total_gib=24.0, busy=0.97, temperature_c=68.0, power_w=402.0)
+    write(run, *on_a_card(), replace(step(1), memory_gib=15.0), replace(step(2), memory_gib=15.4), gauge)
+    write(run, Finished(status="done"))
+    page = opened(TrainPage)
+    assert isinstance(page, TrainPage)
+    qtbot.waitUntil(lambda: page.is_ready and "all" in page._memory._marks)
+    levels = {line.label.format: line.value() for line in page._memory._marks.values()}
+    assert levels == {"predicted 16.0 GiB": 16.0, "24.0 GiB on the card": 24.0}
+    assert page._memory_card.note.text() == "peak 15.4 GiB of 24.0 GiB"
+    assert page._speed_card.title.text() == "500 tokens/s"
+    assert page._speed_card.note.text() == "97% busy · 68 °C · 402 W"
+
+
+def test_a_machine_with_much_more_memory_does_not_flatten_the_curve(
+    opened: Opened, run: RunFolder, qtbot: QtBot
+) -> None:
+    write(run, *begun(), step(1), Gauge(memory_total_gib=64.0), Finished(status="done"))
+    page = opened(TrainPage)
+    assert isinstance(page, TrainPage)
+    qtbot.waitUntil(lambda: page.is_ready and page._memory_card.note.text().endswith("of 64.0 GiB"))
+    assert list(page._memory._marks) == ["predicted"]
+
+
+def test_best_safety_saves_and_an_early_end_are_marked(opened: Opened, run: RunFolder, qtbot: QtBot) -> None:
+    held = [HeldOut(step=10, loss=0.5, best=True), HeldOut(step=20, loss=0.7), HeldOut(step=30, loss=0.8)]
+    saved = [
+        CheckpointSaved(step=10, path="checkpoints/step-000010", best=True, reason="best"),
+        CheckpointSaved(step=15, path="checkpoints/step-000015", reason="safety"),
+        CheckpointSaved(step=29, path="checkpoints/step-000029", reason="asked", bytes=2**20, seconds=0.4),
+    ]
+    early = Note(code="train.early_stop", text=say("It ends early.", "提前结束。"))
+    write(run, *begun(), *[step(n) for n in range(1, 31)], *held, *saved, early, Finished(status="done"))
+    page = opened(TrainPage)
+    assert isinstance(page, TrainPage)
+    qtbot.waitUntil(lambda: page.is_ready and len(page._loss._marks) == 4)
+    shown = {words: (line.value(), bool(line.label.format)) for words, line in page._loss._marks.items()}
+    assert shown == {
+        "best 10": (10, True),
+        "safety save 15": (15, False),
+        "saved on request 29": (29, False),  # the early end beside it says more
+        "ended early 30": (30, True),
+    }
+    told = [page._notes.item(i).text() for i in range(page._notes.count())]
+    assert "Checkpoint 29 saved, as you asked. 1.0 MiB, 0.4 s" in told
+    assert told[-1].startswith("Started: 90 rows train, 10 are held out; 5 of 1.0 k weights learn (0.50%), on CPU.")
+
+
+def test_what_happened_stands_as_it_was_told_whatever_the_clock_said(
+    opened: Opened, run: RunFolder, qtbot: QtBot
+) -> None:
+    first = Note(text=say("first", "第一"), time=9000.0)
+    second = Note(text=say("second", "第二"), time=2000.0)
+    write(run, *begun(), step(1), first, second, Finished(status="done"))
+    page = opened(TrainPage)
+    assert isinstance(page, TrainPage)
+    qtbot.waitUntil(lambda: page.is_ready and page._notes.count() == 3)
+    assert [page._notes.item(i).text() for i in range(2)] == ["second", "first"]
+
+
+def test_the_curve_is_read_and_not_at_each_event(
+    opened: Opened, run: RunFolder, context: AppContext, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "is_alive", lambda folder: True)
+    read: list[int] = []
+    real = train_reading.reading_of
+
+    def counted(state: JobState, recipe: Recipe | None) -> Reading:
+        read.append(state.step)
+        return real(state, recipe)
+
+    monkeypatch.setattr(train_reading, "reading_of", counted)
+    write(run, *begun(), step(1))
+    page = opened(TrainPage)
+    assert isinstance(page, TrainPage)
+    qtbot.waitUntil(lambda: page.is_ready)
+    assert page._reading.reading is not None
+    assert page._reading.reading.verdict == "too_early"
+    for number in range(2, 6):
+        write(run, *[step(n) for n in range(6 * number - 10, 6 * number - 4)])
+        qtbot.waitUntil(lambda number=number: context.runs.train.state.step == 6 * number - 5)
+    assert read == [1]  # less than two seconds have passed
+    held = [HeldOut(step=10 * n, loss=loss) for n, loss in ((1, 0.5), (2, 0.9), (3, 1.4))]
+    write(run, *held, Finished(status="done"))
+    qtbot.waitUntil(lambda: page._reading._chip.text == "overfitting")
+    assert page._reading.sentence.text().startswith("The held-out loss was lowest at step 10 (0.50)")
+    assert "The checkpoint of step 10 is kept" in page._reading.advice.text()
+    assert read == [1, 25]
 
 
 # ---------------------------------------------------------------------------------------------------------- evaluate
