@@ -186,7 +186,7 @@ def forecast(recipe: Recipe, dims: ModelDims, data: DataFacts, where: Room) -> F
         learned=data.learned,
         scored=whole if recipe.data.asks_model else 0,
     )
-    written = saves(recipe, steps, held_out)
+    written = saves(recipe, steps, held_out) + safety_saves(recipe, slower * training)
     writing = written * checkpoint / (correction.write_bytes_per_second or WRITE_BYTES_PER_SECOND)
     longest, device = data.lengths.longest, where.device
     return Forecast(
@@ -251,6 +251,11 @@ def split_rows(rows: int, held_out: float) -> tuple[int, int]:
 def checkpoint_bytes(trained: int, recipe: Recipe) -> int:
     """Bytes of one checkpoint: the adapter in fp32 and the optimizer's state."""
     return int(trained * (4 + OPTIMIZER_BYTES[recipe.train.optimizer])) + CHECKPOINT_BYTES
+
+
+def safety_saves(recipe: Recipe, seconds: float) -> int:
+    """Checkpoints that a run of so many seconds writes at the most so that little work can be lost."""
+    return int(seconds / (60 * recipe.train.save_minutes)) if recipe.train.save_minutes else 0
 
 
 def disk_bytes(trained: int, recipe: Recipe, checkpoint: int, written: int) -> int:

@@ -24,6 +24,7 @@ from engine.data.templates import TEMPLATES
 from engine.data.token_store import Examples
 from engine.machine.detect import gauge
 from engine.machine.dims import ModelDims
+from engine.machine.forecast import checkpoint_bytes, disk_bytes
 from engine.machine.memory import predict
 from engine.methods.registry import METHODS
 from engine.model.inspect import inspect
@@ -65,7 +66,7 @@ from engine.recipe.recipe import Recipe
 from engine.train import checkpoints
 from engine.train.adapter import save_adapter, save_state
 from engine.train.checkpoints import Checkpoint
-from engine.train.disk import Disk, Freed
+from engine.train.disk import MIB, Disk, Freed, could_go, free_bytes, size_of
 from engine.train.plan import Schedule, schedule
 from engine.train.recovery import MOST_RETURNS, Recoveries, ended, roll_back, rows_of, went_back
 from engine.train.scoring import chosen
@@ -166,6 +167,7 @@ def _train(run: RunFolder, channel: Channel, *, resume: bool, killed: bool) -> d
             )
             trainer = importlib.import_module(objective.work).build_trainer(parts)
             channel.emit(_planned(recipe, prepared, plan, adapted, folder, on))
+            _tell_disk(run, recipe, parameters(adapted)[0], channel)
             to_do = checkpoint is None or (checkpoint.step < plan.steps and not remembered.ended_early)
             try:
                 if to_do:
@@ -320,6 +322,23 @@ def _tell_environment(run: RunFolder, remembered: Remembered, on: str, channel: 
             zh="；".join(other.zh for other in others),
         )
         channel.emit(Note(code="train.not_exact", level="warning", text=text))
+
+
+def _tell_disk(run: RunFolder, recipe: Recipe, trained: int, channel: Channel) -> None:
+    """Say before the first step where the disk will not hold what the run keeps; it then waits for room."""
+    checkpoint = checkpoint_bytes(trained, recipe)
+    kept = disk_bytes(trained, recipe, checkpoint, recipe.train.keep_checkpoints + 2)
+    need, free = kept - size_of(run.checkpoints), free_bytes(run.path)
+    if need <= free:
+        return
+    text = say(
+        "The run keeps up to {need} MiB, and {free} MiB are free: it will wait until there is room.{more}",
+        "训练最多需保存 {need} MiB，目前可用 {free} MiB：空间不足时会等待。{more}",
+        need=round(need / MIB),
+        free=round(free / MIB),
+        more=could_go(run),
+    )
+    channel.emit(Note(code="disk.short", level="warning", text=text))
 
 
 def _planned(recipe: Recipe, prepared: Prepared, plan: Schedule, model: Any, folder: Path, on: str) -> RunPlanned:

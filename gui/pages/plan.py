@@ -13,14 +13,14 @@ from engine.machine.table import CARDS
 from engine.protocol.text import Text, say
 from gui.context import AppContext
 from gui.i18n.language import tr
-from gui.i18n.numbers import count, duration, gib, parameters, percent, size
+from gui.i18n.numbers import count, duration, gib, parameters, percent
 from gui.operations import plan as operations
 from gui.operations.plan_effects import SLIDERS
 from gui.pages.page import Page
 from gui.pages.plan_compare import ComparePanel
 from gui.pages.plan_method import MethodPanel
 from gui.pages.plan_rehearsal import RehearsalCard
-from gui.pages.plan_words import bar_parts, effects, kept_words, machine_words, peak_words, verdict
+from gui.pages.plan_words import bar_parts, disk_words, effects, kept_words, machine_words, peak_words, verdict
 from gui.state.phase import Phase
 from gui.widgets.bars import StackedBar
 from gui.widgets.basic import button, column, holder, label, rename, row, tool
@@ -127,7 +127,8 @@ class PlanPage(Page):
         middle.setStretch(1, 6)
         self._start = button(say("Start training", "开始训练"), self._begin, "primary", shortcut="Ctrl+Return")
         self._advice = button(say("Use the advice", "采用建议"), self._take_advice, shortcut="Ctrl+D")
-        self._footer = Footer(self._advice, self._start)
+        self._wait = button(say("Start after it", "在其后开始"), self._queue, shortcut="Ctrl+Shift+Return")
+        self._footer = Footer(self._advice, self._wait, self._start)
         body = column(fit, middle, *self._tried(), self._footer, spacing=12)
         body.setStretch(1, 1)
         made = holder(body)
@@ -146,7 +147,7 @@ class PlanPage(Page):
         """As one reads: the left side, then the settings, then the footer."""
         left = [*self._views.buttons.values(), *self._method.controls(), *self._compare.controls()]
         order = [self._card.control, *left, self._all, self._form.search, *self._form.controls()]
-        for before, after in pairwise([*order, self._advice, self._start]):
+        for before, after in pairwise([*order, self._advice, self._wait, self._start]):
             QWidget.setTabOrder(before, after)
 
     def _fit_card(self) -> Card:
@@ -229,13 +230,12 @@ class PlanPage(Page):
         share = f" ({percent(trained / every, 1)})" if every else ""
         rows = count(recipe.effective_batch)
         steps = say("{n}, {m} rows each", "{n}，每步 {m} 行", n=count(forecast.steps), m=rows)
-        need, free = size(forecast.disk_bytes), size(self.context.plan.disk_free)
         self._summary.put(
             [
                 (say("Steps", "步数"), steps),
                 (say("Time", "时间"), say("about {time}", "约 {time}", time=duration(forecast.seconds))),
                 (say("Trained", "训练"), parameters(trained) + share),
-                (say("Disk", "磁盘"), say("{need} of {free}", "{need} / {free}", need=need, free=free)),
+                (say("Disk", "磁盘"), disk_words(forecast.disk_bytes, self.context.plan.disk_free)),
             ]
         )
         number = sum(1 for _ in fields_of(self.context.draft))
@@ -250,6 +250,8 @@ class PlanPage(Page):
         reading = self.context.data.status.phase is not Phase.READY
         elsewhere = self.context.plan.imagined_gib is not None
         self._start.setEnabled(not running and not reading and not elsewhere)
+        self._wait.setVisible(running)
+        self._wait.setEnabled(not reading and not elsewhere)
         self._footer.say(footer_words(running, reading, elsewhere, fits=forecast.fits, follows=follows))
 
     # ------------------------------------------------------------------------------------------------------- actions
@@ -268,6 +270,9 @@ class PlanPage(Page):
 
     def _begin(self) -> None:
         operations.start_training(self.context)
+
+    def _queue(self) -> None:
+        operations.queue_training(self.context)
 
     def _open(self) -> None:
         chosen, _ = QFileDialog.getOpenFileName(self, tr(say("Open a recipe", "打开配方")), "", "TOML (*.toml)")

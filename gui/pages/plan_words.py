@@ -8,7 +8,7 @@ from engine.machine.memory import PARTS
 from engine.protocol.text import NOTHING, Text, say
 from engine.recipe.fields import Setting, settings
 from gui.i18n.language import tr
-from gui.i18n.numbers import count, duration, gib, percent, short
+from gui.i18n.numbers import count, duration, gib, percent, short, size
 from gui.widgets.bars import Part
 from gui.widgets.chip import BAD, GOOD, WARN
 from gui.widgets.form import Effect
@@ -63,6 +63,13 @@ def kept_words(forecast: Forecast) -> Text:
         free=gib(room.free_gib),
         share=percent(room.usable_gib / room.free_gib if room.free_gib else 0.0),
     )
+
+
+def disk_words(need: int, free: int) -> Text:
+    """What the run keeps on the disk, and whether there is room for it."""
+    if need <= free:
+        return say("{need} of {free} free", "{need}（可用 {free}）", need=size(need), free=size(free))
+    return say("{need}, only {free} free", "{need}，仅剩 {free}", need=size(need), free=size(free))
 
 
 def verdict(forecast: Forecast) -> tuple[Text, str]:

@@ -466,6 +466,16 @@ def test_a_run_that_waits_for_the_disk_can_be_ended(
     assert train(run, Teller(), resume=True)["status"] == "done"
 
 
+def test_too_little_room_is_told_before_the_first_step(
+    new_run: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "free_bytes", lambda path: 2**20)
+    told = Teller()
+    train(new_run(method="ia3", max_steps=1), told)
+    names = [getattr(event, "code", "") or type(event).__name__ for event in told.events]
+    assert names.index("RunPlanned") < names.index("disk.short") < names.index("StepDone")
+
+
 def test_nothing_is_written_in_the_place_of_a_drive_that_is_gone(
     new_run: Callable[..., RunFolder], quick: None
 ) -> None:
