@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from PySide6.QtCore import QObject, Signal
@@ -14,6 +15,8 @@ from gui.bridge.loop import Loop
 POLL_SECONDS = 0.1
 BATCH = 400
 """Events in one signal at most: a run of a million steps is replayed without a long frame."""
+GATHER_SECONDS = 0.8
+"""Of a long record nothing is told for so long: drawing what is not all yet takes the time that reading it needs."""
 PATIENCE_MS = 2000
 """Nothing is lost with a follower: one whose drive does not answer is not waited for any longer."""
 
@@ -97,9 +100,13 @@ class _FollowLoop(Loop):
 
     def round(self) -> None:
         """Hand over what there is (in the thread)."""
-        self._hand_over(self._follower.poll())
+        events, told = self._follower.poll(), time.monotonic()
         while self._follower.has_more and self._is_wanted:
-            self._hand_over(self._follower.poll())
+            events += self._follower.poll()
+            if time.monotonic() - told > GATHER_SECONDS:
+                self._hand_over(events)
+                events, told = [], time.monotonic()
+        self._hand_over(events)
 
     def _hand_over(self, events: list[Event]) -> None:
         for start in range(0, len(events), BATCH):

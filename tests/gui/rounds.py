@@ -18,7 +18,7 @@ import psutil
 from PySide6.QtCore import QCoreApplication, QEvent, QObject, QThread, QTimer
 
 from engine.host import platform
-from engine.host.launch import is_alive, start_job
+from engine.host.launch import exit_code, is_alive, start_job
 from engine.project.project import Project
 from engine.project.run_folder import RunFolder
 from gui.context import AppContext
@@ -93,6 +93,7 @@ def play(context: AppContext, window: MainWindow, start: Start, steps: int = 3) 
     wait(lambda: context.runs.train.state.is_over and not context.runs.train.is_stopping, "the end")
     assert context.runs.train.state.status == "stopped"
     wait(lambda: not is_alive(run), "the process")
+    exit_code(run)  # nobody else asks for it any more
     for entry in PAGES:
         context.wizard.go(entry.name)
         turn(seconds=0.0)
