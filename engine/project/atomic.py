@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from engine.host.platform import replace, sync_folder
 from engine.protocol.errors import EXIT_MACHINE, UserError
@@ -70,6 +71,34 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
 
 
+def open_plain(path: Path, mode: Literal["rb", "ab"] = "rb", *, links: bool = False) -> IO[bytes]:
+    """A file that is a file, opened to be read or added to: never a pipe or a device, which would hang or never end,
+    and, without ``links``, never a link. Folders may come from strangers, and a link could lead anywhere.
+
+    Raises:
+        OSError: it is something else, does not exist, or cannot be opened.
+    """
+    flags = (os.O_RDONLY if mode == "rb" else os.O_WRONLY | os.O_APPEND | os.O_CREAT) | getattr(os, "O_BINARY", 0)
+    flags |= getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    if not links:
+        if path.is_symlink():
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+        flags |= getattr(os, "O_NOFOLLOW", 0)
+    handle = os.open(path, flags, 0o666)
+    kind = os.fstat(handle).st_mode
+    if not stat.S_ISREG(kind):
+        os.close(handle)
+        number = errno.EISDIR if stat.S_ISDIR(kind) else errno.EINVAL
+        raise OSError(number, os.strerror(number), str(path))
+    return os.fdopen(handle, mode)
+
+
+def read_plain(path: Path) -> bytes:
+    """The content of a file that is a file, or a link to one. Raises `OSError` as `open_plain` does."""
+    with open_plain(path, links=True) as file:
+        return file.read()
+
+
 def read_json(path: Path) -> Any:
     """The content of a JSON file.
 
@@ -77,7 +106,7 @@ def read_json(path: Path) -> Any:
         UserError: it is missing, cannot be read, or is not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_plain(path).decode("utf-8"))
     except OSError as error:
         raise disk_error(error, path) from error
     except (ValueError, RecursionError) as error:

@@ -21,6 +21,8 @@ from engine.recipe.file import save
 from engine.recipe.recipe import Recipe
 
 PROJECT_VERSION = 1
+_LATEST = 1e11
+"""Epoch seconds beyond which no calendar goes: of a file that Lorimer did not write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +134,8 @@ class Project:
         return self.path / "project.json"
 
     def _read(self) -> dict[str, Any]:
-        facts: dict[str, Any] = read_json(self._facts)
-        return facts
+        facts = read_json(self._facts)
+        return facts if isinstance(facts, dict) else {}
 
 
 def new_job(run: RunFolder, kind: str) -> JobFolder:
@@ -180,7 +182,9 @@ def _summary(run: RunFolder) -> RunSummary | None:
         return None
     text = {name: str(facts.get(name, "")) for name in ("title", "model", "method", "objective")}
     text["title"] = read_remarks(run).title or text["title"]
-    return RunSummary(folder=run, created=float(facts.get("created", 0.0)), status=last_status(run), **text)
+    created = facts.get("created")
+    created = float(created) if isinstance(created, int | float) and 0 <= created < _LATEST else 0.0
+    return RunSummary(folder=run, created=created, status=last_status(run), **text)
 
 
 def claim_run(runs: Path, title: str) -> RunFolder:

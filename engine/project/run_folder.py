@@ -123,7 +123,14 @@ class RunFolder(JobFolder):
 
     def read_facts(self) -> dict[str, Any]:
         """``run.json``. Raises `UserError` when it is missing or damaged."""
-        facts: dict[str, Any] = read_json(self.facts)
+        facts = read_json(self.facts)
+        if not isinstance(facts, dict):
+            raise UserError(
+                "file.damaged",
+                say("{name} is damaged and cannot be read.", "{name} 已损坏，无法读取。", name=self.facts.name),
+                say("Restore it from a copy, or remove it.", "请从备份恢复，或将其删除。"),
+                where=str(self.facts),
+            )
         return facts
 
     def write_facts(self, facts: dict[str, Any]) -> None:

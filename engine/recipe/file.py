@@ -16,7 +16,7 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from engine.project.atomic import disk_error, write_text
+from engine.project.atomic import disk_error, read_plain, write_text
 from engine.protocol.errors import Problem, UserError
 from engine.protocol.text import NOTHING, Text, say
 from engine.recipe.fields import Section, setting_of
@@ -42,7 +42,7 @@ def load(path: Path, catalogue: Catalogue) -> Recipe:
         UserError: the file cannot be read, or `problems` lists all that is wrong in it.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_plain(path).decode("utf-8-sig")
     except OSError as error:
         raise disk_error(IsADirectoryError() if os.path.isdir(path) else error, path) from error
     except UnicodeDecodeError as error:
