@@ -92,6 +92,7 @@ class MainWindow(QMainWindow):
             looked_at=lambda: context.runs.run,
             open_folder=self._ask_for_project,
             open_path=lambda path, run: projects.open_run(context, path, run),
+            move=self._ask_where_to_move,
             forget=lambda path: projects.forget_project(context, path),
             select_run=lambda run: projects.select_run(context, run),
             remove_run=lambda run: projects.remove_run(context, run),
@@ -126,6 +127,15 @@ class MainWindow(QMainWindow):
         chosen = QFileDialog.getExistingDirectory(self, words, str(self._context.project.path.parent))
         if chosen:
             projects.open_project(self._context, Path(chosen))
+
+    def _ask_where_to_move(self) -> None:
+        if self._context.project.moving is not None:
+            projects.stop_moving(self._context)
+            return
+        words = tr(say("Choose the folder to move the project into", "选择要将项目移入的文件夹"))
+        chosen = QFileDialog.getExistingDirectory(self, words, str(self._context.project.path.parent))
+        if chosen:
+            projects.move_project(self._context, Path(chosen))
 
     # ------------------------------------------------------------------------------------------------------------ Qt
     def paintEvent(self, event: QPaintEvent) -> None:

@@ -61,6 +61,8 @@ def move_project(path: Path, target: Path, *, progress: Progress | None = None) 
             _move_across(path, target, progress or (lambda done, total: None))
     except OSError as error:
         raise disk_error(error, target) from error
+    for lease in target.glob("control.*.json"):  # of windows on the old place
+        lease.unlink(missing_ok=True)
     settle(target, path)
     # Only here: what a project says of its old place may be a stranger's word, and must move no run that waits.
     queue.rehome(path, target)

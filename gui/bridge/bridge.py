@@ -11,6 +11,7 @@ from PySide6.QtCore import QObject
 if TYPE_CHECKING:
     from gui.bridge.background import Background
     from gui.bridge.control import ControlKeeper
+    from gui.bridge.copier import Copier
     from gui.bridge.jobs import JobWatcher
     from gui.bridge.loop import Loop
     from gui.bridge.machine import MachineWatcher
@@ -68,6 +69,13 @@ class Bridge(QObject):
         return Background(self)
 
     @cached_property
+    def copies(self) -> Copier:
+        """Copies that take minutes."""
+        from gui.bridge.copier import Copier
+
+        return Copier(self)
+
+    @cached_property
     def data(self) -> SessionClient:
         """Rows, tokens and models ("data" session)."""
         return self._session("data")
@@ -89,7 +97,7 @@ class Bridge(QObject):
 
     def close(self) -> None:
         """End all threads and sessions; jobs go on."""
-        names = ("jobs", "control", "commands", "machine", "background", "data", "hub", "chat")
+        names = ("jobs", "control", "commands", "machine", "background", "copies", "data", "hub", "chat")
         made: list[Loop | JobWatcher] = [self.__dict__[name] for name in names if name in self.__dict__]
         for loop in made:
             loop.ask_to_end()

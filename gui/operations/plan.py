@@ -359,6 +359,22 @@ def save_recipe(context: AppContext, path: Path) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------------- run
+def queue_training(context: AppContext) -> None:
+    """Make a run of the draft, and let it wait until what trains now has ended."""
+    from gui.operations.project import refresh_lists
+    from gui.operations.queue import enqueue
+
+    project = context.project.project
+    if project is None:
+        context.notices.tell(WARNING, NO_PROJECT, CHOOSE_PROJECT)
+        return
+    context.draft.keep()
+    run = change(context, lambda: project.new_run(context.draft.recipe))
+    if run is not None:
+        enqueue(context, run)
+        refresh_lists(context)
+
+
 def start_training(context: AppContext) -> None:
     """Make a run of the draft, start it, and look at it."""
     from engine.host.launch import start_job

@@ -9,13 +9,15 @@ from PySide6.QtCore import QFile, QObject, QTimer
 
 from engine.project.run_folder import RunFolder
 from engine.protocol.errors import Failure, UserError
-from engine.protocol.text import Text, say
+from engine.protocol.text import Text, as_text, say
 from gui.context import AppContext
+from gui.i18n.numbers import count
 from gui.operations.operation import Operation, attempt
 from gui.state.notices import WARNING
 from gui.state.project import TRAINING
 
 if TYPE_CHECKING:
+    from engine.project.moving import Absent
     from engine.project.project import Project, RunSummary
     from engine.recipe.recipe import Recipe
 
@@ -31,6 +33,9 @@ def by_hand(run: RunFolder) -> Text:
     return say("Delete {path} yourself to remove it for good.", "如需彻底删除，请自行删除 {path}。", path=run.path)
 
 
+MOST_NAMED = 12
+"""Files that a notice names."""
+MOVE_MS = 200
 WATCH_MS = 2000
 """Time between two looks at runs that train and are not looked at."""
 
@@ -43,6 +48,7 @@ class Opened(NamedTuple):
     recent: list[Path]
     recipe: Recipe
     troubles: list[UserError]
+    absent: list[Absent]
 
 
 def open_project(context: AppContext, path: Path, run: RunFolder | None = None) -> Operation:
@@ -66,17 +72,20 @@ def open_run(context: AppContext, path: Path, run: RunFolder | None) -> None:
 
 def _read(path: Path) -> Opened:
     """In the background: everything that importing and reading takes time for."""
+    from engine.project.moving import absent
     from engine.project.project import Project
     from engine.project.recent import recent, remember
 
     project = Project.open_or_create(path)
+    comes_from_elsewhere = project.path not in recent()
     recipe, trouble = _draft(project.draft)
     troubles = [trouble] if trouble is not None else []
     try:
         remember(project.path)
     except UserError as error:  # the list of projects is elsewhere; this project can be worked in all the same
         troubles.append(error)
-    return Opened(project, project.runs(), recent(), recipe, troubles)
+    missing = absent(project.path) if comes_from_elsewhere else []
+    return Opened(project, project.runs(), recent(), recipe, troubles, missing)
 
 
 def _draft(path: Path) -> tuple[Recipe, UserError | None]:
@@ -97,12 +106,95 @@ def _opened(context: AppContext, found: Opened, run: RunFolder | None) -> None:
     context.draft.begin(found.recipe, found.project.draft)
     for trouble in found.troubles:
         context.notices.failure(Failure.of(trouble))
+    _tell_absent(context, found.absent)
     working = next((item for item in found.runs if item.status in TRAINING), None)
     newest = working or (found.runs[0] if found.runs else None)
     context.runs.select(run or (newest.folder if newest is not None else None))
     watch_runs(context)
     _watch_queue(context)
     read_others(context)
+
+
+def _tell_absent(context: AppContext, missing: list[Absent]) -> None:
+    """What a project that comes from elsewhere names and that is not on this machine."""
+    if not missing:
+        return
+    message = say(
+        "{n} files or models that this project names are not on this machine.",
+        "此项目引用的 {n} 个文件或模型不在本机上。",
+        n=count(len(missing)),
+    )
+    hint = say(
+        "Its runs can be looked at; to train, choose your own on the Data and Model pages.",
+        "训练记录仍可查看；如需训练，请在“数据”和“模型”页重新选择。",
+    )
+    lines = tuple(as_text(f"{item.where}: {item.path}") for item in missing[:MOST_NAMED])
+    context.notices.tell(WARNING, message, hint, problems=lines)
+
+
+def move_project(context: AppContext, parent: Path) -> None:
+    """Move the open project into another folder; to another disk by a copy, which can be stopped."""
+    from engine.protocol.errors import Stopped
+
+    project = context.project.project
+    if project is None or context.project.moving is not None or not context.may_change():
+        return
+    source, target, copier = project.path, parent / project.path.name, context.bridge.copies
+    context.draft.keep()
+    context.draft.path = None  # nothing is written to the old place meanwhile
+    context.runs.select(None)
+    copier.stopped.clear()
+    copier.done = copier.total = 0
+
+    def work() -> Path:
+        from engine.project.moving import move_project as move
+
+        try:
+            move(source, target, progress=copier.tell)
+        except Stopped:
+            return source
+        return target
+
+    def failed(failure: Failure) -> None:
+        context.notices.failure(failure)
+        _moved(context, source)
+
+    context.project.set_moving(0.0)
+    _Moving(context)
+    copier.call(work, lambda where: _moved(context, where), failed)
+
+
+class _Moving(QObject):
+    """Tells how far a project is, until it is there."""
+
+    def __init__(self, context: AppContext) -> None:
+        super().__init__(context.project)
+        self._context = context
+        self._timer = QTimer(self)
+        self._timer.setObjectName("moving is told")
+        self._timer.setInterval(MOVE_MS)
+        self._timer.timeout.connect(self._tell)
+        self._timer.start()
+
+    def _tell(self) -> None:
+        copier, project = self._context.bridge.copies, self._context.project
+        if project.moving is None:
+            self._timer.stop()
+            self.deleteLater()
+        elif copier.total:
+            project.set_moving(min(1.0, copier.done / copier.total))
+
+
+def stop_moving(context: AppContext) -> None:
+    """End the copy; the project stays where it was."""
+    context.bridge.copies.stopped.set()
+
+
+def _moved(context: AppContext, where: Path) -> None:
+    """Open the project where it lies now, with what was changed in its plan meanwhile."""
+    context.project.set_moving(None)
+    context.draft.path = where / "draft.toml"
+    open_project(context, where)
 
 
 def _watch_queue(context: AppContext) -> None:

@@ -7,14 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PySide6.QtCore import QFile
+from PySide6.QtCore import QFile, QUrl
+from PySide6.QtGui import QDesktopServices
 
 from engine.project.remarks import Remarks, read_remarks, write_remarks
 from engine.project.run_folder import RunFolder
 from engine.protocol.errors import Failure
 from engine.protocol.text import NOTHING, say
 from gui.context import AppContext
-from gui.operations.operation import Operation, attempt
+from gui.operations.operation import Operation, change
 from gui.operations.project import BUSY, NO_TRASH, STOP_FIRST, by_hand, refresh_lists
 from gui.operations.queue import enqueue
 from gui.state.notices import INFO, WARNING
@@ -95,7 +96,7 @@ def choose(context: AppContext, runs: Sequence[Path]) -> None:
 # ------------------------------------------------------------------------------------------------------------- remarks
 def describe(context: AppContext, row: RunRow, **changes: Any) -> None:
     """Change a run's title, tags or note, on disk and in the list."""
-    kept = attempt(context, lambda: write_remarks(row.folder, replace(read_remarks(row.folder), **changes)))
+    kept = change(context, lambda: write_remarks(row.folder, replace(read_remarks(row.folder), **changes)))
     if isinstance(kept, Remarks):
         listed = context.project.listed
         now = replace(row, tags=kept.tags, note=kept.note, title=kept.title or row.title)
@@ -149,13 +150,13 @@ def use_recipe(context: AppContext, run: RunFolder) -> None:
     from engine.catalogue import CATALOGUE
     from engine.recipe.file import load, save
 
-    def change() -> bool:
+    def exchange() -> bool:
         recipe = load(run.recipe, CATALOGUE)
         save(context.draft.recipe, earlier_plan(context))
         _put_plan(context, recipe)
         return True
 
-    if attempt(context, change):
+    if change(context, exchange):
         context.project.listed.put(has_earlier_plan=True)
         hint = say(
             "Your plan of before is kept: take it back on the Runs page.", "原来的计划已保留，可在“训练记录”页恢复。"
@@ -171,7 +172,7 @@ def take_back_plan(context: AppContext) -> None:
     from engine.catalogue import CATALOGUE
     from engine.recipe.file import load
 
-    recipe = attempt(context, lambda: load(earlier_plan(context), CATALOGUE))
+    recipe = change(context, lambda: load(earlier_plan(context), CATALOGUE))
     if recipe is not None:
         _put_plan(context, recipe)
         earlier_plan(context).unlink(missing_ok=True)
@@ -197,7 +198,7 @@ def go_on_from(context: AppContext, run: RunFolder, step: int) -> Operation:
         return fork(run, step)
 
     listed.put(doing=say("Copying the checkpoint…", "正在复制检查点…"))
-    operation = Operation(context).in_background(work)
+    operation = Operation(context).in_background(work, changes=True)
     operation.ended.connect(lambda: listed.put(doing=NOTHING))
     return operation.on_success(lambda made: _begin(context, made))
 
@@ -214,7 +215,7 @@ def _begin(context: AppContext, run: RunFolder) -> None:
         start_job(run, "resume", {"run": str(run.path)})
         return True
 
-    if attempt(context, start):
+    if change(context, start):
         context.runs.select(run)
         context.wizard.go("train")
     refresh_lists(context)
@@ -225,6 +226,8 @@ def remove_checkpoints(context: AppContext, run: RunFolder, spare: Sequence[Kept
     """Move checkpoints that a run can do without to the system's trash."""
     from engine.project.project import is_busy
 
+    if not context.may_change():
+        return
     if is_busy(run):
         context.notices.tell(WARNING, BUSY, STOP_FIRST)
         return
@@ -233,10 +236,13 @@ def remove_checkpoints(context: AppContext, run: RunFolder, spare: Sequence[Kept
     measure_sizes(context, [run])
 
 
+def open_folder_of(context: AppContext, run: RunFolder) -> None:
+    """Show a run's folder in the system's file manager."""
+    QDesktopServices.openUrl(QUrl.fromLocalFile(str(run.path)))
+
+
 def save_bundle(context: AppContext, run: RunFolder) -> None:
     """Write what helps to understand a run into one file, without its data."""
     from gui.operations import bundle
 
     bundle.save_bundle(context, run)
-
-

@@ -31,7 +31,6 @@ from gui.pages.runs_words import (
     titled,
 )
 from gui.state.phase import Phase
-from gui.state.runs_list import MOST_COMPARED
 from gui.widgets.basic import ElidedLabel, button, column, holder, label, row
 from gui.widgets.card import Card
 from gui.widgets.editors import ChoiceEditor
@@ -91,9 +90,8 @@ class RunsPage(Page):
         self._shown: list[tuple[Any, ...]] | None = None
         earlier = say("Take back the earlier plan", "恢复原来的计划")
         self._earlier = button(earlier, lambda: operations.take_back_plan(context), shortcut="Ctrl+Shift+Z")
-        self._compare = button(say("Compare", "对比"), lambda: operations.compare(context), shortcut="Ctrl+E")
         self._back = button(say("← Back", "← 返回"), lambda: operations.compare_no_more(context), shortcut="Esc")
-        for item in (self._earlier, self._compare, self._back):
+        for item in (self._earlier, self._back):
             self.head.addWidget(item)
         self._timer = QTimer(self)
         self._timer.setObjectName("runs under way are read again")
@@ -163,8 +161,6 @@ class RunsPage(Page):
         listed = self._listed
         compares = listed.compared is not None and self.is_ready
         self._earlier.setVisible(listed.has_earlier_plan and not compares)
-        self._compare.setVisible(len(listed.rows) > 1 and not compares)
-        self._compare.setEnabled(2 <= len(listed.chosen_rows) <= MOST_COMPARED and not listed.doing)
         self._back.setVisible(compares)
         self.set_subtitle(number_words(len(listed.shown), len(listed.rows), listed.total_bytes))
 

@@ -32,6 +32,13 @@ SMOOTH = 0.85
 INKS = (0, 3, 5, 6, 1, 4)
 """Of the palette's series: neighbours can be told apart."""
 LEAST_PLOT = 170
+NAMES: dict[str, Text] = {
+    "model.source": say("Base model", "基础模型"),
+    "data.files": say("Data", "数据"),
+    "method.name": say("Method", "方法"),
+    "objective.name": say("Objective", "目标"),
+}
+"""Of settings whose field has no words of its own, because no form shows them."""
 
 
 class Swatch(QWidget):
@@ -71,7 +78,7 @@ class CompareView(QWidget):
         self._table.setVerticalSpacing(6)
         self._same = label(say("The recipes are the same.", "配方完全相同。"), "muted")
         inner = column(holder(self._table), self._same, None, spacing=8)
-        card = Card(say("What differs, and what came of it", "有何不同，结果如何"), "", scrolled(Sheet(inner)))
+        card = Card(say("What came of it, and what differs", "结果与不同的设置"), "", scrolled(Sheet(inner)))
         body = column(self._plots, card, spacing=14)
         body.setContentsMargins(0, 0, 0, 0)
         body.setStretch(0, 5)
@@ -155,7 +162,7 @@ class CompareView(QWidget):
 
     def _setting(self, item: Difference, compared: Compared) -> list[str]:
         cells = []
-        name: Text | str = item.name
+        name: Text | str = NAMES.get(item.name, item.name)
         for recipe, value in zip(compared.recipes, item.values, strict=True):
             words, about = label_of(recipe, item.name)
             name = words if tr(words) and about is not None else name

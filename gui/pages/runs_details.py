@@ -75,11 +75,12 @@ class Details(Card):
         head = row(self._state, None)
         inner = column(head, remarks, self._facts, None, spacing=12, margins=(0, 0, 8, 0))
         self._one = scrolled(Sheet(inner))
-        self._buttons = self._in_pairs(self._open, self._use, self._go_on, self._wait, self._bundle, self._remove)
+        pairs = self._in_pairs(self._use, self._go_on, self._wait, self._folder, self._bundle, self._remove)
+        self._buttons = holder(column(self._open, pairs, spacing=6))
         self._several = label("", "strong", wrap=True)
         self._list = label("", "muted", wrap=True)
         self._doing = label("", "muted", wrap=True)
-        for item in (self._several, self._list, self._one, self._doing, self._buttons):
+        for item in (self._several, self._list, self._one, self._doing, self._buttons, self._compare):
             self.body.addWidget(item)
         self.body.setStretch(2, 1)
         self.body.addStretch(0)
@@ -118,12 +119,20 @@ class Details(Card):
 
     def _build_actions(self) -> None:
         small = "small"
-        self._open = button(say("Open", "打开"), self._do(select_run), "small", shortcut="Ctrl+Return")
+        self._open = button(say("Open", "打开"), self._do(select_run), "primary", shortcut="Ctrl+Return")
+        self._compare = button(
+            say("Compare", "对比"), lambda: operations.compare(self._context), "primary", shortcut="Ctrl+E"
+        )
+        for item in (self._open, self._compare):
+            item.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self._use = button(
             say("Use its recipe", "采用其配方"), self._do(operations.use_recipe), small, shortcut="Ctrl+U"
         )
         self._go_on = self._menu_button(say("Continue from", "从检查点继续"), self.steps_menu, "Ctrl+J")
         self._wait = button(say("Add to the queue", "加入队列"), self._do(enqueue), small, shortcut="Ctrl+Shift+Q")
+        self._folder = button(
+            say("Open folder", "打开文件夹"), self._do(operations.open_folder_of), small, shortcut="Ctrl+O"
+        )
         self._bundle = button(
             say("Save a report…", "保存诊断包…"), self._do(operations.save_bundle), small, shortcut="Ctrl+Shift+B"
         )
@@ -169,7 +178,7 @@ class Details(Card):
     def _fill_several(self, rows: list[RunRow]) -> None:
         several = len(rows) != 1
         words = say("{n} runs are chosen.", "已选择 {n} 次训练。", n=count(len(rows)))
-        hint = say("Compare shows them side by side (Ctrl+E).", "“对比”会并排显示它们 (Ctrl+E)。")
+        hint: Text = NOTHING
         if len(rows) > MOST_COMPARED:
             hint = say("At most {n} are compared at once.", "最多同时对比 {n} 次。", n=MOST_COMPARED)
         if not rows:
@@ -179,6 +188,8 @@ class Details(Card):
         self._list.setText("\n\n".join(part for part in (titles, tr(hint)) if part))
         for item in (self._several, self._list):
             item.setVisible(several)
+        self._compare.setVisible(2 <= len(rows) <= MOST_COMPARED)
+        self._compare.setEnabled(not self._context.project.listed.doing)
 
     def _fill_one(self, one: RunRow) -> None:
         listed = self._context.project.listed

@@ -30,6 +30,7 @@ class ProjectState(QObject):
         recent: other projects, newest first.
         others: runs of recent projects, newest first, as far as they were read.
         is_refused: `path` could not be opened, and nothing else is open.
+        moving: how far the project is copied to another disk, 0 to 1; None while it is not.
 
     Signals:
         opened: another project is open.
@@ -49,6 +50,7 @@ class ProjectState(QObject):
         self.recent: list[Path] = []
         self.others: dict[Path, list[RunSummary]] = {}
         self.is_refused = False
+        self.moving: float | None = None
 
     @property
     def name(self) -> str:
@@ -68,6 +70,12 @@ class ProjectState(QObject):
         """The folder that was asked for is not opened; a project that is open stays."""
         self.is_refused = self.project is None
         self.changed.emit()
+
+    def set_moving(self, share: float | None) -> None:
+        """The project is being moved, or no more."""
+        if share != self.moving:
+            self.moving = share
+            self.changed.emit()
 
     def set_others(self, others: dict[Path, list[RunSummary]]) -> None:
         """Runs of other projects are known."""

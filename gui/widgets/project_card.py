@@ -14,7 +14,7 @@ from PySide6.QtWidgets import QMenu, QMessageBox, QSizePolicy, QToolButton, QVBo
 from engine.project.run_folder import RunFolder
 from engine.protocol.text import NOTHING, Text, say
 from gui.i18n.language import tr
-from gui.i18n.numbers import count, day
+from gui.i18n.numbers import count, day, percent
 from gui.state.project import TRAINING, ProjectState
 from gui.widgets.basic import ElidedLabel, menu_title
 
@@ -45,6 +45,7 @@ class ProjectCard(QToolButton):
         looked_at: gives the run that is looked at.
         open_folder: asks for a folder and opens it.
         open_path: opens a recent project, and a run of it.
+        move: asks for a folder and moves the project there; while it moves, ends that.
         forget: takes a recent project off the list.
         select_run: looks at a run.
         remove_run: moves a run to the trash; the user has been asked.
@@ -57,13 +58,14 @@ class ProjectCard(QToolButton):
         looked_at: Callable[[], RunFolder | None],
         open_folder: Callable[[], object],
         open_path: Callable[[Path, RunFolder | None], object],
+        move: Callable[[], object],
         forget: Callable[[Path], object],
         select_run: Callable[[RunFolder], object],
         remove_run: Callable[[RunFolder], object],
     ) -> None:
         super().__init__()
         self._state, self._looked_at = state, looked_at
-        self._open_folder, self._open_path, self._forget = open_folder, open_path, forget
+        self._open_folder, self._open_path, self._move, self._forget = open_folder, open_path, move, forget
         self._select_run, self._remove_run = select_run, remove_run
         self.setProperty("role", "sidecard")
         self.setCursor(Qt.CursorShape.PointingHandCursor)
@@ -98,6 +100,8 @@ class ProjectCard(QToolButton):
         runs = len(self._state.runs)
         if self._state.is_refused:
             return say("choose a folder", "请选择文件夹")
+        if self._state.moving is not None:
+            return say("moving… {n}", "正在移动… {n}", n=percent(self._state.moving))
         if not runs:
             return say("no runs yet", "尚无训练")
         return say("1 run", "1 次训练") if runs == 1 else say("{n} runs", "{n} 次训练", n=count(runs))
@@ -109,7 +113,10 @@ class ProjectCard(QToolButton):
         self._add_runs(menu)
         self._add_projects(menu)
         menu.addSeparator()
-        menu.addAction(tr(say("Open or create a project…", "打开或新建项目…")), self._open_folder)
+        menu.addAction(tr(say("Open, import or create a project…", "打开、导入或新建项目…")), self._open_folder)
+        if self._state.project is not None:
+            stop, start = say("Stop moving the project", "停止移动项目"), say("Move this project…", "移动此项目…")
+            menu.addAction(tr(start if self._state.moving is None else stop), self._move)
         return menu
 
     def _show_menu(self) -> None:
