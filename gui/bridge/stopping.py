@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +15,10 @@ from engine.host.control import send
 from engine.project.run_folder import JobFolder
 from engine.protocol.errors import Failure, UserError
 from engine.protocol.text import NOTHING, Text
+from gui.bridge.background import unexpected
 from gui.bridge.loop import Loop
+
+log = logging.getLogger("lorimer.window")
 
 POLL_SECONDS = 0.1
 HURRY_SECONDS = 1e6
@@ -32,15 +36,27 @@ class Ladder(Protocol):
 
 @dataclass(eq=False, slots=True)
 class _Climb:
-    """A ladder under way. ``ahead``: seconds that its clock is put forward."""
+    """A ladder under way.
+
+    Attributes:
+        rung, freed: as the ladder told them last.
+        told: the rung that the window knows of.
+        ahead: seconds that the ladder's clock is put forward.
+    """
 
     make: Callable[[Clock], Ladder]
     rung: str = ""
+    told: str = ""
+    freed: Text = NOTHING
     ahead: float = 0.0
-    ladder: Ladder = field(init=False)
+    is_gone: bool = False
+    _ladder: Ladder | None = None
 
-    def __post_init__(self) -> None:
-        self.ladder = self.make(self._now)
+    def poll(self) -> None:
+        """Look once; the ladder is made at the first look."""
+        self._ladder = self._ladder or self.make(self._now)
+        self.is_gone = self._ladder.poll()
+        self.rung, self.freed = getattr(self._ladder, "rung", ""), getattr(self._ladder, "freed", NOTHING)
 
     def _now(self) -> float:
         return time.monotonic() + self.ahead
@@ -80,10 +96,9 @@ class JobCommands(Loop):
 
     # --------------------------------------------------------------------------------------------------- the thread
     def _send(self, folder: JobFolder, command: str, failed: Callable[[Failure], None]) -> None:
-        try:
-            send(folder, command)
-        except UserError as error:
-            self._refused.emit(failed, Failure.of(error))
+        failure = _failure_of(lambda: send(folder, command))
+        if failure is not None:
+            self._refused.emit(failed, failure)
 
     def _begin(self, path: Path, make: Callable[[Clock], Ladder]) -> None:
         climb = self._climbs[path] = _Climb(make)
@@ -101,22 +116,25 @@ class JobCommands(Loop):
         self.interval = POLL_SECONDS if self._climbs else None
 
     def _poll(self, path: Path, climb: _Climb) -> None:
-        try:
-            is_gone = climb.ladder.poll()
-        except UserError as error:
+        failure = _failure_of(climb.poll)
+        if climb.rung != climb.told:
+            climb.told = climb.rung
+            self.climbed.emit(path, climb.rung)
+        if failure is not None or climb.is_gone:
             del self._climbs[path]
-            self.failed.emit(path, Failure.of(error))
-            return
-        rung = getattr(climb.ladder, "rung", "")
-        if rung != climb.rung:
-            climb.rung = rung
-            self.climbed.emit(path, rung)
-        if is_gone:
-            del self._climbs[path]
-            self.gone.emit(path, freed_by(climb.ladder))
+        if failure is not None:
+            self.failed.emit(path, failure)
+        elif climb.is_gone:
+            self.gone.emit(path, climb.freed)
 
 
-def freed_by(ladder: Ladder) -> Text:
-    """What memory the process gave back, as the ladder found it."""
-    found = getattr(ladder, "freed", NOTHING)
-    return found if isinstance(found, Text) else NOTHING
+def _failure_of(work: Callable[[], object]) -> Failure | None:
+    """What went wrong in ``work``: nothing that it raises ends the thread, on which other jobs' ends depend."""
+    try:
+        work()
+    except UserError as error:
+        return Failure.of(error)
+    except Exception as error:
+        log.exception("a job was not told")
+        return unexpected(error)
+    return None

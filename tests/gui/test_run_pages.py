@@ -17,6 +17,7 @@ from pytestqt.qtbot import QtBot
 from engine.catalogue import CATALOGUE
 from engine.export.ledger import Export, remember
 from engine.host import follow
+from engine.project.atomic import disk_error
 from engine.project.curve import Reading
 from engine.project.evaluation import (
     Comparison,
@@ -436,6 +437,37 @@ def test_the_rung_is_shown_and_its_patience_can_be_skipped(
     assert says().startswith("Ended by force: it did not answer.")
     assert len(ladder.made) == 1
     assert not page._strip._timer.isActive()
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError("the process is another's"), disk_error(OSError(28, "full"), Path("x"))]
+)
+def test_a_ladder_that_cannot_climb_is_told_and_the_next_one_does(
+    opened: Opened,
+    run: RunFolder,
+    context: AppContext,
+    qtbot: QtBot,
+    monkeypatch: pytest.MonkeyPatch,
+    ladder: type[Ladder],
+    error: Exception,
+) -> None:
+    monkeypatch.setattr(follow, "is_alive", lambda folder: True)
+    write(run, *begun(), step(1))
+    page = opened(TrainPage)
+    qtbot.waitUntil(lambda: page.is_ready)
+
+    def fails(self: Ladder) -> bool:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ladder, "poll", fails)
+        visible(page)["Stop and keep"].click()
+        qtbot.waitUntil(lambda: len(context.notices.open) == 1)
+    assert not context.runs.train.is_stopping
+    visible(page)["Stop and keep"].click()
+    qtbot.waitUntil(lambda: context.runs.train.rung == "asked")
+    ladder.is_gone = True
+    qtbot.waitUntil(lambda: not context.runs.train.is_stopping)
 
 
 def test_a_stop_before_the_first_step_can_be_hurried_too(
