@@ -259,7 +259,8 @@ class TrainPage(Page):
             tr(say("pass {n} of {all}", "第 {n} 轮，共 {all} 轮", n=now, all=short(epochs))) if epochs > 1 else ""
         )
         self._bar.put(step / total if total else 0)
-        self._left.setText(tr(time_left(state)))
+        ending = self.context.runs.train.is_stopping
+        self._left.setText(tr(say("stopping", "正在停止") if ending else time_left(state)))
         self._since.setText("· " + tr(say("started {time}", "{time} 开始", time=day(state.started)[5:])))
 
     def _fill_happened(self, state: JobState) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 SMOOTH = 0.85
 MOST_MARKED = 40
 EARLY_STOP = "train.early_stop"
-APART = 0.14
+APART = 0.22
 """Share of the run between two marks whose words stand side by side."""
 VIEWS: tuple[tuple[str, Text, str], ...] = (
     ("loss", say("Loss", "损失"), "Alt+1"),

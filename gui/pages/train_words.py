@@ -13,7 +13,7 @@ from gui.widgets.chip import PLAIN, WARN
 
 Happened = Note | HeldOut | CheckpointSaved
 
-RECOVERY, WARNING = say("recovered at {n}", "在第 {n} 步恢复"), say("warning at {n}", "第 {n} 步有警告")
+RECOVERY, WARNING = say("recovered {n}", "恢复 {n}"), say("warning {n}", "警告 {n}")
 MARKS: dict[str, Text] = {
     "asked": say("saved on request {n}", "按要求保存 {n}"),
     "safety": say("safety save {n}", "安全保存 {n}"),

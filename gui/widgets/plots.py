@@ -50,7 +50,7 @@ APART_SECONDS = 0.033
 """Plots draw one after the other, each in a frame of its own, however late their timers are."""
 LOW = 90
 """Pixels of height below which the numbers of the upright axis stand further apart."""
-SPEAKS = 50
+SPEAKS = 70
 """Pixels of height from which levels have words."""
 WORDS_HIGH = 24
 """Pixels above the highest line of a plot that begins at zero."""

@@ -276,7 +276,7 @@ def test_every_checkpoint_and_every_recovery_is_marked(opened: Opened, run: RunF
     assert {words: line.value() for words, line in page._loss._marks.items()} == {
         "checkpoint 10": 10,
         "checkpoint 20": 20,
-        "recovered at 5": 5,
+        "recovered 5": 5,
     }
     assert page._loss._marks["checkpoint 20"].label.format == "checkpoint 20"
     assert "checkpoint 10" in page._loss.reading(10.0)
@@ -299,7 +299,7 @@ def test_a_recovery_is_told_and_marked_on_every_time_axis(
     qtbot.waitUntil(lambda: page.is_ready and len(page._loss._marks) == 2)
     for plot in (page._loss, page._memory, page._speed):
         marks = {words: line.value() for words, line in plot._marks.items() if line.angle == 90}
-        assert marks == {"recovered at 9": 9, "recovered at 18": 18}
+        assert marks == {"recovered 9": 9, "recovered 18": 18}
     told = [page._notes.item(i).text() for i in range(page._notes.count())]
     assert "Went back to step 15." in told[0]
     assert "Rows at once 4 → 2." in told[1]
