@@ -82,8 +82,11 @@ class Project:
 
     @property
     def name(self) -> str:
-        """What people call it."""
-        return str(self._read().get("name") or self.path.name)
+        """What people call it; its folder's name where that is away for the moment (moved, an unplugged drive)."""
+        try:
+            return str(self._read().get("name") or self.path.name)
+        except UserError:
+            return self.path.name
 
     @property
     def draft(self) -> Path:

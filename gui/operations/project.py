@@ -120,8 +120,8 @@ def _tell_absent(context: AppContext, missing: list[Absent]) -> None:
     if not missing:
         return
     message = say(
-        "{n} files or models that this project names are not on this machine.",
-        "此项目引用的 {n} 个文件或模型不在本机上。",
+        "Of the files and models that this project names, {n} could not be found on this machine.",
+        "此项目引用的文件和模型中有 {n} 个不在本机上。",
         n=count(len(missing)),
     )
     hint = say(
@@ -190,8 +190,15 @@ def stop_moving(context: AppContext) -> None:
     context.bridge.copies.stopped.set()
 
 
+def is_open(context: AppContext) -> bool:
+    """Whether the window is not closing: an answer that arrives late must start no thread again."""
+    return context.bridge.background.isRunning()
+
+
 def _moved(context: AppContext, where: Path) -> None:
     """Open the project where it lies now, with what was changed in its plan meanwhile."""
+    if not is_open(context):
+        return
     context.project.set_moving(None)
     context.draft.path = where / "draft.toml"
     open_project(context, where)

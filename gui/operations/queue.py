@@ -11,7 +11,7 @@ from engine.protocol.errors import Failure
 from engine.protocol.text import say
 from gui.context import AppContext
 from gui.operations.operation import Operation, attempt
-from gui.operations.project import refresh_lists
+from gui.operations.project import is_open, refresh_lists
 from gui.state.notices import INFO
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ class QueueWatch(QObject):
     def _take(self, found: Any) -> None:
         looked, ended = found
         context = self._context
+        if not is_open(context):
+            return
         context.project.listed.put(queue=looked.entries)
         for entry, state in ended:
             context.bridge.jobs.forget(entry.folder)

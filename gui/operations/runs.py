@@ -16,7 +16,7 @@ from engine.protocol.errors import Failure
 from engine.protocol.text import NOTHING, say
 from gui.context import AppContext
 from gui.operations.operation import Operation, change
-from gui.operations.project import BUSY, NO_TRASH, STOP_FIRST, by_hand, refresh_lists
+from gui.operations.project import BUSY, NO_TRASH, STOP_FIRST, by_hand, is_open, refresh_lists
 from gui.operations.queue import enqueue
 from gui.state.notices import INFO, WARNING
 from gui.state.phase import Phase
@@ -42,6 +42,7 @@ def read_runs(context: AppContext) -> Operation | None:
     listed.is_reading = True
     if not listed.rows:
         listed.status.work(READING)
+        listed.changed.emit()
 
     def failed(failure: Failure) -> None:
         listed.status.fail(failure)
@@ -64,7 +65,8 @@ def _take(context: AppContext, listed: RunsList, project: Path, rows: list[RunRo
     if was is not Phase.READY or (rows, has_plan) != (listed.rows, listed.has_earlier_plan):
         listed.rows, listed.has_earlier_plan = rows, has_plan
         listed.changed.emit()
-    measure_sizes(context, [row.folder for row in rows])
+    if is_open(context):
+        measure_sizes(context, [row.folder for row in rows])
 
 
 def measure_sizes(context: AppContext, runs: Sequence[RunFolder]) -> Operation:
@@ -206,6 +208,8 @@ def go_on_from(context: AppContext, run: RunFolder, step: int) -> Operation:
 def _begin(context: AppContext, run: RunFolder) -> None:
     from engine.host.launch import start_job
 
+    if not is_open(context):
+        return  # the new run waits in the list
     if context.project.trains(context.runs):
         enqueue(context, run)
         read_runs(context)

@@ -65,7 +65,7 @@ class QueueCard(Card):
         only.setChecked(item.after == "done")
         only.setVisible(item.state in ("waiting", "held"))
         only.setAccessibleName(f"{item.title}: {tr(ONLY)}")
-        only.clicked.connect(partial(self._set_after, item.id))
+        only.clicked.connect(lambda on: self._set_after(item.id, on))
         words, tone = entry_status(item)
         return [label(f"{number + 1}.", "muted"), Chip(words, tone), title, only, self._moves(item, queue)]
 

@@ -1,17 +1,19 @@
 """The project switcher: runs of this and other projects are opened and removed, and what cannot be opened is told."""
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from PySide6.QtCore import QFile
 from PySide6.QtGui import QAction
-from PySide6.QtWidgets import QAbstractButton, QApplication, QMenu, QMessageBox
+from PySide6.QtWidgets import QAbstractButton, QApplication, QFileDialog, QMenu, QMessageBox
 from pytestqt.qtbot import QtBot
 
 from engine.catalogue import CATALOGUE
 from engine.host import launch, platform
+from engine.project import moving
 from engine.project import recent as recent_file
 from engine.project.atomic import write_json
 from engine.project.project import Project, is_busy, new_job
@@ -239,3 +241,68 @@ def test_a_project_opens_although_it_cannot_be_remembered(
         projects.open_project(context, context.project.path)
     assert context.project.project is not None
     assert "read-only" in context.notices.open[-1].message.en
+
+
+# ------------------------------------------------------------------------------------------------- another place
+def test_a_project_is_moved_and_stays_open(
+    qtbot: QtBot, card: ProjectCard, context: AppContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(tmp_path / "archive"), raising=True)
+    old = context.project.path
+    context.draft.set({"train.epochs": 5.0})
+    with qtbot.waitSignal(context.project.opened, timeout=PATIENCE):
+        lines(card.menu_now())["Move this project…"].trigger()
+    new = tmp_path / "archive" / "project"
+    assert (context.project.path, context.draft.path) == (new, new / "draft.toml")
+    assert context.draft.recipe.train.epochs == 5.0
+    assert [run.folder.path.parent for run in context.project.runs] == [new / "runs"] * 2
+    assert recent_file.recent() == [new]
+    assert not old.exists()
+
+
+def test_a_copy_to_another_disk_tells_how_far_it_is_and_can_be_stopped(
+    qtbot: QtBot, card: ProjectCard, context: AppContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    def slow(source: Path, target: Path, *, progress: Callable[[int, int], None]) -> None:
+        for number in range(2000):
+            progress(400 + number // 100, 1000)
+            time.sleep(0.01)
+
+    monkeypatch.setattr(moving, "move_project", slow)
+    context.project.changed.connect(lambda: told.append(card._words.text()))
+    projects.move_project(context, tmp_path / "disk")
+    qtbot.waitUntil(lambda: any("moving… 4" in words for words in told), timeout=PATIENCE)
+    with qtbot.waitSignal(context.project.opened, timeout=PATIENCE):
+        lines(card.menu_now())["Stop moving the project"].trigger()
+    assert context.project.path.name == "project"
+    assert context.project.moving is None
+
+
+def test_a_project_that_is_worked_on_is_not_moved(
+    qtbot: QtBot, card: ProjectCard, context: AppContext, runs: list[RunFolder], tmp_path: Path
+) -> None:
+    work_on(runs[0])
+    with qtbot.waitSignal(context.project.opened, timeout=PATIENCE):
+        projects.move_project(context, tmp_path / "archive")
+    assert "still works" in context.notices.open[-1].message.en
+    assert context.project.path == runs[0].path.parents[1]
+    end(runs[0])
+
+
+def test_an_imported_project_says_what_is_not_here(
+    qtbot: QtBot, card: ProjectCard, context: AppContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run,) = make(tmp_path / "elsewhere", "theirs")
+    run.write_facts({**run.read_facts(), "model_folder": "/theirs/model"})
+    monkeypatch.setattr(launch, "start_job", lambda *_: pytest.fail("opening a project starts nothing"))
+    with qtbot.waitSignal(context.project.opened, timeout=PATIENCE):
+        projects.open_project(context, tmp_path / "elsewhere")
+    notice = context.notices.open[-1]
+    assert "1 could not be found" in notice.message.en
+    assert notice.problems[0].en == "0001-theirs: /theirs/model"
+    context.notices.close(notice)
+    with qtbot.waitSignal(context.project.opened, timeout=PATIENCE):
+        projects.open_project(context, tmp_path / "elsewhere")
+    assert context.notices.open == [], "it is known now"
