@@ -23,8 +23,8 @@ RUNGS = {
     "killed": say("Ending it by force…", "正在强制结束…"),
 }
 """Rung of the stop ladder that was reached → what is being done."""
-OBEYED = frozenset({"waiting", "continued", "finished", "launched", "checkpoint"})
-"""Events by which a job shows that it did what it was told."""
+OBEYED = frozenset({"waiting", "continued", "finished", "launched"})
+"""Events by which a job shows that it did what it was told; it shows a save by its checkpoint."""
 TELL_MS = 90
 """Shortest time between two `changed`: with drawing, at most ten a second."""
 
@@ -145,7 +145,8 @@ class JobView(QObject):
 
         before = self._state or JobState()
         self._state = apply_all(before, events)
-        if self.asked and any(event.type in OBEYED for event in events):
+        shows = OBEYED | {"checkpoint"} if self.asked == "save" else OBEYED
+        if self.asked and any(event.type in shows for event in events):
             self.asked = ""
         if self._state.is_over and not before.is_over:
             self._timer.stop()

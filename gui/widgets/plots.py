@@ -408,6 +408,8 @@ class LinePlot(QWidget):
                 words.append(f"{series.name} {short(float(series.ys[nearest]))}")
         low, high = self._plot.getViewBox().viewRange()[0]
         words += [text for at, text in self._near.values() if abs(at - x) <= NEAR * (high - low)]
+        levels = [mark.label for mark in self._marks.values() if mark.angle == 0]
+        words += [each.format for each in levels if not each.isVisible()]
         return " · ".join(words)
 
     def highest(self, key: str) -> float | None:

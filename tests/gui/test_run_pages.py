@@ -66,6 +66,7 @@ from gui.pages.page import Page
 from gui.pages.train import TrainPage
 from gui.state.measured import gain_of
 from gui.state.settings import AppSettings
+from gui.widgets.plots import LinePlot
 
 Opened = Callable[[type[Page]], Page]
 
@@ -555,6 +556,24 @@ def test_memory_stands_beside_what_was_predicted_and_what_there_is(
     assert page._memory_card.note.text() == "peak 15.4 GiB of 24.0 GiB"
     assert page._speed_card.title.text() == "500 tokens/s"
     assert page._speed_card.note.text() == "97% busy · 68 °C · 402 W"
+
+
+def test_where_a_plot_is_low_the_words_of_levels_are_read_at_the_mouse(qtbot: QtBot) -> None:
+    plot = LinePlot(say("Memory", "内存"), x_label=say("step", "步"), from_zero=True)
+    qtbot.addWidget(plot)
+    plot.add("held", say("held", "占用"))
+    plot.put("held", [1.0, 2.0], [15.0, 15.4])
+    plot.level("all", 24.0, "24.0 GiB on the card", "bad")
+    plot.show()
+    for height, speaks in ((200, True), (70, False), (200, True)):
+        plot.resize(300, height)
+        QApplication.processEvents()
+        plot.redraw()
+        assert plot._marks["all"].label.isVisible() == speaks
+        assert ("24.0 GiB on the card" in plot.reading(1.0)) != speaks
+        low, high = plot._plot.getViewBox().viewRange()[1]
+        assert low <= 0 < 24.0 < high
+    qtbot.waitUntil(lambda: not plot._timer.isActive())
 
 
 def test_a_machine_with_much_more_memory_does_not_flatten_the_curve(
