@@ -459,12 +459,19 @@ def _entry(given: str) -> Entry:
 
 def queue_run(options: argparse.Namespace, terminal: Terminal) -> int:
     """Start what waits, one after the other, until nothing does."""
+    from engine.project.claim import BUSY
     from engine.project.queue import advance
 
     ran: list[dict[str, Any]] = []
     told = False
     while True:
-        looked = advance()
+        try:
+            looked = advance()
+        except UserError as error:
+            if error.problem.code != BUSY:
+                raise
+            time.sleep(LOOK_SECONDS)  # a window looks after the queue just now
+            continue
         if looked.started is not None:
             item = looked.started
             terminal.show(say("Training: {title}", "开始训练：{title}", title=item.title))

@@ -16,6 +16,8 @@ from engine.project.atomic import disk_error
 from engine.protocol.errors import EXIT_MACHINE, UserError
 from engine.protocol.text import say
 
+BUSY = "file.claimed"
+"""Code of the error that another holds it."""
 WRITING_SECONDS = 10.0
 """A file without a readable owner is being written; after so long nobody writes it any more."""
 ASK_SECONDS = 0.02
@@ -37,7 +39,7 @@ def claimed(path: Path, *, seconds: float = 5.0) -> Iterator[None]:
         _void(path)
         if time.monotonic() > end:
             raise UserError(
-                "project.claimed",
+                BUSY,
                 say(
                     "Another window or command is at {name} just now.",
                     "另一个窗口或命令正在使用 {name}。",

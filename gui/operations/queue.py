@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QObject, QTimer
@@ -10,7 +11,7 @@ from engine.host.platform import config_folder
 from engine.protocol.errors import Failure
 from engine.protocol.text import say
 from gui.context import AppContext
-from gui.operations.operation import Operation, attempt
+from gui.operations.operation import Operation
 from gui.operations.project import is_open, refresh_lists
 from gui.state.notices import INFO
 
@@ -92,52 +93,67 @@ def _told(failure: Failure) -> None:
     """Another window is at it just now, or the disk is full: it is looked again."""
 
 
-def enqueue(context: AppContext, run: RunFolder) -> None:
+def enqueue(context: AppContext, run: RunFolder) -> Operation:
     """Let a run wait for its turn, behind the one that trains now."""
     from engine.project.queue import add
 
     behind = context.runs.run if context.runs.train.is_running and context.runs.run != run else None
-    entry = attempt(context, lambda: add(run, behind=behind))
-    if entry is not None:
+    behind = behind if behind is not None and behind.events.exists() else None
+
+    def told(entry: Entry) -> None:
         words = say("“{title}” waits for its turn.", "“{title}”已排队。", title=entry.title)
         hint = say(
             "It starts by itself while a window is open; the queue is on the Runs page.",
             "只要有窗口打开就会自动开始；队列在“训练记录”页。",
         )
         context.notices.tell(INFO, words, hint)
-    show_queue(context)
+
+    return _change(context, lambda: add(run, behind=behind), told)
 
 
-def take_out(context: AppContext, id: str) -> None:
+def take_out(context: AppContext, id: str) -> Operation:
     """Take an entry out of the queue; its run stays."""
     from engine.project.queue import remove
 
-    attempt(context, lambda: remove(id))
-    show_queue(context)
+    return _change(context, lambda: remove(id))
 
 
-def move(context: AppContext, id: str, by: int) -> None:
+def move(context: AppContext, id: str, by: int) -> Operation:
     """Move an entry up or down."""
     from engine.project.queue import move as move_entry
 
-    attempt(context, lambda: move_entry(id, by))
-    show_queue(context)
+    return _change(context, lambda: move_entry(id, by))
 
 
-def set_after(context: AppContext, id: str, after: str) -> None:
+def set_after(context: AppContext, id: str, after: str) -> Operation:
     """Start it whenever the one before has ended ("any"), or only if that is done ("done")."""
     from engine.project.queue import set_after as set_entry
 
-    attempt(context, lambda: set_entry(id, after))
-    show_queue(context)
+    return _change(context, lambda: set_entry(id, after))
 
 
-def clear_over(context: AppContext) -> None:
+def clear_over(context: AppContext) -> Operation:
     """Take out what is over."""
     from engine.project.queue import clear_over as clear
 
-    attempt(context, clear)
-    show_queue(context)
+    return _change(context, clear)
+
+
+def _change(
+    context: AppContext, work: Callable[[], Any], told: Callable[[Any], object] = lambda value: None
+) -> Operation:
+    """Change the queue in the background, for another window may be at it; then show it as it stands."""
+
+    def both() -> Any:
+        from engine.project.queue import entries
+
+        return work(), entries()
+
+    def show(found: Any) -> None:
+        context.project.listed.put(queue=found[1])
+        told(found[0])
+
+    return Operation(context).in_background(both).on_success(show)
 
 
 def show_queue(context: AppContext) -> None:

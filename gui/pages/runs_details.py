@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import Signal
+from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QFocusEvent
 from PySide6.QtWidgets import (
     QGridLayout,
@@ -273,7 +273,9 @@ class Details(Card):
     def ask_to_remove(self, row: RunRow, spare: list[Kept] | None) -> None:
         """Ask before something goes to the trash; the usual answer keeps it."""
         box = QMessageBox(self)
+        box.setTextFormat(Qt.TextFormat.PlainText)
         box.setIcon(QMessageBox.Icon.Question)
+        box.setTextFormat(Qt.TextFormat.PlainText)  # a title may look like HTML
         box.setText(tr(say("Move “{title}” to the trash?", "将“{title}”移到回收站？", title=row.title)))
         box.setInformativeText(tr(GOES_WITH_IT))
         if spare is not None:

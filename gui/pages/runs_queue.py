@@ -13,7 +13,7 @@ from gui.context import AppContext
 from gui.i18n.language import tr
 from gui.operations import queue as operations
 from gui.pages.runs_words import ABOUT_QUEUE, ONE_AT_A_TIME, entry_status
-from gui.widgets.basic import ElidedLabel, clear, label, row, tool
+from gui.widgets.basic import ElidedLabel, clear, label, plain_tip, row, tool
 from gui.widgets.card import Card
 from gui.widgets.chip import Chip
 from gui.widgets.scroll import Sheet, scrolled
@@ -83,7 +83,7 @@ class QueueCard(Card):
     def _tool(self, sign: str, words: Text, action: Callable[..., object], *arguments: object) -> QToolButton:
         made = tool(sign, partial(action, self._context, *arguments))
         made.setAccessibleName(tr(words))
-        made.setToolTip(tr(words))
+        made.setToolTip(plain_tip(tr(words)))
         return made
 
     def _set_after(self, id: str, only: bool) -> None:

@@ -154,6 +154,7 @@ def test_a_run_under_way_moves(qtbot: QtBot, page: RunsPage, runs: list[RunFolde
     run = runs[1]
     write(run, Launched(kind="resume"), step(31))
     work_on(run)
+    page._timer.setInterval(50)
     page._read()
     qtbot.waitUntil(lambda: context.project.listed.rows[1].is_under_way, timeout=PATIENCE)
     assert page._timer.isActive()
@@ -343,16 +344,18 @@ def test_the_queue_is_shown_changed_and_worked_off(
     for number in (0, 1):
         choose(page, number)
         press(page, "Add to the queue")
-        assert not page._details._wait.isEnabled()
+        qtbot.waitUntil(lambda: not page._details._wait.isEnabled(), timeout=PATIENCE)
     assert page._queue.isVisibleTo(page)
     QApplication.processEvents()
     names = {b.accessibleName(): b for b in page._queue.findChildren(QToolButton) if b.isVisibleTo(page)}
     names["Move orders up"].click()
-    assert [item.title for item in queue.entries()] == ["orders", "third"]
+    qtbot.waitUntil(
+        lambda: [item.title for item in context.project.listed.queue] == ["orders", "third"], timeout=PATIENCE
+    )
     QApplication.processEvents()
     box = [b for b in page._queue.findChildren(QCheckBox) if b.isVisibleTo(page)][1]
     box.click()
-    assert queue.entries()[1].after == "done"
+    qtbot.waitUntil(lambda: context.project.listed.queue[1].after == "done", timeout=PATIENCE)
 
     look(qtbot, context)
     assert is_alive(runs[1])
@@ -367,6 +370,7 @@ def test_the_queue_is_shown_changed_and_worked_off(
     look(qtbot, context)
     clear = next(b for b in page._queue.findChildren(QToolButton) if b.text() == "Clear what is over")
     clear.click()
+    qtbot.waitUntil(lambda: context.project.listed.queue == (), timeout=PATIENCE)
     assert queue.entries() == ()
     assert not page._queue.isVisibleTo(page)
 
@@ -392,6 +396,7 @@ def test_a_plan_waits_behind_the_run_that_trains(
     context.runs.select(runs[1])
     qtbot.waitUntil(lambda: context.runs.train.is_running and bool(context.runs.train.state.kind), timeout=PATIENCE)
     plans.queue_training(context)
+    qtbot.waitUntil(lambda: bool(context.project.listed.queue), timeout=PATIENCE)
     (entry,) = queue.entries()
     assert (entry.behind, entry.state) == (str(runs[1].path), "waiting")
     assert not entry.folder.events.exists()
