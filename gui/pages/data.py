@@ -33,7 +33,19 @@ from gui.operations.operation import Operation
 from gui.pages.page import Page
 from gui.state.phase import Phase, Status
 from gui.widgets.banner import progress_words, show_progress
-from gui.widgets.basic import ElidedLabel, add_shortcut, button, clear, column, holder, label, rename, row, tool
+from gui.widgets.basic import (
+    ElidedLabel,
+    add_shortcut,
+    button,
+    clear,
+    column,
+    holder,
+    label,
+    plain_tip,
+    rename,
+    row,
+    tool,
+)
 from gui.widgets.card import Card
 from gui.widgets.chip import ACCENT, PLAIN, WARN, Chip
 from gui.widgets.drop_strip import DropStrip
@@ -330,13 +342,14 @@ class DataPage(Page):
         names = self.context.draft.recipe.data.files
         read = len([file for file in self._files_of(facts) if not file.get("general")])
         self._file.setText(_shortened(shown_name(names[0]) if names else str(facts.get("name", ""))))
-        self._file.setToolTip("\n".join(str(file.get("path", "")) for file in self._files_of(facts)[:30]))
+        paths = "\n".join(str(file.get("path", "")) for file in self._files_of(facts)[:30])
+        self._file.setToolTip(plain_tip(paths))
         several = say("and {n} more…", "等共 {m} 个文件…", n=len(names) - 1, m=len(names))
         rename(self._files, several if len(names) > 1 else FILES)
         clear(self._chips)
         for text, tone, tip in self._facts_in_chips(facts, read if read > max(1, len(names)) else 0):
             chip = Chip(text, tone)
-            chip.setToolTip(tr(tip))
+            chip.setToolTip(plain_tip(tr(tip)))
             chip.setAccessibleDescription(tr(tip))
             self._chips.addWidget(chip)
         train, held = count(facts.get("train", 0)), count(facts.get("held_out", 0))

@@ -19,7 +19,7 @@ from gui.operations import rows as operations
 from gui.pages.words import STATUSES, capital, reason_label
 from gui.state.phase import Phase
 from gui.theme.apply import text_font
-from gui.widgets.basic import button, clear, column, holder, label, row, rule, tool
+from gui.widgets.basic import button, clear, column, holder, label, plain_tip, row, rule, tool
 from gui.widgets.facts import Facts
 from gui.widgets.mix import Mix
 from gui.widgets.scroll import scrolled
@@ -188,7 +188,7 @@ class Checks(QWidget):
         link = button(name, partial(self._show_only, status), "link")
         shown = QFontMetrics(text_font()).elidedText(name, Qt.TextElideMode.ElideRight, room or ROOM)
         link.setText(shown)
-        link.setToolTip(tip or tr(SHOWS) if shown == name else f"{name}\n{tip or tr(SHOWS)}")
+        link.setToolTip(plain_tip(tip or tr(SHOWS) if shown == name else f"{name}\n{tip or tr(SHOWS)}"))
         number = label(f"⚠ {count(rows)}" if warns else count(rows), "warn" if warns else "strong")
         made = row(link, None, number, spacing=4)
         self._lines.addLayout(made)
@@ -197,7 +197,7 @@ class Checks(QWidget):
     def _warning(self, words: Text, tip: Text = NOTHING) -> None:
         made = label(words, "facts", wrap=True)
         made.setContentsMargins(INDENT, 0, 0, 2)
-        made.setToolTip(tr(tip))
+        made.setToolTip(plain_tip(tr(tip)))
         self._lines.addWidget(made)
 
     def _fine(self, words: Text) -> None:
@@ -211,7 +211,7 @@ class Checks(QWidget):
             return
         text = label(as_text(problem.get("message", "")), "facts", wrap=True)
         text.setContentsMargins(INDENT, 0, 0, 2)
-        text.setToolTip(tr(as_text(problem.get("hint", ""))))
+        text.setToolTip(plain_tip(tr(as_text(problem.get("hint", "")))))
         self._lines.addWidget(text)
 
     def _quiet(self, checks: dict[str, Any]) -> None:

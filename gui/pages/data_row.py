@@ -11,7 +11,7 @@ from gui.context import AppContext
 from gui.i18n.language import tr
 from gui.i18n.numbers import count
 from gui.operations import rows as operations
-from gui.widgets.basic import ElidedLabel, button, column, holder, label, rename, row
+from gui.widgets.basic import ElidedLabel, button, column, holder, label, plain_tip, rename, row
 from gui.widgets.cells import CellList
 from gui.widgets.tabs import Tabs
 from gui.widgets.tokens import TokenView
@@ -85,7 +85,7 @@ class RowView(QWidget):
         self._index = int(value.get("index", 0))
         number = count(self._index + 1)
         self._which.setText(tr(say("Row {n}", "第 {n} 行", n=number)))
-        self._which.setToolTip(str(value.get("where", "")))
+        self._which.setToolTip(plain_tip(str(value.get("where", ""))))
         self._show_decision(value)
         self._show_cells(list(value.get("cells", [])))
         self._show_notes(list(value.get("notes", [])))

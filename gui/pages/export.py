@@ -19,7 +19,7 @@ from gui.operations.jobs import stop_job
 from gui.pages.page import Page
 from gui.state.takeaway import Choice, choices
 from gui.widgets.banner import progress_words, show_progress
-from gui.widgets.basic import ElidedLabel, button, column, copy, holder, label, row, tool
+from gui.widgets.basic import ElidedLabel, button, column, copy, holder, label, plain_tip, row, tool
 from gui.widgets.card import Card
 from gui.widgets.chip import BAD, GOOD, PLAIN, WARN, Chip
 from gui.widgets.choice_card import ChoiceList
@@ -288,7 +288,7 @@ def shower(item: Export) -> QWidget:
     """The button that shows where an export lies; disabled where it is gone."""
     path = Path(item.file)
     made = tool(say("Show", "显示"), lambda: show_in_folder(path))
-    made.setToolTip(item.file)
+    made.setToolTip(plain_tip(item.file))
     made.setAccessibleName(tr(say("Show {name} in its folder", "在文件夹中显示 {name}", name=path.name)))
     made.setEnabled(item.is_there)
     return made

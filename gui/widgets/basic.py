@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable
 from typing import TypeVar
 
+from PySide6 import QtGui
 from PySide6.QtCore import QSize, Qt
 from PySide6.QtGui import QGuiApplication, QKeySequence, QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import (
@@ -39,6 +41,14 @@ def label(text: Text | str = "", role: str = "", *, wrap: bool = False, selectab
     if selectable:
         made.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
     return made
+
+
+def plain_tip(text: str) -> str:
+    """A tip that is shown as it is written. Qt takes what looks like HTML for HTML, in tips too, and would fetch the
+    pictures that a name or a row of somebody's data asks for, from another computer even."""
+    if not QtGui.Qt.mightBeRichText(text):
+        return text
+    return f'<div style="white-space:pre-wrap">{html.escape(text)}</div>'
 
 
 def set_role(widget: QWidget, role: str) -> None:
@@ -83,7 +93,7 @@ def add_shortcut(made: QPushButton | QToolButton, shortcut: str, tip: str = "") 
         made.setShortcut(sequence)
         keys = sequence.toString(QKeySequence.SequenceFormat.NativeText)
         tip = f"{tip} ({keys})" if tip else keys
-    made.setToolTip(tip)
+    made.setToolTip(plain_tip(tip))
 
 
 def rename(made: QPushButton | QToolButton, text: Text | str) -> None:
@@ -193,7 +203,7 @@ class ElidedLabel(QLabel):
         """Tell the whole text in the tip when it does not fit."""
         super().resizeEvent(event)
         fits = self.fontMetrics().horizontalAdvance(self.text()) <= self.width()
-        self.setToolTip("" if fits else self.text())
+        self.setToolTip("" if fits else plain_tip(self.text()))
 
     def paintEvent(self, event: QPaintEvent) -> None:
         """Draw the text, shortened where needed."""

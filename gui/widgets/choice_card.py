@@ -9,6 +9,7 @@ from PySide6.QtWidgets import QAbstractButton, QButtonGroup, QSizePolicy, QVBoxL
 from engine.protocol.text import Text
 from gui.i18n.language import tr
 from gui.theme.apply import colour, text_font
+from gui.widgets.basic import plain_tip
 from gui.widgets.chip import chip_width, paint_chip
 
 _PAD = 12
@@ -40,7 +41,7 @@ class ChoiceCard(QAbstractButton):
         self._title, self._words, self._right, self._chip, self._tone = tr(title), tr(words), right, tr(chip), tone
         self.setAccessibleName(f"{self._title} {self._chip} {self._right}".strip())
         self.setAccessibleDescription(self._words)
-        self.setToolTip(self._words)
+        self.setToolTip(plain_tip(self._words))
         self._fit()
         self.update()
 

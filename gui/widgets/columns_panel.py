@@ -12,7 +12,7 @@ from engine.data.declare import Role, Shape
 from engine.data.registry import SHAPES
 from engine.protocol.text import Text, as_text, say
 from gui.i18n.language import tr
-from gui.widgets.basic import button, column, holder, label, row, set_role
+from gui.widgets.basic import button, column, holder, label, plain_tip, row, set_role
 from gui.widgets.card import Card
 from gui.widgets.editors import quiet_combo
 from gui.widgets.scroll import scrolled
@@ -82,7 +82,7 @@ class ColumnsPanel(Card):
         for file in self._files:
             mark = " ?" if file.get("certainty") == ASK else ""
             self.file.addItem(f"{file['name']}{mark}", str(file.get("path", "")))
-            self.file.setItemData(self.file.count() - 1, str(file.get("path", "")), TIP)
+            self.file.setItemData(self.file.count() - 1, plain_tip(str(file.get("path", ""))), TIP)
         self.file.setVisible(len(self._files) > 1)
         asked = [str(file.get("path", "")) for file in self._files if file.get("certainty") == ASK]
         chosen = asked[0] if asked and before not in asked else before

@@ -10,6 +10,7 @@ from engine.protocol.text import Text
 from gui.i18n.language import tr
 from gui.i18n.numbers import percent
 from gui.theme.apply import colour, text_font
+from gui.widgets.basic import plain_tip
 
 _LINE = 30
 _BAR = 7
@@ -29,7 +30,7 @@ class PairBars(QWidget):
         self._lines = [(tr(name), before, after) for name, before, after in lines]
         words = [f"{name}: {percent(before)} → {percent(after)}" for name, before, after in self._lines]
         self.setAccessibleName("; ".join(words))
-        self.setToolTip("\n".join(words))
+        self.setToolTip(plain_tip("\n".join(words)))
         self.updateGeometry()
         self.update()
 

@@ -16,7 +16,7 @@ from engine.protocol.text import NOTHING, Text, say
 from gui.i18n.language import tr
 from gui.i18n.numbers import count, day, percent
 from gui.state.project import TRAINING, ProjectState
-from gui.widgets.basic import ElidedLabel, menu_title
+from gui.widgets.basic import ElidedLabel, menu_title, plain_tip
 
 if TYPE_CHECKING:
     from engine.project.project import RunSummary
@@ -92,7 +92,7 @@ class ProjectCard(QToolButton):
         self._name.setText(self._state.name)
         self._words.setText(tr(self._inside()) + " ▾")
         where = "" if self._state.is_refused else str(self._state.path)
-        self.setToolTip(f"{where} ({self.shortcut().toString()})".strip())
+        self.setToolTip(plain_tip(f"{where} ({self.shortcut().toString()})".strip()))
         self.setAccessibleName(tr(say("Project {name}", "项目 {name}", name=self._state.name)))
 
     def _inside(self) -> Text:
@@ -152,6 +152,7 @@ class ProjectCard(QToolButton):
         box = QMessageBox(self)
         box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         box.setIcon(QMessageBox.Icon.Question)
+        box.setTextFormat(Qt.TextFormat.PlainText)
         box.setText(tr(say("Move “{title}” to the trash?", "将“{title}”移到回收站？", title=run.title)))
         box.setInformativeText(tr(GOES_WITH_IT))
         move = box.addButton(tr(say("Move to the trash", "移到回收站")), QMessageBox.ButtonRole.DestructiveRole)
@@ -171,7 +172,7 @@ class ProjectCard(QToolButton):
 
     def _add_project(self, menu: QMenu, path: Path) -> None:
         """Open it, or a run of it at once; take it off the list."""
-        menu.setToolTip(str(path))
+        menu.setToolTip(plain_tip(str(path)))
         menu.addAction(tr(say("Open", "打开")), partial(self._open_path, path, None))
         for run in self._state.others.get(path, ()):
             menu.addAction(run_words(run), partial(self._open_path, path, run.folder))

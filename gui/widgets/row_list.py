@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QListWidget, QListWidgetItem, QStyle, QStyledItemD
 from engine.protocol.text import Text
 from gui.i18n.language import tr
 from gui.theme.apply import colour, text_font
+from gui.widgets.basic import plain_tip
 from gui.widgets.chip import chip_width, paint_chip
 
 Line = tuple[str, str, str]
@@ -61,7 +62,7 @@ def _item(line: Line) -> QListWidgetItem:
     item = QListWidgetItem(" ".join(text.split()))
     item.setData(_CHIP, words)
     item.setData(_TONE, tone)
-    item.setToolTip(text[:400])
+    item.setToolTip(plain_tip(text[:400]))
     return item
 
 

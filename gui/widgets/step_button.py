@@ -10,6 +10,7 @@ from engine.protocol.text import Text
 from gui.i18n.language import tr
 from gui.state.wizard import Step
 from gui.theme.apply import colour, text_font
+from gui.widgets.basic import plain_tip
 
 _CIRCLE = 18
 
@@ -36,7 +37,7 @@ class StepButton(QAbstractButton):
         """Show where the step stands."""
         self._step = step
         keys = self.shortcut().toString()
-        self.setToolTip(tr(step.waits) or (f"{self.text()} ({keys})" if keys else ""))
+        self.setToolTip(plain_tip(tr(step.waits) or (f"{self.text()} ({keys})" if keys else "")))
         done = "✓ " if step.done else ""
         self.setAccessibleName(f"{self._read}{self.text()} {done}{tr(step.word)}".strip())
         self.setAccessibleDescription(tr(step.waits))

@@ -20,6 +20,7 @@ from PySide6.QtWidgets import (
 from engine.protocol.text import Text
 from gui.i18n.language import tr
 from gui.theme.apply import colour, text_font
+from gui.widgets.basic import plain_tip
 from gui.widgets.chip import PLAIN, paint_chip
 
 PAGE = 100
@@ -185,8 +186,8 @@ class PagedModel(QAbstractTableModel):
             return "…" if role == Qt.ItemDataRole.DisplayRole else None
         if role == TONE:
             return column.tone(row) if column.tone is not None else None
-        if role == Qt.ItemDataRole.ToolTipRole and column.tip is not None:
-            return column.tip(row)
+        if role == Qt.ItemDataRole.ToolTipRole:
+            return plain_tip(str(column.tip(row) if column.tip is not None else column.text(row)))
         return column.text(row)
 
 
