@@ -440,6 +440,18 @@ def _bundle(options: argparse.Namespace, terminal: Terminal) -> int:
     return bundle(options, terminal)
 
 
+def _on_run(part: str) -> Command:
+    """A command of `engine.follow_command`, imported when it runs."""
+
+    def run_it(options: argparse.Namespace, terminal: Terminal) -> int:
+        from engine import follow_command
+
+        command: Command = getattr(follow_command, part)
+        return command(options, terminal)
+
+    return run_it
+
+
 COMMANDS: dict[str, Command] = {
     "window": _window,
     "demo": _demo,
@@ -456,6 +468,9 @@ COMMANDS: dict[str, Command] = {
     "rehearse": _rehearse,
     "run": _run,
     "resume": _resume,
+    "follow": _on_run("watch"),
+    "tell": _on_run("tell"),
+    "stop": _on_run("stop"),
     "runs": _runs("runs"),
     "runs list": _runs("runs"),
     "runs show": _runs("show"),

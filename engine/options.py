@@ -333,6 +333,20 @@ def _run(made: argparse.ArgumentParser, language: str) -> None:
     _project(made, language)
 
 
+def _tell(made: argparse.ArgumentParser, language: str) -> None:
+    _run_argument(made, language)
+    about = say("free saves, ends the process and gives its memory back", "free：保存后结束进程并释放内存")
+    made.add_argument("what", choices=["pause", "continue", "save", "free"], help=about.in_language(language))
+
+
+def _stop(made: argparse.ArgumentParser, language: str) -> None:
+    _run_argument(made, language)
+    about = say("seconds that it may take to save before it is ended", "结束之前允许其保存的秒数")
+    hint = say("Leave it out for a minute.", "省略则为一分钟。")
+    read = number("--patience", float, 0, 86400, hint=hint)
+    made.add_argument("--patience", type=read, default=60.0, help=about.in_language(language))
+
+
 def _rehearse(made: argparse.ArgumentParser, language: str) -> None:
     about = say("a recipe's TOML file", "配方的 TOML 文件").in_language(language)
     made.add_argument("recipe", type=Path, help=about)
@@ -526,6 +540,9 @@ _COMMANDS: dict[str, tuple[Text, Callable[[argparse.ArgumentParser, str], None] 
     ),
     "run": (say("train as a recipe says", "按配方训练"), _run),
     "resume": (say("continue a run from its last checkpoint", "从最后的检查点续训"), _run_argument),
+    "follow": (say("show a run that trains; Ctrl+C leaves it", "查看正在进行的训练；按 Ctrl+C 离开"), _run_argument),
+    "tell": (say("tell a run to pause, continue, save or free its memory", "让训练暂停、继续、保存或释放内存"), _tell),
+    "stop": (say("save what a run has learned and end it", "保存学到的内容并结束训练"), _stop),
     "runs": (say("find, compare and go on with runs", "查找、比较、继续训练"), _runs),
     "queue": (say("runs that wait for their turn", "排队等候的训练"), _queue),
     "evaluate": (

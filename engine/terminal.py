@@ -12,10 +12,24 @@ from tqdm import tqdm
 
 from engine.host.control import StopLadder
 from engine.host.follow import Follower
+from engine.host.launch import is_alive
 from engine.project.run_folder import JobFolder
 from engine.protocol.codec import to_plain
 from engine.protocol.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_MACHINE, Failure, Problem
-from engine.protocol.events import FAILED, Event, Finished, HeldOut, Note, Progress, Result, RunPlanned, Stage, StepDone
+from engine.protocol.events import (
+    FAILED,
+    Event,
+    Finished,
+    HeldOut,
+    Launched,
+    Note,
+    Progress,
+    Result,
+    RunPlanned,
+    Stage,
+    StepDone,
+    Waiting,
+)
 from engine.protocol.text import Text, say
 
 FOLLOW_SECONDS = 0.1
@@ -135,17 +149,18 @@ class Outcome:
         return EXIT_DONE
 
 
-def follow(job: JobFolder, terminal: Terminal, *, offset: int = 0) -> Outcome:
+def follow(job: JobFolder, terminal: Terminal, *, offset: int = 0, leave: bool = False) -> Outcome:
     """Show a job until it ends. Ctrl+C asks it to save and stop; a second one ends it at once.
 
     Args:
         offset: bytes of the job's record to pass over (what earlier processes wrote).
+        leave: Ctrl+C leaves the job to itself instead. Its record is shown from its beginning, until its process ends.
     """
     follower = Follower(job, restarts=True)
     follower.offset = offset
     outcome, bar = Outcome(), _Bar(terminal)
     ladder: StopLadder | None = None
-    while not outcome.status:
+    while not outcome.status or follower.has_more or (leave and is_alive(job)):
         try:
             for event in follower.poll():
                 _take(event, outcome, bar)
@@ -154,6 +169,8 @@ def follow(job: JobFolder, terminal: Terminal, *, offset: int = 0) -> Outcome:
             time.sleep(FOLLOW_SECONDS)
         except KeyboardInterrupt:
             outcome.interrupted = True
+            if leave:
+                break
             seconds = 60.0 if ladder is None else 0.0
             terminal.show(say("Saving and stopping…", "正在保存并停止……"))
             ladder = StopLadder(job, save_seconds=seconds, terminate_seconds=10.0 if seconds else 0.0)
@@ -168,6 +185,8 @@ def _take(event: Event, outcome: Outcome, bar: _Bar) -> None:
             outcome.step = event.step
         case Result():
             outcome.value.update(event.value)
+        case Launched():  # an end that was told before is that of another process
+            outcome.status, outcome.failure = "", None
         case Finished():
             outcome.status = event.status
             outcome.failure = event.failure
@@ -193,6 +212,8 @@ class _Bar:
                 self._terminal.show(_planned(event))
             case StepDone():
                 self._move(event.step, event.steps, self._read(say("step", "步")), f"loss {event.loss:.3f}")
+            case Waiting() if event.text:
+                self._terminal.show(event.text)
             case Note() | HeldOut():
                 self._line(event)
 
