@@ -57,14 +57,30 @@ KILLED_CODE = -9
 MEMORY_KILLED = "memory.killed"
 
 
-def diagnose(code: int | None, log: str, *, by_system: bool = False) -> Failure:
+RESTARTED = "machine.restarted"
+
+
+def diagnose(code: int | None, log: str, *, by_system: bool = False, restarted: bool = False) -> Failure:
     """The failure to show.
 
     Args:
         code: exit code, negative for a signal as `subprocess` gives it; None when not known.
         log: the end of the log.
         by_system: the system has ended a process for lack of memory since this one was started.
+        restarted: the machine was started anew since this process was last heard of.
     """
+    if restarted:
+        return Failure(
+            RESTARTED,
+            say(
+                "The computer was restarted while this was being worked on.",
+                "任务进行期间，电脑重新启动了。",
+            ),
+            say(
+                "What was saved is safe: continue from the last checkpoint.", "已保存的内容安全：可从最后的检查点继续。"
+            ),
+            details=log,
+        )
     if by_system and code in (KILLED_CODE, None):
         return Failure(
             MEMORY_KILLED,

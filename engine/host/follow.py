@@ -8,6 +8,7 @@ import re
 import shutil
 from pathlib import Path
 
+from engine.host import platform
 from engine.host.diagnose import KILLED_CODE, MEMORY_KILLED, diagnose
 from engine.host.launch import (
     append_event,
@@ -200,7 +201,17 @@ def _why(folder: JobFolder) -> Failure:
         full = False
     kills = memory_kills(folder)
     by_system = kills is not None and kills[1] > kills[0]
-    return diagnose(code, f"{log}\n{os.strerror(errno.ENOSPC)}" if full else log, by_system=by_system)
+    log = f"{log}\n{os.strerror(errno.ENOSPC)}" if full else log
+    return diagnose(code, log, by_system=by_system, restarted=code is None and _was_restarted(folder))
+
+
+def _was_restarted(folder: JobFolder) -> bool:
+    """Whether the machine was started anew since the job was last heard of."""
+    try:
+        heard = folder.events.stat().st_mtime
+    except OSError:
+        return False
+    return platform.started() > heard
 
 
 def replay(folder: JobFolder) -> JobState:

@@ -215,6 +215,13 @@ def process_mark(pid: int) -> str | None:
     return None if fields[0] in "ZX" else f"{boot}:{fields[19]}"
 
 
+def started() -> float:
+    """Epoch second at which the machine was started."""
+    import psutil
+
+    return psutil.boot_time()
+
+
 def born(pid: int) -> float:
     """Epoch second at which a process began; 0 when it has ended."""
     import psutil

@@ -192,3 +192,13 @@ def test_commands_reach_the_worker_in_order(job: JobFolder) -> None:
     with job.commands.open("ab") as file:
         file.write(b'op"}\n')
     assert [command.name for command in channel.commands()] == ["stop"]
+
+
+def test_a_machine_that_was_restarted_is_told(job: JobFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    start_job(job, "train", {"end": "killed"})
+    _until(lambda: not is_alive(job))
+    monkeypatch.setattr(launch, "_started", {})  # another host than the one that started it
+    monkeypatch.setattr(platform, "started", lambda: time.time() + 60)
+    state = replay(job)
+    assert state.failure is not None
+    assert state.failure.code == "machine.restarted"
