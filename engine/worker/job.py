@@ -90,9 +90,11 @@ def _last_checkpoint(job: dict[str, Any]) -> int:
     """The step that a resumed run goes on from, 0 for any other job."""
     if job["kind"] != "resume":
         return 0
-    from engine.train.checkpoints import latest
+    from engine.train.checkpoints import latest, mend
 
-    checkpoint = latest(RunFolder(Path(job["arguments"]["run"])))
+    run = RunFolder(Path(job["arguments"]["run"]))
+    mend(run)  # what is told is what the run will go on from
+    checkpoint = latest(run)
     return checkpoint.step if checkpoint else 0
 
 
