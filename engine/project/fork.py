@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from engine.project.atomic import disk_error, writing
+from engine.project.atomic import disk_error, open_plain, writing
 from engine.project.kept import MANIFEST, Kept, files_of, is_whole, kept
 from engine.project.project import claim_run
 from engine.project.remarks import Remarks, clean_title, read_remarks, write_remarks
@@ -116,7 +116,7 @@ def _copy_checkpoints(made: RunFolder, run: RunFolder, checkpoint: Kept, progres
 def _copy(source: Path, target: Path) -> Iterator[int]:
     """Copy a file, flushed; gives the bytes of each piece."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with source.open("rb") as read, target.open("wb") as write:
+    with open_plain(source) as read, target.open("wb") as write:
         while piece := read.read(CHUNK):
             write.write(piece)
             yield len(piece)
@@ -167,7 +167,7 @@ def _copy_events(made: RunFolder, run: RunFolder, step: int) -> None:
 def _written(events: Path, step: int) -> int:
     """Where the line ends that tells of the checkpoint, the last time; 0 where none does."""
     at = found = 0
-    with events.open("rb") as file:
+    with open_plain(events) as file:
         for line in file:
             at += len(line)
             if line.startswith(_SAVED) and _is_of(line, step):
@@ -186,7 +186,7 @@ def _is_of(line: bytes, step: int) -> bool:
 def _lines(events: Path, until: int) -> Iterator[bytes]:
     """Lines up to a place; all that are whole where that is 0."""
     at = 0
-    with events.open("rb") as file:
+    with open_plain(events) as file:
         for line in file:
             at += len(line)
             if not line.endswith(b"\n") or (until and at > until):

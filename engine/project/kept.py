@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from engine.project.atomic import open_plain
 from engine.project.run_folder import RunFolder
 
 MANIFEST, PROGRESS = "manifest.json", "progress.json"
-LARGEST_MANIFEST = 2**24
+LARGEST_MANIFEST, CHUNK = 2**24, 2**20
 _NAME = re.compile(r"step-(\d{6,12})")
 
 
@@ -78,10 +79,13 @@ def is_whole(checkpoint: Path) -> bool:
 
 def _fits(path: Path, facts: dict[str, Any]) -> bool:
     try:
-        if path.is_symlink() or path.stat().st_size != facts["bytes"]:
-            return False
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == str(facts["sha256"])
+        with open_plain(path) as file:
+            if os.fstat(file.fileno()).st_size != facts["bytes"]:
+                return False
+            found = hashlib.sha256()
+            while piece := file.read(CHUNK):
+                found.update(piece)
+            return found.hexdigest() == str(facts["sha256"])
     except OSError:
         return False
 
@@ -104,9 +108,9 @@ def _is_inside(name: object) -> bool:
 
 def _plain(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > LARGEST_MANIFEST:
-            return {}
-        found = json.loads(path.read_text(encoding="utf-8"))
+        with open_plain(path) as file:
+            content = file.read(LARGEST_MANIFEST + 1)
+        found = json.loads(content) if len(content) <= LARGEST_MANIFEST else {}
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -21,7 +21,7 @@ import tomli_w
 
 from engine.host.launch import is_alive
 from engine.project import queue, recent
-from engine.project.atomic import disk_error, read_json, write_json, write_text
+from engine.project.atomic import disk_error, read_json, read_plain, write_json, write_text
 from engine.project.run_folder import JobFolder
 from engine.protocol.errors import EXIT_MACHINE, UserError
 from engine.protocol.text import Text, say
@@ -204,7 +204,7 @@ def _rewrite_file(
         # A link may lead out of the project: nothing is written there.
         if not file.resolve().is_relative_to(project.resolve()) or file.stat().st_size > LARGEST_BYTES:
             return
-        plain = loads(file.read_text("utf-8-sig"))
+        plain = loads(read_plain(file).decode("utf-8-sig"))
         moved = _moved(plain, old, project)
     except (OSError, ValueError, RecursionError):
         return
@@ -268,7 +268,7 @@ def _strings(table: Any, name: str) -> list[str]:
 
 def _read(file: Path, loads: Callable[[str], Any]) -> dict[str, Any]:
     try:
-        plain = loads(file.read_text("utf-8-sig")) if file.stat().st_size <= LARGEST_BYTES else {}
+        plain = loads(read_plain(file).decode("utf-8-sig")) if file.stat().st_size <= LARGEST_BYTES else {}
     except (OSError, ValueError, RecursionError):
         return {}
     return plain if isinstance(plain, dict) else {}

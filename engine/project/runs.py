@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.host.follow import Follower
 from engine.host.platform import cache_folder
-from engine.project.atomic import read_json, write_json
+from engine.project.atomic import read_json, read_plain, write_json
 from engine.project.remarks import clean_title, read_remarks
 from engine.project.run_folder import RunFolder
 from engine.protocol.codec import build, to_plain
@@ -268,7 +268,7 @@ def _stamp(path: Path) -> Stamp | None:
 def _of_recipe(path: Path) -> dict[str, Any] | None:
     """The names of the data files; read without its rules, so that an old or strange recipe is listed too."""
     try:
-        data = tomllib.loads(path.read_text("utf-8-sig")).get("data", {})
+        data = tomllib.loads(read_plain(path).decode("utf-8-sig")).get("data", {})
         files = data.get("files", []) if isinstance(data, dict) else []
     except (OSError, ValueError, RecursionError):
         return None

@@ -93,6 +93,29 @@ def choose(context: AppContext, runs: Sequence[Path]) -> None:
         listed.put(chosen=tuple(runs))
         if len(runs) == 1:
             measure_sizes(context, [RunFolder(runs[0])])
+            read_curve(context, RunFolder(runs[0]))
+
+
+def read_curve(context: AppContext, run: RunFolder) -> Operation:
+    """What the curve of a run says."""
+    listed = context.project.listed
+
+    def read() -> Any:
+        from engine.catalogue import CATALOGUE
+        from engine.host.follow import replay
+        from engine.project.curve import reading_of
+        from engine.recipe.file import load
+
+        state = replay(run)
+        if state.latest is None:
+            return None
+        return reading_of(state, load(run.recipe_as_run if run.recipe_as_run.is_file() else run.recipe, CATALOGUE))
+
+    def put(found: Any) -> None:
+        listed.put(readings={**listed.readings, run.path: found})
+
+    # A recipe that cannot be read is told where somebody wants to use it.
+    return Operation(context).in_background(read).on_success(put).on_failure(lambda failure: put(None))
 
 
 # ------------------------------------------------------------------------------------------------------------- remarks

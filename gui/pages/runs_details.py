@@ -72,8 +72,9 @@ class Details(Card):
         self._facts = Facts(spacing=5)
         remarks = column(self._field(say("Title", "标题"), self._title), self._field(say("Tags", "标签"), self._tags))
         remarks.addLayout(self._field(say("Note", "备注"), self._note))
-        head = row(self._state, None)
-        inner = column(head, remarks, self._facts, None, spacing=12, margins=(0, 0, 8, 0))
+        self._verdict, self._says = Chip(), label("", "muted", wrap=True)
+        head = row(self._state, self._verdict, None, spacing=6)
+        inner = column(head, remarks, self._facts, self._says, None, spacing=12, margins=(0, 0, 8, 0))
         self._one = scrolled(Sheet(inner))
         pairs = self._in_pairs(self._use, self._go_on, self._wait, self._folder, self._bundle, self._remove)
         self._buttons = holder(column(self._open, pairs, spacing=6))
@@ -195,6 +196,12 @@ class Details(Card):
         listed = self._context.project.listed
         self._state.put(*status_of(one))
         self._facts.put(facts_of(one, listed.sizes.get(one.folder.path)))
+        reading = listed.readings.get(one.folder.path)
+        self._verdict.setVisible(reading is not None)
+        self._says.setVisible(reading is not None)
+        if reading is not None:
+            self._verdict.put(reading.word, reading.tone)
+            self._says.setText("\n".join(tr(text) for text in (reading.sentence, *reading.advice)))
         values = {self._title: one.title, self._tags: ", ".join(one.tags)}
         fresh = self._row is None or self._row.folder != one.folder
         for field, text in values.items():

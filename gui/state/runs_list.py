@@ -13,6 +13,7 @@ from engine.protocol.text import NOTHING, Text
 from gui.state.phase import Status
 
 if TYPE_CHECKING:
+    from engine.project.curve import Reading
     from engine.project.kept import Kept
     from engine.project.queue import Entry
     from engine.project.runs import Difference
@@ -49,6 +50,7 @@ class RunsList(QObject):
         rows: all runs, newest first.
         sizes: as far as they were measured.
         kept: checkpoints of runs that were looked at.
+        readings: what their curves say; None where nothing was trained.
         text, stands, tag, order: what is searched for, and how it is sorted.
         chosen: folders of the runs that are chosen, in the order of the list.
         compared: runs that are compared; None while the list is shown.
@@ -71,6 +73,7 @@ class RunsList(QObject):
         self.rows: list[RunRow] = []
         self.sizes: dict[Path, Sizes] = {}
         self.kept: dict[Path, list[Kept]] = {}
+        self.readings: dict[Path, Reading | None] = {}
         self.text, self.stands, self.tag, self.order = "", "", "", "newest"
         self.chosen: tuple[Path, ...] = ()
         self.compared: Compared | None = None
@@ -82,7 +85,7 @@ class RunsList(QObject):
         """Another project is looked at."""
         self.project, self.listing = project, Listing(project)
         self.status.clear()
-        self.rows, self.sizes, self.kept, self.chosen, self.compared = [], {}, {}, (), None
+        self.rows, self.sizes, self.kept, self.readings, self.chosen, self.compared = [], {}, {}, {}, (), None
         self.text = self.stands = self.tag = ""
         self.changed.emit()
 

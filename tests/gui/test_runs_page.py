@@ -140,7 +140,7 @@ def test_reading_takes_a_moment_and_may_fail(
     qtbot.waitUntil(lambda: page.is_ready, timeout=PATIENCE)
 
 
-def test_the_list_tells_what_is_known(page: RunsPage, context: AppContext) -> None:
+def test_the_list_tells_what_is_known(qtbot: QtBot, page: RunsPage, context: AppContext) -> None:
     assert titles(page) == ["third", "orders", "clinic replies #best"]
     assert page._subtitle.text().startswith("3 runs · ")
     assert context.wizard.step("runs").word.en == "3"
@@ -148,6 +148,8 @@ def test_the_list_tells_what_is_known(page: RunsPage, context: AppContext) -> No
     assert facts(page, "Best held-out loss") == "1.500 at step 20"
     assert facts(page, "Evaluation") == "exact answers 20% → 58%; 5 better, 1 worse"
     assert "checkpoints" in facts(page, "On disk")
+    qtbot.waitUntil(lambda: page._details._verdict.isVisibleTo(page), timeout=PATIENCE)
+    assert page._details._says.text()
 
 
 def test_a_run_under_way_moves(qtbot: QtBot, page: RunsPage, runs: list[RunFolder], context: AppContext) -> None:

@@ -1,5 +1,6 @@
 """The list of runs: figures from the record, remarks, sizes, words to find one by, and what recipes differ in."""
 
+import os
 import time
 from pathlib import Path
 
@@ -91,6 +92,18 @@ def test_what_is_damaged_hides_nothing_else(tmp_path: Path, damage: str) -> None
     titles = [row.title for row in Listing(tmp_path).read()]
     assert titles == (["good"] if damage == "run.json" else ["bad", "good"])
     assert good.path.exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with a name")
+@pytest.mark.timeout(20)
+def test_a_pipe_in_the_place_of_a_file_holds_nobody_up(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "strange", saved=(20,))
+    for path in (run.recipe, remarks_file(run), run.evaluation, run.checkpoints / "step-000020" / "manifest.json"):
+        path.unlink(missing_ok=True)
+        os.mkfifo(path)
+    (row,) = Listing(tmp_path).read()
+    assert (row.title, row.files, row.measured) == ("strange", (), None)
+    assert (kept(run)[0].bytes, sizes(run).exports) == (0, 0)
 
 
 # ------------------------------------------------------------------------------------------------------------ remarks
