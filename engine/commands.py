@@ -462,6 +462,7 @@ COMMANDS: dict[str, Command] = {
     "models": _models("models"),
     "models info": _models("info"),
     "models get": _models("get"),
+    "models convert": _models("convert"),
     "models token": _models("token"),
     "models mirror": _models("mirror"),
     "plan": _plan,

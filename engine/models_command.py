@@ -97,6 +97,30 @@ def get(options: argparse.Namespace, terminal: Terminal) -> int:
     return 0
 
 
+def convert(options: argparse.Namespace, terminal: Terminal) -> int:
+    """Write one model's pickled weights as safetensors, after the warning that says what opening them means."""
+    from tqdm import tqdm
+
+    from engine.model.convert import IF_TRUSTED, warning
+    from engine.model.convert import convert as written
+
+    folder = options.folder.expanduser().resolve()
+    told = warning(folder)
+    if not options.yes:
+        raise UserError("model.pickled", told, IF_TRUSTED, where=str(folder))
+    terminal.show(told)
+    with tqdm(unit="file", file=sys.stderr) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        files = written(folder, show)
+    value = {"folder": str(folder), "files": [path.name for path in files]}
+    terminal.result(value, say("Written: {files}", "已写入：{files}", files=", ".join(value["files"])))
+    return 0
+
+
 def token(options: argparse.Namespace, terminal: Terminal) -> int:
     """Keep the hub's token in the system's keyring, or forget it. It is read without being shown."""
     from engine.model.hub import user

@@ -289,6 +289,13 @@ def _models_get(made: argparse.ArgumentParser, language: str) -> None:
     made.add_argument("--revision", default="", help=revision.in_language(language))
 
 
+def _models_convert(made: argparse.ArgumentParser, language: str) -> None:
+    about = say("folder with config.json and pytorch_model*.bin", "含 config.json 与 pytorch_model*.bin 的文件夹")
+    made.add_argument("folder", type=Path, help=about.in_language(language))
+    sure = say("you have read what opening pickled weights means", "已了解打开 pickle 权重的风险").in_language(language)
+    made.add_argument("--yes", action="store_true", help=sure)
+
+
 def _models_token(made: argparse.ArgumentParser, language: str) -> None:
     about = say("forget the token that is kept", "删除已保存的令牌").in_language(language)
     made.add_argument("--forget", action="store_true", help=about)
@@ -304,6 +311,10 @@ def _models_mirror(made: argparse.ArgumentParser, language: str) -> None:
 _MODELS: dict[str, tuple[Text, Callable[[argparse.ArgumentParser, str], None]]] = {
     "info": (say("what one model is, and what it takes to get it", "某个模型是什么，下载需要什么"), _models_info),
     "get": (say("download a model, or go on with its download", "下载模型，或继续未完成的下载"), _models_get),
+    "convert": (
+        say("write one model's pickled weights as safetensors", "把某个模型的 pickle 权重写成 safetensors"),
+        _models_convert,
+    ),
     "token": (say("keep the hub's token in the system's keyring", "把 hub 令牌存入系统密钥环"), _models_token),
     "mirror": (say("by which address the hub is reached", "通过哪个地址访问 hub"), _models_mirror),
 }

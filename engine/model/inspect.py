@@ -332,8 +332,10 @@ def _no_weights(folder: Path) -> Problem:
                 name=pickled[0],
             ),
             say(
-                "Choose a version of the model with safetensors; most hub models have one.",
-                "请选择带 safetensors 的版本；hub 上多数模型都有。",
+                "Choose a version of the model with safetensors; most hub models have one. "
+                "Or, if you trust its source: lorimer models convert FOLDER",
+                "请选择带 safetensors 的版本；hub 上多数模型都有。"
+                "若信任其来源，也可运行：lorimer models convert 文件夹",
             ),
             str(folder / pickled[0]),
         )

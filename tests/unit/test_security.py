@@ -19,11 +19,13 @@ import torch
 from safetensors.torch import load_file
 
 from engine.catalogue import CATALOGUE
+from engine.cli import main
 from engine.data.choice import read_kept
 from engine.data.sandbox import TEMPLATE_ERRORS, run_template
 from engine.data.template import choose_template
 from engine.merge.adapter import copy_companions, is_own
 from engine.merge.weights import BaseWeights
+from engine.model.convert import convert
 from engine.model.inspect import INDEX, inspect
 from engine.model.listing import described
 from engine.model.load import load_base, load_tokenizer
@@ -228,6 +230,70 @@ def test_code_beside_a_known_model_is_never_imported(model: Path, marker: Path) 
     assert inspect(model).family == "llama"
     load_tokenizer(model)
     load_base(model, quantised=False, device="cpu")
+
+
+# ---------------------------------------------------------------------------------------------------- pickled weights
+def as_pickles(folder: Path, parts: int) -> dict[str, torch.Tensor]:
+    """The folder's weights in pickles instead."""
+    tensors: dict[str, torch.Tensor] = dict(load_file(folder / "model.safetensors"))
+    (folder / "model.safetensors").unlink()
+    if parts == 1:
+        torch.save(tensors, folder / "pytorch_model.bin")
+        return tensors
+    names = sorted(tensors)
+    places = {name: f"pytorch_model-{number % parts + 1:05d}.bin" for number, name in enumerate(names)}
+    for file in set(places.values()):
+        torch.save({name: tensors[name] for name in names if places[name] == file}, folder / file)
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": places}), "utf-8")
+    return tensors
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_pickled_weights_become_safetensors_once_allowed(
+    parts: int, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tensors = as_pickles(model, parts)
+    assert main(["models", "convert", str(model), "--json"]) == 2
+    told = json.loads(capsys.readouterr().out)["error"]
+    assert told["code"] == "model.pickled"
+    assert str(model) in told["message"]
+    assert not list(model.glob("*.safetensors"))
+    assert main(["models", "convert", str(model), "--yes", "--json"]) == 0
+    printed = capsys.readouterr()
+    assert "could use one to read your files" in printed.err
+    assert len([name for name in json.loads(printed.out)["files"] if name.endswith(".safetensors")]) == parts
+    assert inspect(model).parameters == sum(tensor.numel() for tensor in tensors.values())
+    found = load_base(model, quantised=False, precision="fp32", device="cpu").state_dict()
+    assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
+    with pytest.raises(UserError, match="already"):
+        convert(model, lambda done, total: None)
+
+
+@pytest.mark.parametrize("kind", ["torch", "plain", "list", "index leads out", "text"])
+def test_a_pickle_that_holds_more_is_refused_even_when_allowed(
+    kind: str, model: Path, tmp_path: Path, marker: Path
+) -> None:
+    as_pickles(model, 1)
+    place = model / "pytorch_model.bin"
+    match kind:
+        case "torch":
+            torch.save({"a": Payload(marker)}, place)
+        case "plain":
+            place.write_bytes(pickle.dumps({"a": Payload(marker)}, protocol=2))
+        case "list":
+            torch.save([torch.ones(2)], place)
+        case "index leads out":
+            place.rename(tmp_path / "pytorch_model.bin")
+            (model / "pytorch_model.bin.index.json").write_text(
+                '{"weight_map": {"a": "../pytorch_model.bin"}}', "utf-8"
+            )
+        case "text":
+            place.write_text("weights", "utf-8")
+    before = sorted(model.iterdir())
+    with pytest.raises(UserError) as caught:
+        convert(model, lambda done, total: None)
+    assert caught.value.problem.code in ("model.pickle_refused", "model.no_weights")
+    assert sorted(model.iterdir()) == before
 
 
 # ---------------------------------------------------------------------------------------------------------- templates
