@@ -125,6 +125,7 @@ class _Growing:
         self._state = state
         self._lists: dict[str, list[Any]] = {}
         self._latest, self._highest, self._gauge = state.latest, state.highest, state.gauge
+        self._stride = stride_of(state.highest)
 
     def take(self, events: tuple[Event, ...] | list[Event]) -> JobState:
         for event in events:
@@ -162,10 +163,11 @@ class _Growing:
     def _step(self, event: StepDone) -> None:
         self._latest = event
         if event.step > self._highest:
-            before, self._highest = stride_of(self._highest), event.step
-            if (stride := stride_of(event.step)) != before:
-                self._lists["steps"] = [item for item in self._list("steps") if item.step % stride == 0]
-        if event.step % stride_of(self._highest) == 0:
+            self._highest = event.step
+            if event.step > self._stride * MOST_STEPS:
+                self._stride = stride_of(event.step)
+                self._lists["steps"] = [item for item in self._list("steps") if item.step % self._stride == 0]
+        if event.step % self._stride == 0:
             self._list("steps").append(event)
 
     def _started(self, event: JobStarted) -> None:

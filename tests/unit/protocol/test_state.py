@@ -20,7 +20,7 @@ from engine.protocol.events import (
     Unknown,
     Waiting,
 )
-from engine.protocol.state import JobState, apply, apply_all
+from engine.protocol.state import MOST_EVENTS, MOST_STEPS, JobState, apply, apply_all, stride_of
 from engine.protocol.text import say
 
 
@@ -98,3 +98,44 @@ def test_many_events_take_linear_time() -> None:
 
     seconds(1000)
     assert min(seconds(40_000) for _ in range(3)) < 40 * max(min(seconds(4000) for _ in range(3)), 1e-4)
+
+
+def test_a_status_of_no_name_is_a_failure() -> None:
+    assert apply(JobState(), Finished(status="exploded")).status == "failed"
+
+
+def test_very_many_steps_are_thinned_and_none_of_the_end_is_lost() -> None:
+    number = 5 * MOST_STEPS + 3
+    state = apply_all(JobState(), [_step(n) for n in range(1, number + 1)])
+    stride = stride_of(number)
+    assert [event.step for event in state.steps] == list(range(stride, number + 1, stride))
+    assert len(state.steps) <= MOST_STEPS
+    assert (state.step, state.highest) == (number, number)
+    assert state.latest is not None
+    assert state.latest not in state.steps
+
+
+def test_thinning_is_the_same_in_any_portions() -> None:
+    number = 2 * MOST_STEPS + 500
+    events: list[Event] = [_step(n) for n in range(1, number + 1)]
+    state = JobState()
+    for start in range(0, number, 3001):
+        state = apply_all(state, events[start : start + 3001])
+    assert state == apply_all(JobState(), events)
+
+
+def test_steps_that_are_repeated_keep_the_stride_of_the_highest() -> None:
+    number = 2 * MOST_STEPS
+    events: list[Event] = [_step(n) for n in range(1, number + 1)]
+    events += [JobStarted(kind="resume", pid=8, resumed_from=100), *[_step(n, 2.0) for n in range(101, 111)]]
+    state = apply_all(JobState(), events)
+    assert [event.step for event in state.steps[-6:]] == [100, 102, 104, 106, 108, 110]
+    assert (state.step, state.highest) == (110, number)
+
+
+def test_of_other_events_the_newest_are_kept() -> None:
+    notes: list[Event] = [Note(text=say("a", "b"), step=n) for n in range(MOST_EVENTS + 500)]
+    state = apply_all(JobState(), notes)
+    assert len(state.notes) <= MOST_EVENTS
+    assert state.notes[-1].step == MOST_EVENTS + 499
+    assert len(state.happened) <= MOST_EVENTS
