@@ -1,4 +1,4 @@
-"""A record is read piece by piece, and of very many steps only what is kept: whoever follows knows what a replay does."""
+"""A record is read in pieces, and of very many steps only what is kept: whoever follows knows what a replay does."""
 
 from pathlib import Path
 
