@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from engine.host.follow import Follower
 from engine.host.platform import cache_folder
-from engine.project.atomic import read_json, read_plain, write_json
+from engine.project.atomic import open_plain, read_json, read_plain, write_json
 from engine.project.remarks import clean_title, read_remarks
 from engine.project.run_folder import RunFolder
-from engine.protocol.codec import build, to_plain
+from engine.protocol.codec import build, decode_event, to_plain
 from engine.protocol.errors import UserError
 from engine.protocol.events import TERMINAL, Event, Finished, JobStarted, Waiting
 from engine.protocol.state import JobState, apply_all
@@ -34,6 +34,8 @@ LARGEST_BYTES = 64 * 2**20
 """Of files that are read whole for the list: a larger one is none that Lorimer wrote."""
 UNDER_WAY = frozenset({"starting", "working", "waiting"})
 """Statuses of a run that has not ended."""
+LONGEST_LINE, AT_ONCE = 4 * 2**20, 1000
+"""Bytes of a line that is still an event; lines that are taken in together."""
 Stamp = tuple[int, int]
 
 
@@ -186,36 +188,70 @@ class Listing:
         if known == list(stamp) and plain.get("status") in TERMINAL:
             self._followed.pop(run.id, None)
             return build(Figures, plain)
-        followed = self._followed.get(run.id)
-        if followed is None or followed.read > stamp[0]:
-            followed = self._followed[run.id] = _Followed(run)
-        figures = followed.figures()
+        figures = self._follow(run, stamp[0])
         # What was found out may itself have been written down (the end of a process that died unheard).
         entry["events"], entry["figures"] = list(_stamp(run.events) or stamp), to_plain(figures)
         return figures
 
+    def _follow(self, run: RunFolder, length: int) -> Figures:
+        followed = self._followed.get(run.id)
+        if followed is None or followed.read > length:
+            over = _over(run)
+            if over is not None:
+                return over
+            followed = self._followed[run.id] = _Followed(run)
+        return followed.figures()
 
-class _Followed:
-    """A record that grows, and the seconds that were worked."""
 
-    def __init__(self, run: RunFolder) -> None:
-        self._follower, self._state = Follower(run), JobState()
+def _over(run: RunFolder) -> Figures | None:
+    """The figures of a run that has told its end, None for any other. Of its steps only those are decoded after which
+    something else happened: the list shows no curve."""
+    counted, step = _Counted(), b""
+    told: list[bytes] = []
+    try:
+        with open_plain(run.events) as file:
+            for line in iter(lambda: file.readline(LONGEST_LINE), b""):
+                if line.startswith(_STEP):
+                    step = line
+                elif not line.startswith(_OFTEN) and line.endswith(b"\n"):
+                    told += [step, line]
+                    step = b""
+                if len(told) >= AT_ONCE:
+                    counted.take([event for each in told if (event := _event(each)) is not None])
+                    told = []
+    except OSError:
+        return None
+    counted.take([event for each in told if (event := _event(each)) is not None])
+    return counted.figures() if counted.state.is_over and not step else None
+
+
+_STEP, _OFTEN = b'{"type": "step"', (b'{"type": "gauge"', b'{"type": "progress"')
+"""How lines begin, as the codec writes them, of which there are very many."""
+
+
+def _event(line: bytes) -> Event | None:
+    try:
+        return decode_event(line)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+
+
+class _Counted:
+    """What events come to, and the seconds that were worked."""
+
+    def __init__(self) -> None:
+        self.state = JobState()
         self._worked, self._since, self._last = 0.0, 0.0, 0.0
 
-    @property
-    def read(self) -> int:
-        """Bytes that were read."""
-        return self._follower.offset
+    def take(self, events: list[Event]) -> None:
+        """Events that came."""
+        self.state = apply_all(self.state, events)
+        for event in events:
+            self._count(event)
 
     def figures(self) -> Figures:
         """All that is told by now."""
-        events = self._follower.poll()
-        while events or self._follower.has_more:  # a poll that finds nothing new notices a process that died unheard
-            self._state = apply_all(self._state, events)
-            for event in events:
-                self._count(event)
-            events = self._follower.poll()
-        state = self._state
+        state = self.state
         running = self._last - self._since if self._since else 0.0
         return Figures(
             status=state.status,
@@ -239,6 +275,27 @@ class _Followed:
         elif isinstance(event, JobStarted) or event.type == "continued":
             self._since = event.time
         self._last = moment
+
+
+class _Followed(_Counted):
+    """A record that grows."""
+
+    def __init__(self, run: RunFolder) -> None:
+        super().__init__()
+        self._follower = Follower(run)
+
+    @property
+    def read(self) -> int:
+        """Bytes that were read."""
+        return self._follower.offset
+
+    def figures(self) -> Figures:
+        """All that is told by now."""
+        events = self._follower.poll()
+        while events or self._follower.has_more:  # a poll that finds nothing new notices a process that died unheard
+            self.take(events)
+            events = self._follower.poll()
+        return super().figures()
 
 
 # --------------------------------------------------------------------------------------------------------- reading

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from engine.methods.registry import METHODS
 from engine.protocol.text import Text, say
 from gui.i18n.language import tr
 from gui.i18n.numbers import NONE, count, day, duration, figure, percent, size
@@ -124,7 +125,7 @@ def facts_of(row: RunRow, sizes: Sizes | None) -> list[Fact]:
     files = ", ".join(row.files) or NONE
     found: list[Fact] = [
         (say("Model", "模型"), row.model or NONE),
-        (say("Method", "方法"), row.method),
+        (say("Method", "方法"), METHODS[row.method].label if row.method in METHODS else row.method or NONE),
         (say("Data", "数据"), files),
         (say("Made", "创建于"), day(row.created)),
         (say("Steps", "步数"), steps_words(figures)),

@@ -314,8 +314,11 @@ def test_the_plan_waits_for_a_run_that_nobody_looks_at(planned: AppContext, plan
     planned.project.set_project(project, [summary], [])
     assert not plan._start.isEnabled()
     assert "A run is under way; the next can start when it ends." in texts(plan)
+    assert plan._wait.isVisibleTo(plan)
+    assert plan._wait.isEnabled()
     planned.project.set_lists([replace(summary, status="done")], [])
     assert plan._start.isEnabled()
+    assert not plan._wait.isVisibleTo(plan)
 
 
 def test_the_plans_figures_agree(planned: AppContext, plan: PlanPage) -> None:

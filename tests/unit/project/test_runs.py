@@ -67,6 +67,14 @@ def test_a_record_that_grows_is_followed(tmp_path: Path) -> None:
     assert (row.figures.status, row.figures.steps) == ("stopped", 6)
 
 
+def test_a_very_long_line_is_passed_over(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "long", saved=())
+    before = run.events.read_bytes()
+    run.events.write_bytes(b'{"type": "note", "text": "' + b"x" * 9_000_000 + b'"}\n' + before)
+    figures = Listing(tmp_path).read()[0].figures
+    assert (figures.status, figures.steps, figures.best_step) == ("done", STEPS, 20)
+
+
 def test_a_run_that_died_unheard_is_noticed(tmp_path: Path) -> None:
     make_run(tmp_path, "died", status="", steps=5, saved=())
     (row,) = Listing(tmp_path).read()
