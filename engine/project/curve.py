@@ -52,9 +52,9 @@ SIGMAS = 4.0
 """A difference of two levels counts from so many standard errors."""
 RISE, HELD_RISE = 0.15, 0.02
 """Share of the level by which the training loss, or the held-out loss twice in a row, must have risen."""
-FALL, SETTLED = 0.01, 0.04
-"""Share of the level that the loss must have fallen by for something to be learned; share of the whole fall below which
-that of the last third is none."""
+FALL, SETTLED, LEAST = 0.01, 0.04, 0.002
+"""Share of the level that the loss must have fallen by for something to be learned; share of the level, and of the
+whole fall, up to which that of the last third is next to nothing; and so are so many nats."""
 HIDDEN = 0.15
 """Share of the level that may have fallen unseen, at the most, where it is said that it has not."""
 KNOWN = 0.05
@@ -63,6 +63,9 @@ NO_GRADIENT, NO_REACH = 1e-6, 1e-6
 """Norm of a gradient, and way of a weight, below which they are none."""
 GROWN = 10.0
 """Times that the gradient has grown where it explodes."""
+BURST, VANISHED, STILL_HIGH = 3.0, 0.1, 1 / 3
+"""Times its first size that a gradient bursts to, share of it that is left of one that vanished, and share of the first
+loss that is still high."""
 LATELY = 50
 """Steps for which a spike that was told counts."""
 TROUBLE = ("train.spike", "train.rolled_back", "train.not_finite")
@@ -276,7 +279,11 @@ def _unstable(curve: _Curve) -> Reading | None:
             loss=curve.lowest,
         )
         return Reading(UNSTABLE, sentence, _calmer(curve), since)
-    if len(curve.steps) < ENOUGH or _is_explained(curve):
+    if len(curve.steps) < ENOUGH:
+        return None
+    if thrown_off := _thrown_off(curve):
+        return thrown_off
+    if _is_explained(curve):
         return None
     growth = _growth(curve.norms)
     share = 0.0 if growth >= GROWN else RISE
@@ -293,6 +300,27 @@ def _unstable(curve: _Curve) -> Reading | None:
         norm=_norm_words(growth),
     )
     return Reading(UNSTABLE, sentence, _calmer(curve), since)
+
+
+def _thrown_off(curve: _Curve) -> Reading | None:
+    """A rate that is far too high throws a model off in its first steps: the gradient bursts, two steps in a row, and
+    vanishes then although the loss is still high. What is learned after that is little more than which tokens are
+    frequent, however evenly the loss falls."""
+    norms = curve.norms[: max(ENOUGH, len(curve.norms) // 10)]
+    if len(norms) < ENOUGH or norms[0] <= 0:
+        return None
+    burst = max(min(pair) for pair in pairwise(norms[1:])) / norms[0]
+    left = median(curve.norms[-8:]) / norms[0]
+    if burst < BURST or left > VANISHED or curve.now < STILL_HIGH * curve.start:
+        return None
+    sentence = say(
+        "In the first steps the gradient grew to {burst:.0f} times its size and has vanished since, with the loss "
+        "still at {now:.2f}: the model was thrown off and has not recovered.",
+        "开头几步梯度增大到 {burst:.0f} 倍，之后几乎消失，而损失仍有 {now:.2f}：模型被打乱，没有恢复。",
+        burst=burst,
+        now=curve.now,
+    )
+    return Reading(UNSTABLE, sentence, _calmer(curve), curve.steps[0].step)
 
 
 def _is_explained(curve: _Curve) -> bool:
@@ -369,7 +397,7 @@ def _held_noise(held: Sequence[HeldOut]) -> float:
 
 def _flat(curve: _Curve) -> Reading | None:
     """Nothing changed, nothing learned, or nothing left to learn."""
-    if len(curve.steps) < ENOUGH_FLAT or _fell(curve):
+    if _fell(curve):
         return None
     if curve.start < KNOWN:
         sentence = say(
@@ -378,13 +406,20 @@ def _flat(curve: _Curve) -> Reading | None:
             now=curve.now,
         )
         return Reading(LEVELLED_OFF, sentence, (say("Train on rows that it does not know.", "换用它还不会的行。"),))
+    if len(curve.steps) < ENOUGH_FLAT:
+        sentence = say(
+            "The loss has not fallen yet; at first the rate rises, which takes a while.",
+            "损失尚未下降；开始时学习率还在上升，需要一些时间。",
+        )
+        return Reading(TOO_EARLY, sentence)
     if _may_hide_a_fall(curve):
         sentence = say(
             "The losses vary so much that a fall could hide in them; more steps will tell.",
             "损失波动太大，可能掩盖了下降；步数更多才能判断。",
         )
         return Reading(TOO_EARLY, sentence)
-    figures = {"start": curve.start, "now": curve.now, "rate": rate_words(max(curve.rates))}
+    start, now = (curve.held[0].loss, curve.held[-1].loss) if len(curve.held) >= 2 else (curve.bins[0].loss, curve.now)
+    figures = {"start": start, "now": now, "rate": rate_words(max(curve.rates))}
     norms = curve.norms
     if norms and median(norms) < NO_GRADIENT:
         sentence = say(
@@ -442,7 +477,8 @@ def _levelled_off(curve: _Curve) -> Reading | None:
     trend = theil_sen([each.at for each in last], [each.loss for each in last])
     way, whole = last[-1].at - last[0].at, curve.start - curve.now
     # Both what is likely and the most that may be hidden in the noise must be little.
-    if -trend.slope * way > SETTLED * whole or -trend.low * way > 4 * SETTLED * whole:
+    limit = _next_to_nothing(whole, curve.now)
+    if -trend.slope * way > limit or -trend.low * way > 4 * limit:
         return None
     sentence = say(
         "The training loss has stayed at {now:.2f} since step {n}; it came from {start:.2f}.",
@@ -454,11 +490,16 @@ def _levelled_off(curve: _Curve) -> Reading | None:
     return Reading(LEVELLED_OFF, sentence, _other(curve, last[0].first), last[0].first)
 
 
+def _next_to_nothing(whole: float, level: float) -> float:
+    """A fall that is little beside the whole fall and beside the level."""
+    return max(min(SETTLED * whole, SETTLED * abs(level)), LEAST)
+
+
 def _held_levelled_off(curve: _Curve, held: list[HeldOut]) -> Reading | None:
     before = next((event for event in reversed(curve.held) if event.step < held[0].step), held[0])
     whole = max(curve.start, curve.held[0].loss) - curve.best.loss
     gain = before.loss - min(event.loss for event in held)
-    if gain > max(SETTLED * whole, FALL * abs(before.loss)):
+    if gain > _next_to_nothing(whole, before.loss):
         return None
     goes_on = curve.is_over_by(curve.level_at(before.step), curve.now, FALL)
     figures = {"now": held[-1].loss, "n": before.step, "train": curve.now}

@@ -12,6 +12,7 @@ the table of what is recorded is printed.
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
 import os
 import random
@@ -19,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +58,12 @@ BEHAVIOURS: dict[str, dict[str, Any]] = {
     # Few rows that are learned by heart, all answers shuffled: what is learned of them holds for no other row.
     "overfit": {**FEW, "train": {RATE: 3e-3}},
     "overfit_stopped": {**FEW, "train": {RATE: 3e-3, "patience": 2, "evaluate_every": 10}},
-    # Rates that no model survives.
+    # Rates that no model survives: one that knew nothing of the rows and stays so, and ones that knew them and forget.
     "unstable": {**MANY, "train": {RATE: 0.3, **UNBOUND}},
-    "unstable_later": {**MANY, "train": {RATE: 0.05, **UNBOUND, "warmup_ratio": 0.5}},
+    "unstable_tuned": {**MANY, "tuned": True, "train": {RATE: 0.3, **UNBOUND}},
+    "unstable_later": {**MANY, "tuned": True, "train": {RATE: 0.03, **UNBOUND, "warmup_ratio": 0.5}},
+    # A model that does what the rows teach, at a usual rate.
+    "known": {**MANY, "tuned": True, "train": {RATE: 2e-4}},
     # Much too low a rate, and one at which no weight moves.
     "not_learning": {**MANY, "train": {RATE: 1e-7}},
     "not_learning_small_batch": {**MANY, "train": {RATE: 3e-8, "batch_size": 2, "scheduler": "constant"}},
@@ -97,6 +102,7 @@ def record(name: str, seed: int) -> dict[str, Any]:
     from engine.train.run import train
 
     told, chosen = Recorder(), BEHAVIOURS[name]
+    model = {"model": {"source": str(tuned_model())}} if chosen.get("tuned") else {}
     plain: dict[str, Any] = {
         "data": {"held_out": chosen.get("held_out", 0.1)},
         "method": {"name": "lora", "rank": 8},
@@ -106,12 +112,35 @@ def record(name: str, seed: int) -> dict[str, Any]:
         run, data = RunFolder(Path(folder) / "run"), Path(folder) / ROWS.name
         run.path.mkdir()
         data.write_text("".join(rows(chosen["rows"], shuffled=chosen.get("shuffled", False), seed=seed)), "utf-8")
-        save(from_plain({**plain, "data": {**plain["data"], "files": [str(data)]}}, CATALOGUE), run.recipe)
+        save(from_plain({**plain, **model, "data": {**plain["data"], "files": [str(data)]}}, CATALOGUE), run.recipe)
         try:
             train(run, told)
         except UserError as error:
             print(f"{name} {seed}: {error}", flush=True)
     return {"seed": seed, "recipe": plain, **numbers(told.events)}
+
+
+@cache
+def tuned_model() -> Path:
+    """The starter after a healthy run, merged, as a base model that knows such rows; removed when the script ends."""
+    from engine.catalogue import CATALOGUE
+    from engine.merge.adapter import merge
+    from engine.project.run_folder import RunFolder
+    from engine.protocol.channel import Recorder
+    from engine.recipe.file import from_plain, save
+    from engine.train.run import train
+
+    home = tempfile.TemporaryDirectory()
+    atexit.register(home.cleanup)
+    run, data = RunFolder(Path(home.name) / "run"), Path(home.name) / ROWS.name
+    run.path.mkdir()
+    data.write_text("".join(rows(1000, shuffled=False, seed=99)), "utf-8")
+    settings = {**CALM, RATE: 1e-3, "max_steps": 250, "evaluate_every": 250}
+    plain = {"data": {"files": [str(data)], "held_out": 0.024}, "method": {"name": "lora"}, "train": settings}
+    save(from_plain(plain, CATALOGUE), run.recipe)
+    train(run, Recorder())
+    merge(run, Path(home.name) / "model", Recorder())
+    return Path(home.name) / "model"
 
 
 def rows(count: int, *, shuffled: bool, seed: int) -> list[str]:
