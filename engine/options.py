@@ -500,6 +500,26 @@ _RUNS: dict[str, tuple[Text, Callable[[argparse.ArgumentParser, str], None]]] = 
 }
 
 
+def _project_commands(made: argparse.ArgumentParser, language: str) -> None:
+    _inner_commands(made, "project", say("project commands", "项目命令"), _PROJECT, language)
+
+
+def _project_folder(made: argparse.ArgumentParser, language: str) -> None:
+    made.add_argument("folder", type=Path, help=say("project folder", "项目文件夹").in_language(language))
+
+
+def _project_move(made: argparse.ArgumentParser, language: str) -> None:
+    _project_folder(made, language)
+    about = say("its new folder, absent or empty", "新的文件夹，不存在或为空").in_language(language)
+    made.add_argument("target", type=Path, help=about)
+
+
+_PROJECT: dict[str, tuple[Text, Callable[[argparse.ArgumentParser, str], None]]] = {
+    "check": (say("what a project names that is not on this machine", "项目引用了哪些不在本机的内容"), _project_folder),
+    "move": (say("move a project to another folder or disk", "把项目移到其他文件夹或磁盘"), _project_move),
+}
+
+
 def _queue(made: argparse.ArgumentParser, language: str) -> None:
     _inner_commands(made, "queue", say("queue commands", "队列命令"), _QUEUE, language)
 
@@ -556,6 +576,7 @@ _COMMANDS: dict[str, tuple[Text, Callable[[argparse.ArgumentParser, str], None] 
     "stop": (say("save what a run has learned and end it", "保存学到的内容并结束训练"), _stop),
     "runs": (say("find, compare and go on with runs", "查找、比较、继续训练"), _runs),
     "queue": (say("runs that wait for their turn", "排队等候的训练"), _queue),
+    "project": (say("projects opened lately, and moving one", "最近的项目，以及移动项目"), _project_commands),
     "evaluate": (
         say("measure base against tuned on the held-out rows", "在留出数据上比较基础模型与微调模型"),
         _evaluate,

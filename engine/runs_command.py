@@ -1,9 +1,10 @@
-"""``lorimer runs`` and ``lorimer queue``: finding, comparing, going on with and deleting runs; letting them wait their
-turn."""
+"""``lorimer runs``, ``queue`` and ``project``: finding, comparing, going on with and deleting runs; letting them wait
+their turn; moving a project."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,17 +32,10 @@ GIB, MIB = 2**30, 2**20
 # ---------------------------------------------------------------------------------------------------------------- list
 def runs(options: argparse.Namespace, terminal: Terminal) -> int:
     """The runs of a project, those that are asked for."""
-    from engine.project.project import Project
+    from engine.project.project import open_project
     from engine.project.runs import Listing, found, in_order, query_of, sizes
 
-    project = Project(options.project.expanduser().resolve())
-    if not (project.path / "project.json").is_file():
-        raise UserError(
-            "project.missing",
-            say("{path} is not a project of Lorimer.", "{path} 不是 Lorimer 项目。", path=project.path),
-            say("Give its folder with --project.", "请用 --project 给出其文件夹。"),
-            where=str(project.path),
-        )
+    project = open_project(options.project)
     rows = Listing(project.path).read()
     query = query_of(options.search, status=options.status, tag=options.tag)
     taken = {row.folder.path: sizes(row.folder) for row in rows}
@@ -489,4 +483,55 @@ def queue_run(options: argparse.Namespace, terminal: Terminal) -> int:
         time.sleep(LOOK_SECONDS)
     words = say("{n} runs have ended; nothing waits any more.", "{n} 次训练已结束，队列已空。", n=len(ran))
     terminal.result({"ran": ran}, words)
+    return EXIT_DONE
+
+
+# ------------------------------------------------------------------------------------------------------------ projects
+def projects(options: argparse.Namespace, terminal: Terminal) -> int:
+    """Projects opened lately, newest first."""
+    from engine.project.project import Project
+    from engine.project.recent import recent
+
+    found = [{"project": str(path), "name": Project(path).name} for path in recent()]
+    lines = [say("{name}: {path}", "{name}：{path}", name=item["name"], path=item["project"]) for item in found]
+    terminal.result({"projects": found}, *(lines or [say("No project was opened yet.", "还没有打开过项目。")]))
+    return EXIT_DONE
+
+
+def project_check(options: argparse.Namespace, terminal: Terminal) -> int:
+    """What a project names that is not on this machine; nothing of it is run."""
+    from engine.project.moving import absent
+    from engine.project.project import open_project
+
+    project = open_project(options.folder)
+    found = absent(project.path)
+    lines = [
+        say("not here: {path} ({where})", "不在本机：{path}（{where}）", path=one.path, where=one.where)
+        for one in found
+    ]
+    value = {"project": str(project.path), "runs": len(project.runs()), "absent": to_plain(found)}
+    terminal.result(value, *(lines or [say("Everything that it names is here.", "所引用的内容都在本机。")]))
+    return EXIT_DONE
+
+
+def project_move(options: argparse.Namespace, terminal: Terminal) -> int:
+    """Move a project; Ctrl+C during a copy to another disk leaves it where it was."""
+    from tqdm import tqdm
+
+    from engine.project.moving import move_project
+    from engine.project.project import open_project
+
+    project = open_project(options.folder)
+    target = options.target.expanduser().resolve()
+    with tqdm(total=1, unit="B", unit_scale=True, unit_divisor=1024, file=sys.stderr, disable=None) as bar:
+
+        def tell(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        is_gone = move_project(project.path, target, progress=tell)
+    if not is_gone:
+        terminal.show(say("The old folder could not be removed wholly.", "原文件夹未能完全删除。"))
+    words = say("The project is in {path} now.", "项目现位于 {path}。", path=target)
+    terminal.result({"project": str(target), "was": str(project.path)}, words)
     return EXIT_DONE

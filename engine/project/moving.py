@@ -35,12 +35,15 @@ Progress = Callable[[int, int], None]
 
 
 # ---------------------------------------------------------------------------------------------------------- moving
-def move_project(path: Path, target: Path, *, progress: Progress | None = None) -> None:
+def move_project(path: Path, target: Path, *, progress: Progress | None = None) -> bool:
     """Move a project's folder; to another disk by a copy that is compared before the old folder goes.
 
     Args:
         target: the new folder; absent or empty.
         progress: told (bytes, bytes of all) during a copy; it may raise `Stopped`.
+
+    Returns:
+        Whether nothing of it is left at the old place.
 
     Raises:
         UserError: something works on the project, the target will not do, or the disk refuses. The project then lies
@@ -67,6 +70,7 @@ def move_project(path: Path, target: Path, *, progress: Progress | None = None) 
     # Only here: what a project says of its old place may be a stranger's word, and must move no run that waits.
     queue.rehome(path, target)
     recent.replace(path, target)
+    return not path.exists()
 
 
 def _check(path: Path, target: Path) -> None:
@@ -117,6 +121,8 @@ def _move_across(path: Path, target: Path, progress: Progress) -> None:
 def _copy_all(path: Path, hidden: Path, progress: Progress) -> None:
     entries = list(_walk(path))
     done, total = 0, sum(entry.stat().st_size for entry in entries if entry.is_file() and not entry.is_symlink())
+    if total > shutil.disk_usage(hidden.parent).free:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     hidden.mkdir()
     for entry in entries:
         copy = hidden / entry.relative_to(path)

@@ -161,6 +161,19 @@ def is_busy(run: RunFolder) -> bool:
     return any(is_alive(folder) for folder in (run, *jobs))
 
 
+def open_project(path: Path) -> Project:
+    """The project at ``path``, which is there. Raises `UserError` when it is none."""
+    project = Project(path.expanduser().resolve())
+    if not (project.path / "project.json").is_file():
+        raise UserError(
+            "project.missing",
+            say("{path} is not a project of Lorimer.", "{path} 不是 Lorimer 项目。", path=path),
+            say("Give the folder that holds project.json.", "请给出含有 project.json 的文件夹。"),
+            where=str(path),
+        )
+    return Project.open_or_create(project.path)
+
+
 def open_run(path: Path) -> RunFolder:
     """The run at ``path``. Raises `UserError` when there is none."""
     run = RunFolder(path.expanduser().resolve())

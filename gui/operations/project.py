@@ -33,6 +33,9 @@ def by_hand(run: RunFolder) -> Text:
     return say("Delete {path} yourself to remove it for good.", "如需彻底删除，请自行删除 {path}。", path=run.path)
 
 
+LEFT = say(
+    "The project has moved, but its old folder could not be removed wholly.", "项目已移动，但原文件夹未能完全删除。"
+)
 MOST_NAMED = 12
 """Files that a notice names."""
 MOVE_MS = 200
@@ -146,22 +149,26 @@ def move_project(context: AppContext, parent: Path) -> None:
     copier.stopped.clear()
     copier.done = copier.total = 0
 
-    def work() -> Path:
+    def work() -> tuple[Path, bool]:
         from engine.project.moving import move_project as move
 
         try:
-            move(source, target, progress=copier.tell)
+            return target, move(source, target, progress=copier.tell)
         except Stopped:
-            return source
-        return target
+            return source, True
 
     def failed(failure: Failure) -> None:
         context.notices.failure(failure)
         _moved(context, source)
 
+    def done(found: tuple[Path, bool]) -> None:
+        if not found[1]:
+            context.notices.tell(WARNING, LEFT, say("Delete {path} yourself.", "请自行删除 {path}。", path=source))
+        _moved(context, found[0])
+
     context.project.set_moving(0.0)
     _Moving(context)
-    copier.call(work, lambda where: _moved(context, where), failed)
+    copier.call(work, done, failed)
 
 
 class _Moving(QObject):

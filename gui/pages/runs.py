@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -186,7 +187,11 @@ class RunsPage(Page):
         self._views.addWidget(holder(both))
         self._views.setContentsMargins(0, 0, 0, 0)
         both.setContentsMargins(0, 0, 0, 0)
-        return holder(self._views)
+        made = holder(self._views)
+        order = [self._search, self._order.control, self._stands.control, self._tag.control, self.table]
+        for before, after in pairwise([*order, *self._details.controls()]):
+            QWidget.setTabOrder(before, after)
+        return made
 
     def _list_card(self) -> Card:
         self._search = SearchField(say("Search title, model, data, note", "搜索标题、模型、数据、备注"), "Ctrl+F")

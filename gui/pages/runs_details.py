@@ -139,6 +139,11 @@ class Details(Card):
         )
         self._remove = self._menu_button(say("Remove", "移除"), self.remove_menu, "Ctrl+Shift+X")
 
+    def controls(self) -> list[QWidget]:
+        """What can have the focus, in reading order."""
+        buttons = [self._open, self._use, self._go_on, self._wait, self._folder, self._bundle, self._remove]
+        return [self._title, self._tags, self._note, *buttons, self._compare]
+
     def _do(self, action: Callable[[AppContext, RunFolder], object]) -> Callable[[], None]:
         """What a button does with the run that is shown."""
 

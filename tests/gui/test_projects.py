@@ -265,10 +265,11 @@ def test_a_copy_to_another_disk_tells_how_far_it_is_and_can_be_stopped(
 ) -> None:
     told: list[str] = []
 
-    def slow(source: Path, target: Path, *, progress: Callable[[int, int], None]) -> None:
+    def slow(source: Path, target: Path, *, progress: Callable[[int, int], None]) -> bool:
         for number in range(2000):
             progress(400 + number // 100, 1000)
             time.sleep(0.01)
+        return True
 
     monkeypatch.setattr(moving, "move_project", slow)
     context.project.changed.connect(lambda: told.append(card._words.text()))

@@ -12,6 +12,7 @@ from engine.host import trash
 from engine.host.launch import is_alive
 from engine.project import queue
 from engine.project.kept import kept
+from engine.project.recent import remember
 from engine.project.run_folder import RunFolder
 from engine.protocol.events import Finished, Launched
 from engine.terminal import Outcome
@@ -144,3 +145,18 @@ def test_the_queue_is_listed_changed_and_run(capsys: Capture, project: Path, mon
     assert call(capsys, "queue", "remove", 2) == {"removed": str(two.path)}
     assert main(["queue", "list", "--lang", "zh"]) == 0
     assert capsys.readouterr().out == "1. clinic replies：已停止\n"
+
+
+# ------------------------------------------------------------------------------------------------------------ projects
+def test_a_project_is_checked_and_moved(capsys: Capture, project: Path, tmp_path: Path) -> None:
+    assert call(capsys, "project") == {"projects": []}
+    remember(project)
+    assert call(capsys, "project")["projects"] == [{"project": str(project), "name": "p"}]
+    run = run_of(project, 1)
+    run.write_facts({**run.read_facts(), "model_folder": "/gone"})
+    told = call(capsys, "project", "check", project)
+    assert (told["runs"], told["absent"]) == (2, [{"what": "model", "path": "/gone", "where": run.id}])
+    new = tmp_path / "new"
+    assert call(capsys, "project", "move", project, new) == {"project": str(new), "was": str(project)}
+    assert len(call(capsys, "runs", "--project", new)["runs"]) == 2
+    assert call(capsys, "project", "move", project, tmp_path / "x", code=2)["error"]["code"] == "project.missing"

@@ -47,7 +47,7 @@ def test_a_project_is_moved(run: RunFolder, tmp_path: Path) -> None:
     old, new = run.path.parents[1], tmp_path / "deep" / "new place"
     run.events.unlink()
     queue.add(run)
-    move_project(old, new)
+    assert move_project(old, new)
     check(new, old)
     assert recent() == [new]
     assert queue.entries()[0].folder == RunFolder(new / "runs" / run.id)
@@ -93,6 +93,11 @@ def test_a_copy_that_fails_leaves_the_project_where_it_was(
 
     with pytest.raises(Stopped):
         move_project(old, new, progress=stop)
+    free = moving.shutil.disk_usage(tmp_path)._replace(free=100)
+    with monkeypatch.context() as small:
+        small.setattr(moving.shutil, "disk_usage", lambda path: free)
+        with pytest.raises(UserError, match="is full"):
+            move_project(old, new)
     monkeypatch.setattr(moving.hashlib, "file_digest", lambda file, kind: moving.hashlib.sha256(b"damaged"))
     with pytest.raises(UserError, match="not copied as it is"):
         move_project(old, new)
