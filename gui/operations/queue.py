@@ -153,7 +153,7 @@ def _change(
         context.project.listed.put(queue=found[1])
         told(found[0])
 
-    return Operation(context).in_background(both).on_success(show)
+    return Operation(context).in_background(both, changes=True).on_success(show)
 
 
 def show_queue(context: AppContext) -> None:
