@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import stat
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -115,6 +116,15 @@ def _left_for_measuring(folder: Path, files: Sequence[Path]) -> Problem:
     return Problem("data.measured_files", message, hint, str(folder))
 
 
+def _no_plain_file(path: Path) -> UserError:
+    return UserError(
+        "data.no_file",
+        say("{name} is no file but a pipe or device.", "{name} 不是文件，而是管道或设备。", name=path.name),
+        say("Save what it gives to a file, and choose that.", "请先把内容保存为文件，再选择该文件。"),
+        where=str(path),
+    )
+
+
 def _no_file(folder: Path) -> UserError:
     return UserError(
         "data.folder",
@@ -143,7 +153,10 @@ class Bytes(io.RawIOBase):
         self.is_broken = False
         self._given = 0
         try:
-            self._size = path.stat().st_size
+            status = path.stat()
+            if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+                raise _no_plain_file(path)  # a pipe would be waited for, and some devices never end
+            self._size = status.st_size
             with path.open("rb") as file:
                 self.packing = next((kind for mark, kind in _MARKS.items() if file.peek(4).startswith(mark)), "")
             self._file: Any = self._opened()

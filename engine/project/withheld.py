@@ -100,10 +100,10 @@ class Withheld:
             if content is None or len(content) > left:
                 return False
             left -= len(content)
-            texts = _texts(content, path.suffix.lower())
-            if texts is None:
-                return False
             try:
+                texts = _texts(content, path.suffix.lower())
+                if texts is None:
+                    return False
                 for text in texts:
                     self._compare(text, wanted)
             except (ValueError, RecursionError):
@@ -227,7 +227,7 @@ def _of_line(line: str) -> Iterator[str]:
     """A line of JSON Lines; one that is broken counts as it stands."""
     try:
         yield from _strings(json.loads(line))
-    except ValueError:
+    except (ValueError, RecursionError):
         yield line
 
 

@@ -164,7 +164,7 @@ def test_the_manifest_says_what_is_in_it_and_what_is_not(run: RunFolder, tmp_pat
     assert manifest["texts"] == "compared_with_the_rows"
 
 
-@pytest.mark.parametrize("why", ["packed", "moved", "other encoding", "too many", "damaged recipe", "hub"])
+@pytest.mark.parametrize("why", ["packed", "moved", "other encoding", "too many", "damaged recipe", "hub", "deep"])
 def test_where_rows_cannot_be_looked_through_only_the_shape_of_texts_is_kept(
     run: RunFolder, tmp_path: Path, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,6 +183,8 @@ def test_where_rows_cannot_be_looked_through_only_the_shape_of_texts_is_kept(
             data.write_bytes(data.read_text("utf-8").encode("gb18030"))
         case "too many":
             monkeypatch.setattr(withheld, "MOST_BYTES", 10)
+        case "deep":
+            run.evaluation.write_text("[" * 100_000, "utf-8")
         case "damaged recipe":
             run.recipe.write_text(run.recipe.read_text("utf-8") + "\n[", "utf-8")
     bundle = make_bundle(run, machine=MACHINE)
