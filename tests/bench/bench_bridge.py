@@ -163,7 +163,7 @@ def measure(chosen: argparse.Namespace, home: Path) -> int:
     seconds = time.perf_counter() - began
     writer.wait()
     timer.stop()
-    assert len(context.runs.train.state.steps) > 0.9 * chosen.events
+    assert context.runs.train.state.highest > 0.9 * chosen.events
     row = {"events": chosen.events, "page": page, "seconds": seconds, **frames.figures()}
     table([row])
     write(f"bridge_{page}", {"hardware": hardware(), "load": os.getloadavg()[0], "limit_ms": LIMIT_MS, **row})
