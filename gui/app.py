@@ -20,6 +20,7 @@ from PySide6.QtWidgets import QApplication
 
 from engine.host.platform import config_folder
 from engine.project.recent import recent
+from engine.project.secrets import guard_output
 from engine.project.settings import LANGUAGES, THEMES
 from gui.bridge.garbage import GarbageCollector
 from gui.bridge.loop import left_behind
@@ -94,6 +95,7 @@ def _keep_evidence() -> IO[str] | None:
         sys.stderr.write(f"Lorimer cannot write its log in {folder}: {error.strerror}.\n")
         return None
     faulthandler.enable(evidence)
+    guard_output()
     return evidence
 
 

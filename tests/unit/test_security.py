@@ -433,6 +433,9 @@ def test_a_kept_recipe_repeats_the_run_bit_for_bit(stopped: RunFolder, sound: Pa
         train(again, told)
     finally:
         torch.set_num_threads(threads)
+    kept = first.read_facts()["data"][0]
+    assert kept == {"path": str(rows), "sha256": hashlib.sha256(rows.read_bytes()).hexdigest()}
+    assert read_json(first.environment)[-1]["versions"]["torch"]
     one, other = (load_file(run.adapter / "adapter_model.safetensors") for run in (first, again))
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
