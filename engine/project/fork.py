@@ -155,13 +155,23 @@ def _copy_events(made: RunFolder, run: RunFolder, step: int) -> None:
     except OSError:
         until = -1
     text = say("Goes on from step {step} of {run}.", "从 {run} 的第 {step} 步继续。", step=step, run=run.id)
+    last = b""
     with writing(made.events) as file:
         if until != -1:
             for line in _lines(run.events, until):
                 if until or not _is_later(line, step):
                     file.write(line)
-        for event in (Note(text=text, code="run.continued_from", step=step), Finished(status=PAUSED)):
+                    last = line
+        # It stood still since then: the time in between is nobody's work.
+        for event in (Note(text=text, code="run.continued_from", step=step), Finished(status=PAUSED, time=_time(last))):
             file.write((encode_event(event) + "\n").encode())
+
+
+def _time(line: bytes) -> float:
+    try:
+        return decode_event(line).time
+    except (ValueError, TypeError, KeyError):
+        return 0.0
 
 
 def _written(events: Path, step: int) -> int:

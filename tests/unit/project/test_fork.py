@@ -37,6 +37,7 @@ def test_it_stands_where_the_other_stood(tmp_path: Path) -> None:
     assert load(made.recipe, CATALOGUE) == load(run.recipe, CATALOGUE)
     assert told[-1][0] == told[-1][1] > 0
     (row, other) = Listing(tmp_path).read()
+    assert row.figures.seconds == 30.0
     assert (row.title, row.came_from, row.tags) == ("replies 30+", ("0001-replies", 30), ("best",))
     assert read_remarks(made).note == ""
     assert (other.figures.steps, run.events.read_bytes()) == (40, before)
