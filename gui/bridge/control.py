@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PySide6.QtCore import QObject, Signal
 
-from engine.project.lease import Holder, Lease
+from engine.project.lease import Holder, Lease, myself
 from gui.bridge.loop import Loop
 
 LOOK_SECONDS = 1.0
@@ -28,6 +28,7 @@ class ControlKeeper(Loop):
         super().__init__("control", LOOK_SECONDS, parent)
         self._path: Path | None = None
         self._lease: Lease | None = None
+        self._me: Holder | None = None
         self._answer: list[Holder | None] = []
 
     def keep(self, path: Path) -> None:
@@ -41,7 +42,9 @@ class ControlKeeper(Loop):
     def _begin(self, path: Path) -> None:
         if path != self._path:
             self.closing()
-            self._path, self._lease = path, Lease(path)
+            # One and the same in every project: a folder that was moved brings this window's own lease along.
+            self._me = self._me or myself()
+            self._path, self._lease = path, Lease(path, me=self._me)
         self._answer = []
         self.round()
 

@@ -163,3 +163,15 @@ def test_both_windows_show_one_run(qtbot: QtBot, context: AppContext, other: App
         each.runs.train.follow(JobFolder(folder.path))
     qtbot.waitUntil(lambda: context.runs.train.state.is_over and other.runs.train.state.is_over)
     assert context.runs.train.state == other.runs.train.state
+
+
+def test_a_project_that_was_moved_is_still_controlled(qtbot: QtBot, context: AppContext) -> None:
+    """The lease goes with the folder, and is this window's own."""
+    opened(qtbot, context)
+    moved = context.project.path.with_name("moved")
+    context.project.path.rename(moved)
+    with qtbot.waitSignal(context.project.opened):
+        open_project(context, moved)
+    qtbot.waitUntil(lambda: context.control._has_answer)
+    assert context.control.controls
+    assert [path.name for path in moved.glob("control.*")] == ["control.1.json"]
