@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 import tomllib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -34,6 +35,8 @@ LARGEST_BYTES = 64 * 2**20
 """Of files that are read whole for the list: a larger one is none that Lorimer wrote."""
 UNDER_WAY = frozenset({"starting", "working", "waiting"})
 """Statuses of a run that has not ended."""
+FRESH_SECONDS = 5.0
+"""Between the first line of a process and the moment at which others can see that it runs."""
 LONGEST_LINE, AT_ONCE = 4 * 2**20, 1000
 """Bytes of a line that is still an event; lines that are taken in together."""
 Stamp = tuple[int, int]
@@ -282,7 +285,7 @@ class _Followed(_Counted):
 
     def __init__(self, run: RunFolder) -> None:
         super().__init__()
-        self._follower = Follower(run)
+        self._run, self._follower = run, Follower(run)
 
     @property
     def read(self) -> int:
@@ -290,12 +293,21 @@ class _Followed(_Counted):
         return self._follower.offset
 
     def figures(self) -> Figures:
-        """All that is told by now."""
-        events = self._follower.poll()
-        while events or self._follower.has_more:  # a poll that finds nothing new notices a process that died unheard
-            self.take(events)
+        """All that is told by now. A poll that finds nothing new notices a process that died unheard; a record that was
+        written to just now may be that of one whose process is about to be known."""
+        while not self._is_fresh() or self._follower.has_more:
             events = self._follower.poll()
+            self.take(events)
+            if not events and not self._follower.has_more:
+                break
         return super().figures()
+
+    def _is_fresh(self) -> bool:
+        """Whether all is read of a record that was written to just now."""
+        stamp = _stamp(self._run.events)
+        if stamp is None or self._follower.offset < stamp[0]:
+            return False
+        return abs(time.time() - stamp[1] / 1e9) < FRESH_SECONDS
 
 
 # --------------------------------------------------------------------------------------------------------- reading

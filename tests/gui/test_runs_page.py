@@ -154,8 +154,8 @@ def test_the_list_tells_what_is_known(qtbot: QtBot, page: RunsPage, context: App
 
 def test_a_run_under_way_moves(qtbot: QtBot, page: RunsPage, runs: list[RunFolder], context: AppContext) -> None:
     run = runs[1]
-    write(run, Launched(kind="resume"), step(31))
     work_on(run)
+    write(run, Launched(kind="resume"), step(31))
     page._timer.setInterval(50)
     page._read()
     qtbot.waitUntil(lambda: context.project.listed.rows[1].is_under_way, timeout=PATIENCE)
@@ -275,8 +275,8 @@ def test_going_on_from_a_checkpoint_makes_a_new_run(
 def test_while_another_trains_it_waits_for_its_turn(
     qtbot: QtBot, page: RunsPage, runs: list[RunFolder], context: AppContext
 ) -> None:
-    write(runs[1], Launched(kind="resume"))
     work_on(runs[1])
+    write(runs[1], Launched(kind="resume"))
     projects.refresh_lists(context)
     qtbot.waitUntil(lambda: context.project.trains(context.runs), timeout=PATIENCE)
     operations.go_on_from(context, runs[0], 40)
@@ -325,8 +325,8 @@ def test_older_checkpoints_or_the_whole_run_go_to_the_trash(
 
 # --------------------------------------------------------------------------------------------------------- the queue
 def begin(run: RunFolder, kind: str, arguments: dict[str, Any]) -> None:
-    write(run, Launched(kind=kind))
     work_on(run)
+    write(run, Launched(kind=kind))
 
 
 def look(qtbot: QtBot, context: AppContext) -> None:
@@ -393,8 +393,8 @@ def test_the_end_of_a_run_that_nobody_looks_at_is_announced(
 def test_a_plan_waits_behind_the_run_that_trains(
     qtbot: QtBot, page: RunsPage, runs: list[RunFolder], context: AppContext
 ) -> None:
-    write(runs[1], Launched(kind="resume"))
     work_on(runs[1])
+    write(runs[1], Launched(kind="resume"))
     context.runs.select(runs[1])
     qtbot.waitUntil(lambda: context.runs.train.is_running and bool(context.runs.train.state.kind), timeout=PATIENCE)
     plans.queue_training(context)

@@ -76,8 +76,12 @@ def test_a_very_long_line_is_passed_over(tmp_path: Path) -> None:
 
 
 def test_a_run_that_died_unheard_is_noticed(tmp_path: Path) -> None:
-    make_run(tmp_path, "died", status="", steps=5, saved=())
-    (row,) = Listing(tmp_path).read()
+    run = make_run(tmp_path, "died", status="", steps=5, saved=())
+    known = Listing(tmp_path)
+    assert known.read()[0].figures.status == "working", "it may have begun this moment"
+    old = time.time() - 2 * listing.FRESH_SECONDS
+    os.utime(run.events, (old, old))
+    (row,) = known.read()
     assert row.figures.status == "failed"
     assert row.figures.failure
 
