@@ -52,6 +52,8 @@ SIGMAS = 4.0
 """A difference of two levels counts from so many standard errors."""
 RISE, HELD_RISE = 0.15, 0.02
 """Share of the level by which the training loss, or the held-out loss twice in a row, must have risen."""
+GAP = 0.75
+"""Share of the held-out loss below which the training loss shows that rows are learned by heart, if it falls or not."""
 FALL, SETTLED, LEAST = 0.01, 0.04, 0.002
 """Share of the level that the loss must have fallen by for something to be learned; share of the level, and of the
 whole fall, up to which that of the last third is next to nothing; and so are so many nats."""
@@ -194,7 +196,8 @@ class _Curve:
     """The series, and what is computed of them once.
 
     Attributes:
-        bins: the training loss, taken together.
+        bins: the training loss, taken together; levels: of each bin and the two before it, the median. Of many bins
+            the lowest lies low by chance; of levels less so.
         noise: of one step's loss; error: of a bin's.
         start, now: levels of the training loss at its beginning and its end.
         lowest: the lowest level on the way.
@@ -224,8 +227,9 @@ class _Curve:
         size = len(losses) / max(1, len(self.bins))
         self.error = OF_MEDIAN * self.noise / math.sqrt(max(1.0, size))
         self.start = median(losses[:3]) if losses else 0.0
-        self.now = self.bins[-1].loss if self.bins else 0.0
-        self.lowest = min([self.start, *(each.loss for each in self.bins)])
+        self.levels = [median(each.loss for each in self.bins[max(0, k - 2) : k + 1]) for k in range(len(self.bins))]
+        self.now = self.levels[-1] if self.bins else 0.0
+        self.lowest = min([self.start, *self.levels])
 
     def _taken_together(self, losses: list[float]) -> list[_Bin]:
         number = min(BINS, len(losses) // IN_BIN)
@@ -290,7 +294,7 @@ def _unstable(curve: _Curve) -> Reading | None:
     if not curve.is_over_by(curve.now, curve.lowest, share):
         return None
     low = curve.start == curve.lowest
-    since = curve.steps[0].step if low else min(curve.bins, key=lambda each: each.loss).last
+    since = curve.steps[0].step if low else curve.bins[curve.levels.index(curve.lowest)].last
     sentence = say(
         "The training loss was at {low:.2f} around step {n} and has risen to {now:.2f}{norm}.",
         "训练损失在第 {n} 步附近为 {low:.2f}，之后升到 {now:.2f}{norm}。",
@@ -373,9 +377,9 @@ def _overfitting(curve: _Curve) -> Reading | None:
     limit = best.loss + max(HELD_RISE * best.loss, 3 * _held_noise(curve.held))
     if len(after) < 2 or min(after[-2:]) <= limit:
         return None
-    goes_on = not curve.is_over_by(curve.now, curve.level_at(best.step), 0.0)
-    if not goes_on or curve.now >= after[-1]:
-        return None
+    fell = curve.is_over_by(curve.level_at(best.step), curve.now, FALL)
+    if not fell and curve.now > GAP * after[-1]:
+        return None  # the training loss wavers with it: that is noise of the weights
     sentence = say(
         "The held-out loss was lowest at step {n} ({best:.2f}) and has risen to {now:.2f} since, while the training "
         "loss went on to {train:.2f}.",

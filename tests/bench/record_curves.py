@@ -70,9 +70,10 @@ BEHAVIOURS: dict[str, dict[str, Any]] = {
     "nothing": {**MANY, "train": {RATE: 1e-12}},
     "nothing_unmeasured": {**MANY, "held_out": 0.0, "train": {RATE: 1e-12}},
     # Answers of other rows: how they look is learned soon, which one belongs there never; and each row is seen once.
-    "levelled": {**MANY, "shuffled": True, "train": {RATE: 3e-3, "scheduler": "constant"}},
-    "levelled_cosine": {**MANY, "shuffled": True, "train": {RATE: 3e-3, "max_steps": 200, "evaluate_every": 20}},
+    "levelled": {**MANY, "shuffled": True, "train": {RATE: 3e-3, "max_steps": 200, "evaluate_every": 20}},
     "levelled_unmeasured": {**MANY, "held_out": 0.0, "shuffled": True, "train": {RATE: 3e-3, "max_steps": 200}},
+    # The same at a rate so high that the weights never come to rest.
+    "wavering": {**MANY, "shuffled": True, "train": {RATE: 3e-3, "scheduler": "constant"}},
     "short": {**MANY, "train": {RATE: 1e-3, "max_steps": 15, "evaluate_every": 5}},
 }
 

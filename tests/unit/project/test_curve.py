@@ -33,33 +33,35 @@ from engine.recipe.file import loads
 from tests.curves import Recorded, behaviours, held_out_of, notes_of, read, recipe_of, steps_of
 
 SHOWN = {
-    "healthy": HEALTHY,
-    "levelled": LEVELLED_OFF,
-    "overfit": OVERFITTING,
-    "unstable": UNSTABLE,
-    "not": NOT_LEARNING,
-    "nothing": NOTHING_CHANGED,
-    "short": TOO_EARLY,
+    "healthy": {HEALTHY},
+    "known": {HEALTHY, LEVELLED_OFF},
+    "wavering": {HEALTHY, LEVELLED_OFF},
+    "levelled": {LEVELLED_OFF},
+    "overfit": {OVERFITTING},
+    "unstable": {UNSTABLE},
+    "not": {NOT_LEARNING},
+    "nothing": {NOTHING_CHANGED},
+    "short": {TOO_EARLY},
 }
-"""First word of a behaviour's name → what is read from its curves."""
+"""First word of a behaviour's name → what may be read from its curves."""
 CURVES = [(f"{name} {curve['seed']}", name, curve) for name, curves in behaviours().items() for curve in curves]
 SHARES = [share / 10 for share in range(1, 10)]
 recorded = pytest.mark.parametrize(("name", "curve"), [item[1:] for item in CURVES], ids=[item[0] for item in CURVES])
 
 
-def shown_by(name: str) -> str:
+def shown_by(name: str) -> set[str]:
     return SHOWN[name.split("_")[0]]
 
 
 # ---------------------------------------------------------------------------------------------------- recorded curves
 def test_every_verdict_has_recorded_curves_of_several_seeds() -> None:
-    assert {shown_by(name) for name in behaviours()} == set(WORDS)
+    assert {verdict for name in behaviours() for verdict in shown_by(name)} == set(WORDS)
     assert all(len({curve["seed"] for curve in curves}) >= 3 for curves in behaviours().values())
 
 
 @recorded
 def test_a_curve_is_read_as_what_it_shows(name: str, curve: Recorded) -> None:
-    assert read(curve).verdict == shown_by(name)
+    assert read(curve).verdict in shown_by(name)
 
 
 @recorded
@@ -68,7 +70,7 @@ def test_while_a_run_goes_on_nothing_is_said_that_it_does_not_show(name: str, cu
     run is healthy or level, and a loss that never falls is never called healthy."""
     quiet = {TOO_EARLY} if name.startswith("not") else {TOO_EARLY, HEALTHY, LEVELLED_OFF}
     for share in SHARES:
-        assert read(curve, share).verdict in quiet | {shown_by(name)}, f"at {share:.0%}"
+        assert read(curve, share).verdict in quiet | shown_by(name), f"at {share:.0%}"
 
 
 @recorded
@@ -79,7 +81,7 @@ def test_a_verdict_does_not_flap(name: str, curve: Recorded) -> None:
     assert changes <= 5, found
 
 
-THINNED = [item for item in CURVES if len(item[2]["steps"]) >= 100 and item[1] != "unstable"]
+THINNED = [item for item in CURVES if len(item[2]["steps"]) >= 100 and not item[1].startswith("unstable")]
 
 
 @pytest.mark.parametrize(("name", "curve"), [item[1:] for item in THINNED], ids=[item[0] for item in THINNED])
@@ -89,7 +91,7 @@ def test_of_very_many_steps_every_other_one_does(name: str, curve: Recorded) -> 
     last = steps[-1].step
     notes = notes_of(curve, last)
     found = read_curve(steps[1::2], held_out_of(curve, last), notes, recipe=recipe_of(curve), is_over=True)
-    assert found.verdict == shown_by(name)
+    assert found.verdict in shown_by(name)
 
 
 @pytest.mark.parametrize("curve", [item[2] for item in CURVES if item[1].startswith("overfit")])
