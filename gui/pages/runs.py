@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 READ_MS = 2000
 """Time between two looks at runs that are under way, while the page is looked at."""
-DETAILS_WIDTH = 336
+DETAILS_WIDTH, LEAST_CHOICE = 336, 118
 ALL_TAGS = say("every tag", "所有标签")
 
 
@@ -218,6 +218,7 @@ class RunsPage(Page):
         made = ChoiceEditor(list(choices))
         made.control.setAccessibleName(tr(name))
         made.control.setToolTip(tr(name))
+        made.control.setMinimumWidth(LEAST_CHOICE)
         made.edited.connect(lambda value: self._listed.put(**{field: value}))
         return made
 

@@ -16,7 +16,7 @@ from gui.context import AppContext
 from gui.i18n.language import tr
 from gui.i18n.numbers import NONE, count, duration, figure, gib
 from gui.pages.plan_words import label_of, value_words
-from gui.pages.runs_words import best_words, gain_words, status_of, steps_words
+from gui.pages.runs_words import gain_words, status_of, steps_words
 from gui.theme.apply import palette
 from gui.widgets.basic import ElidedLabel, clear, column, holder, label, row, rule
 from gui.widgets.card import Card
@@ -198,7 +198,8 @@ def _speed(item: RunRow, state: JobState) -> str:
 
 FIGURES: tuple[tuple[Text, Callable[[Any, Any], Text | str]], ...] = (
     (say("State", "状态"), lambda item, state: status_of(item)[0]),
-    (say("Best held-out loss", "最佳留出损失"), lambda item, state: best_words(item.figures)),
+    (say("Best held-out loss", "最佳留出损失"), lambda item, state: figure(item.figures.best_loss, 3)),
+    (say("Reached at step", "达到于第几步"), lambda item, state: count(item.figures.best_step) if state.best else NONE),
     (say("Training loss", "训练损失"), lambda item, state: figure(item.figures.loss, 3)),
     (say("Gained by tuning", "微调带来的提升"), lambda item, state: gain_words(item.measured)),
     (say("Steps", "步数"), lambda item, state: steps_words(item.figures)),

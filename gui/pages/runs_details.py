@@ -28,7 +28,7 @@ from gui.i18n.numbers import count, size
 from gui.operations import runs as operations
 from gui.operations.project import remove_run, select_run
 from gui.operations.queue import enqueue
-from gui.pages.runs_words import SEVERAL, facts_of, frees, status_of, titled
+from gui.pages.runs_words import facts_of, frees, status_of, titled
 from gui.state.runs_list import MOST_COMPARED
 from gui.widgets.basic import add_shortcut, button, column, holder, label, menu_title, row
 from gui.widgets.card import Card
@@ -188,7 +188,7 @@ class Details(Card):
         if len(rows) > MOST_COMPARED:
             hint = say("At most {n} are compared at once.", "最多同时对比 {n} 次。", n=MOST_COMPARED)
         if not rows:
-            words, hint = say("No run is chosen.", "未选择训练。"), SEVERAL
+            words, hint = say("No run is chosen.", "未选择训练。"), NOTHING
         titles = "\n".join(f"• {titled(item)}" for item in rows[:12])
         self._several.setText(tr(words))
         self._list.setText("\n\n".join(part for part in (titles, tr(hint)) if part))
@@ -205,7 +205,7 @@ class Details(Card):
         self._verdict.setVisible(reading is not None)
         self._says.setVisible(reading is not None)
         if reading is not None:
-            self._verdict.put(reading.word, reading.tone)
+            self._verdict.put(say("curve: {word}", "曲线：{word}", word=reading.word), reading.tone)
             self._says.setText("\n".join(tr(text) for text in (reading.sentence, *reading.advice)))
         values = {self._title: one.title, self._tags: ", ".join(one.tags)}
         fresh = self._row is None or self._row.folder != one.folder

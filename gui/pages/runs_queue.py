@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from engine.project.queue import Entry
 
 LINE, MOST_LINES = 34, 4
-ONLY = say("only if the one before is done", "仅当前一个完成时")
+ONLY = say("It starts only if the one before it is done.", "仅当前一个训练完成时才开始。")
 
 
 class QueueCard(Card):
@@ -61,7 +61,8 @@ class QueueCard(Card):
 
     def _line(self, number: int, item: Entry, queue: tuple[Entry, ...]) -> list[QWidget]:
         title = ElidedLabel(f"{item.title}  {tr(item.reason)}" if item.reason else item.title)
-        only = QCheckBox(tr(ONLY))
+        only = QCheckBox(tr(say("only if done", "须完成")))
+        only.setToolTip(tr(ONLY))
         only.setChecked(item.after == "done")
         only.setVisible(item.state in ("waiting", "held"))
         only.setAccessibleName(f"{item.title}: {tr(ONLY)}")

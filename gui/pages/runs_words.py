@@ -171,7 +171,7 @@ def frees(taken: int) -> Text:
     return say("frees {n} once the trash is emptied", "清空回收站后释放 {n}", n=size(taken))
 
 
-SEVERAL = say("Ctrl or Shift chooses several to compare.", "按住 Ctrl 或 Shift 可选择多个进行对比。")
+SEVERAL = say("Ctrl or Shift: several to compare", "按住 Ctrl 或 Shift 可多选对比")
 ONE_AT_A_TIME = say("one run trains at a time", "每次只训练一个")
 ABOUT_QUEUE = say(
     "One run trains at a time. The queue goes on while a window is open, or by lorimer queue run.",
