@@ -7,6 +7,7 @@ from pathlib import Path
 from PySide6.QtCore import QUrl
 from PySide6.QtGui import QDesktopServices
 
+from engine.project.showing import folder_to_show
 from gui.context import AppContext
 from gui.operations.jobs import start_later_job
 from gui.state.takeaway import Choice
@@ -27,5 +28,4 @@ def export(context: AppContext, choice: Choice) -> None:
 
 def show_in_folder(path: Path) -> None:
     """Open the folder that holds an export in the system's file manager."""
-    folder = path if path.is_dir() else path.parent
-    QDesktopServices.openUrl(QUrl.fromLocalFile(str(folder)))
+    QDesktopServices.openUrl(QUrl.fromLocalFile(str(folder_to_show(path))))

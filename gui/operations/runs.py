@@ -12,6 +12,7 @@ from PySide6.QtGui import QDesktopServices
 
 from engine.project.remarks import Remarks, read_remarks, write_remarks
 from engine.project.run_folder import RunFolder
+from engine.project.showing import folder_to_show
 from engine.protocol.errors import Failure
 from engine.protocol.text import NOTHING, say
 from gui.context import AppContext
@@ -265,7 +266,7 @@ def remove_checkpoints(context: AppContext, run: RunFolder, spare: Sequence[Kept
 
 def open_folder_of(context: AppContext, run: RunFolder) -> None:
     """Show a run's folder in the system's file manager."""
-    QDesktopServices.openUrl(QUrl.fromLocalFile(str(run.path)))
+    QDesktopServices.openUrl(QUrl.fromLocalFile(str(folder_to_show(run.path))))
 
 
 def save_bundle(context: AppContext, run: RunFolder) -> None:

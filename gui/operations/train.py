@@ -6,6 +6,7 @@ from PySide6.QtCore import QUrl
 from PySide6.QtGui import QDesktopServices
 
 from engine.host.launch import is_alive, start_job
+from engine.project.showing import folder_to_show
 from engine.protocol.events import CONTINUE, FREE, PAUSE, SAVE
 from gui.context import AppContext
 from gui.operations.jobs import end_now, stop_job, tell_job
@@ -68,4 +69,4 @@ def end_run_now(context: AppContext) -> None:
 def open_folder(context: AppContext) -> None:
     """Show the run's folder in the system's file manager."""
     if context.runs.run is not None:
-        QDesktopServices.openUrl(QUrl.fromLocalFile(str(context.runs.run.path)))
+        QDesktopServices.openUrl(QUrl.fromLocalFile(str(folder_to_show(context.runs.run.path))))

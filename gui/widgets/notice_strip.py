@@ -9,6 +9,7 @@ from PySide6.QtCore import Qt, QUrl
 from PySide6.QtGui import QDesktopServices
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
+from engine.project.showing import folder_to_show
 from engine.protocol.text import Text, say
 from gui.i18n.language import tr
 from gui.state.notices import ERROR, GOOD, WARNING, Notice, Notices
@@ -72,7 +73,7 @@ class NoticeStrip(QWidget):
         line = row(Chip(word, tone), text, spacing=10, margins=(14, 8, 10, 8))
         line.setStretch(1, 1)
         if notice.folder is not None:
-            url = QUrl.fromLocalFile(str(notice.folder))
+            url = QUrl.fromLocalFile(str(folder_to_show(notice.folder)))
             line.addWidget(button(say("Open folder", "打开文件夹"), partial(QDesktopServices.openUrl, url), "small"))
         if notice.details:
             line.addWidget(_small(say("Copy details", "复制详情"), partial(copy, notice.details), COPY_KEY, has_keys))

@@ -33,6 +33,7 @@ from engine.model.tuned import load_tuned
 from engine.model.weights_header import Damaged, read_header
 from engine.project.atomic import read_json
 from engine.project.run_folder import RunFolder
+from engine.project.showing import folder_to_show
 from engine.protocol.channel import Recorder
 from engine.protocol.errors import UserError
 from engine.protocol.events import SAVE, STOP, Command, Event, Note, StepDone
@@ -490,6 +491,21 @@ def test_a_terminal_is_told_no_commands(name: str, capsys: pytest.CaptureFixture
 def test_ordinary_names_are_shown_as_they_are() -> None:
     for name in ("数据 1.json", "naïve — “run”", "👩‍🔬", "a\tb\nc", "שלום"):
         assert shown(name) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "shown_folder"),
+    [
+        ("run/evil.app", "run"),
+        ("run/evil.APP/readme.txt", "run"),
+        ("run/a.app/b.workflow", "run"),
+        ("run/plain.v1", None),
+    ],
+)
+def test_a_folder_that_is_a_program_is_not_opened(name: str, shown_folder: str | None, tmp_path: Path) -> None:
+    path = tmp_path / name
+    (path.parent if path.suffix == ".txt" else path).mkdir(parents=True)
+    assert folder_to_show(path) == tmp_path / (shown_folder or name)
 
 
 # ----------------------------------------------------------------------------------------------------------- documents
