@@ -99,6 +99,11 @@ def entries() -> tuple[Entry, ...]:
         return ()
 
 
+def is_at_work() -> bool:
+    """Whether a run of the queue is being started or trains now."""
+    return any(item.state in (STARTING, RUNNING) and is_alive(item.folder) for item in entries())
+
+
 def add(run: RunFolder, *, after: str = ANY, behind: RunFolder | None = None) -> Entry:
     """Put a run at the end.
 

@@ -376,12 +376,16 @@ def queue_training(context: AppContext) -> None:
 
 
 def start_training(context: AppContext) -> None:
-    """Make a run of the draft, start it, and look at it."""
+    """Make a run of the draft, start it, and look at it; while a run of the queue trains, it waits behind that."""
     from engine.host.launch import start_job
+    from engine.project.queue import is_at_work
 
     project = context.project.project
     if project is None:
         context.notices.tell(WARNING, NO_PROJECT, CHOOSE_PROJECT)
+        return
+    if is_at_work():  # maybe of another project, or begun this moment
+        queue_training(context)
         return
     context.draft.keep()
 

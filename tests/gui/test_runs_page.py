@@ -407,6 +407,22 @@ def test_a_plan_waits_behind_the_run_that_trains(
     write(runs[1], Finished(status="done"))
 
 
+def test_a_plan_waits_behind_a_run_of_the_queue_in_another_project(
+    qtbot: QtBot, page: RunsPage, context: AppContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "start_job", begin)
+    monkeypatch.setattr(launch, "start_job", lambda *_: pytest.fail("two would train at once"))
+    other = make_run(tmp_path / "other", "other", status="stopped")
+    queue.add(other)
+    look(qtbot, context)
+    assert queue.is_at_work()
+    plans.start_training(context)
+    qtbot.waitUntil(lambda: len(context.project.listed.queue) == 2, timeout=PATIENCE)
+    assert [item.state for item in queue.entries()] == ["running", "waiting"]
+    leave(other)
+    write(other, Finished(status="done"))
+
+
 # ---------------------------------------------------------------------------------------------------------- keyboard
 def test_enter_opens_and_names_are_told(
     qtbot: QtBot, page: RunsPage, runs: list[RunFolder], context: AppContext
