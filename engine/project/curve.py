@@ -328,9 +328,10 @@ def _thrown_off(curve: _Curve) -> Reading | None:
 
 
 def _is_explained(curve: _Curve) -> bool:
-    """Whether a training loss that rises is no sign: harder rows come later, or what is held out still gets better."""
+    """Whether a training loss that rises is no sign: harder rows come later, or what is held out is at its best, and
+    not worse than training rows were at the very first."""
     if len(curve.held) >= 3 and curve.held[-1].loss <= curve.best.loss * (1 + HELD_RISE):
-        return True
+        return not curve.is_over_by(curve.held[-1].loss, curve.start, RISE)
     return curve.recipe is not None and curve.recipe.data.order in ("shortest", "easiest") and not curve.held
 
 
