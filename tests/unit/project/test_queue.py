@@ -6,7 +6,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,14 @@ from engine.protocol.errors import UserError
 from engine.protocol.events import Finished, Launched
 from engine.protocol.text import say
 from tests.unit.project.made_run import leave, make_run, work_on, write
+
+
+def with_forks(test: Callable[..., None]) -> Callable[..., None]:
+    """A test that makes processes of this one, where the system can."""
+    can = "fork" in multiprocessing.get_all_start_methods()
+    # From Python 3.12 on a fork warns of threads, of which the tests' own runner has some.
+    quiet = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+    return quiet(pytest.mark.skipif(not can, reason="this system has no fork")(test))
 
 
 def new_runs(project: Path, *titles: str) -> list[RunFolder]:
@@ -188,6 +197,32 @@ def test_a_run_that_somebody_started_by_hand_is_taken_over(tmp_path: Path) -> No
     end(one)
 
 
+def _work_off(started: Path) -> None:
+    def run_at_once(run: RunFolder) -> None:
+        with started.open("a") as file:
+            file.write(f"{run.id}\n")
+        write(run, Launched(kind="train"), Finished(status="done"))
+
+    while any(not item.is_over for item in entries()):
+        with suppress(UserError):  # another holds it all the time
+            advance(run_at_once)
+
+
+@with_forks
+def test_several_that_look_after_it_start_each_run_once(tmp_path: Path) -> None:
+    waiting = new_runs(tmp_path / "p", *(f"run {number}" for number in range(8)))
+    for run in waiting:
+        add(run)
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=_work_off, args=(tmp_path / "started",)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert (tmp_path / "started").read_text().splitlines() == [run.id for run in waiting]
+    assert {item.status for item in entries()} == {"done"}
+
+
 @pytest.mark.parametrize("content", ["", "[", '{"entries": 3}', '{"entries": [{"id": 1}, null]}', "[]"])
 def test_an_unreadable_queue_is_empty(lorimer_home: Path, content: str) -> None:
     (lorimer_home / "queue.json").write_text(content)
@@ -246,6 +281,7 @@ def _count(lock: Path, counter: Path) -> None:
             counter.write_text(str(int(counter.read_text()) + 1))
 
 
+@with_forks
 def test_many_at_once(lock: Path, tmp_path: Path) -> None:
     """A counter that several processes raise, beginning with a claim whose process is gone."""
     counter = tmp_path / "counter"
