@@ -337,6 +337,9 @@ def main() -> int:
 
 def measure(home: Path, chosen: argparse.Namespace) -> int:
     found: dict[str, Any] = {"hardware": hardware(), "load": os.getloadavg()[0], "limit_s": LIMIT_SECONDS}
+    if chosen.minutes:
+        found["live"] = live(home, chosen.rate, chosen.minutes)
+        table([{name: value for name, value in found["live"].items() if not isinstance(value, list)}])
     records = []
     for name in ("a day", "many"):
         run = run_folder(home / name)
@@ -344,9 +347,7 @@ def measure(home: Path, chosen: argparse.Namespace) -> int:
         records.append(reopened(name, home, events, run.path))
         table(records[-1:])
     found["reopened"] = records
-    if chosen.minutes:
-        found["live"] = live(home, chosen.rate, chosen.minutes)
-        table([{name: value for name, value in found["live"].items() if not isinstance(value, list)}])
+    found["load_after"] = os.getloadavg()[0]
     write("flood", found)
     worst = max(max(item["to_state_s"], item["to_paint_s"]) for item in records)
     return 0 if worst < LIMIT_SECONDS else 1
