@@ -30,7 +30,8 @@ def with_forks(test: Callable[..., None]) -> Callable[..., None]:
     can = "fork" in multiprocessing.get_all_start_methods()
     # From Python 3.12 on a fork warns of threads, of which the tests' own runner has some.
     quiet = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
-    return quiet(pytest.mark.skipif(not can, reason="this system has no fork")(test))
+    marked: Callable[..., None] = quiet(pytest.mark.skipif(not can, reason="this system has no fork")(test))
+    return marked
 
 
 def new_runs(project: Path, *titles: str) -> list[RunFolder]:
