@@ -16,14 +16,23 @@ from gui.state.notices import GOOD
 
 TITLE = say("Save the bundle for a report", "保存诊断包")
 KINDS = say("ZIP file (*.zip)", "ZIP 文件 (*.zip)")
-SAVED = say(
-    "The bundle is saved: recipe, record, log and environment, without your data.",
-    "诊断包已保存：含配方、过程记录、日志与环境，不含你的数据。",
-)
 BY_SHAPE = say(
     "Not all rows could be looked through, so texts in it are cut to where and what kind.",
     "无法逐一核对全部数据，因此其中的文本只保留位置与类型。",
 )
+
+
+BUTTON = say("Save a report…", "保存诊断包…")
+TIP = say(
+    "Recipe, record, log and environment in one file, without your data, weights or secrets",
+    "将配方、过程记录、日志与环境存为一个文件，不含你的数据、权重与密钥",
+)
+
+
+def report_run(context: AppContext) -> None:
+    """Save the bundle of the run that is looked at."""
+    if context.runs.run is not None:
+        save_bundle(context, context.runs.run)
 
 
 def save_bundle(context: AppContext, run: RunFolder) -> Operation | None:
@@ -46,6 +55,10 @@ def _write(run: RunFolder, out: Path) -> bool:
 
 
 def _saved(context: AppContext, out: Path, cut: bool) -> None:
-    told = say("{saved} {path}", "{saved}{path}", saved=SAVED, path=out)
+    told = say(
+        "The bundle is saved to {path}: recipe, record, log and environment, without your data.",
+        "诊断包已保存到 {path}：含配方、过程记录、日志与环境，不含你的数据。",
+        path=out,
+    )
     hint = BY_SHAPE if cut else say("Look into it before you pass it on.", "发送前可先打开查看。")
     context.notices.tell(GOOD, told, hint, folder=out.parent)

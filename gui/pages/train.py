@@ -16,6 +16,7 @@ from engine.recipe.recipe import Recipe
 from gui.context import AppContext
 from gui.i18n.language import tr
 from gui.i18n.numbers import clock, count, day, short
+from gui.operations import bundle as reporting
 from gui.operations.train import (
     another_that_trains,
     continue_run,
@@ -183,7 +184,14 @@ class TrainPage(Page):
         body = row(left, right, spacing=14)
         body.setStretch(0, 2)
         body.setStretch(1, 1)
-        self._failure = FailureStrip()
+        report = button(
+            reporting.BUTTON,
+            lambda: reporting.report_run(self.context),
+            "small",
+            shortcut="Ctrl+Shift+B",
+            tip=reporting.TIP,
+        )
+        self._failure = FailureStrip(report)
         self._strip = StandStrip(
             self.context.runs.train, free=lambda: free_run(self.context), end=lambda: end_run_now(self.context)
         )

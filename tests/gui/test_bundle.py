@@ -12,7 +12,7 @@ from pytestqt.qtbot import QtBot
 
 from engine.project.run_folder import RunFolder
 from gui.context import AppContext
-from gui.operations.bundle import save_bundle
+from gui.operations.bundle import report_run, save_bundle
 from gui.widgets.notice_strip import NoticeStrip
 
 
@@ -34,6 +34,8 @@ def test_a_bundle_is_saved_and_its_folder_can_be_opened(
         return str(tmp_path / "report"), ""
 
     monkeypatch.setattr(QFileDialog, "getSaveFileName", choose)
+    report_run(context)
+    assert asked == []  # no run is looked at
     saving = save_bundle(context, run)
     assert saving is not None
     with qtbot.waitSignal(saving.ended, timeout=10_000):
