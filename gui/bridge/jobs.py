@@ -34,6 +34,7 @@ class JobWatcher(QObject):
         super().__init__(parent)
         self._loops: dict[Path, _FollowLoop] = {}
         self._leaving: set[_FollowLoop] = set()
+        self._is_closed = False
 
     def watch(self, folder: JobFolder) -> None:
         """Follow the job from its first event on. Watching one again starts again from the first.
@@ -41,6 +42,8 @@ class JobWatcher(QObject):
         A training that the system ends for lack of memory meanwhile is started again.
         """
         self.forget(folder)
+        if self._is_closed:
+            return
         loop = self._loops[folder.path] = _FollowLoop(folder, self)
         loop.told.connect(self._hand_on)
         loop.post(loop.round)
@@ -61,6 +64,7 @@ class JobWatcher(QObject):
 
     def close(self) -> None:
         """Forget all jobs, and wait for what is being read."""
+        self._is_closed = True
         self.ask_to_end()
         for loop in list(self._leaving):
             loop.close()

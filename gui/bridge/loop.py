@@ -40,9 +40,13 @@ class Loop(QThread):
         self.interval = interval
         self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
         self._asked: float | None = None
+        self._is_closed = False
 
     def post(self, call: Call) -> None:
-        """Have ``call`` done in the thread, after what was posted before it. Starts the thread when needed."""
+        """Have ``call`` done in the thread, after what was posted before it. Starts the thread when needed; what comes
+        after `close` is done by nobody."""
+        if self._is_closed:
+            return
         self._calls.put(call)
         self._asked = None
         if not self.isRunning():
@@ -56,6 +60,7 @@ class Loop(QThread):
 
     def close(self) -> None:
         """End the thread after the round under way, and wait for it; one that a drive keeps is left behind."""
+        self._is_closed = True
         self.ask_to_end()
         spent_ms = round(1000 * (time.monotonic() - self._asked)) if self._asked is not None else 0
         if self not in _left_behind and not self.wait(max(0, self.patience_ms - spent_ms)):

@@ -143,6 +143,23 @@ def test_a_forgotten_job_tells_nothing_more(qtbot: QtBot, tmp_path: Path) -> Non
     assert len(seen) == 4
 
 
+def test_nothing_starts_when_the_window_has_closed(qtbot: QtBot, tmp_path: Path) -> None:
+    """An answer that comes late may ask for anything."""
+    bridge, seen = Bridge(), []
+    bridge.background.call(lambda: 1, seen.append, seen.append)
+    qtbot.waitUntil(lambda: seen == [1])
+    bridge.close()
+    bridge.background.call(lambda: 2, seen.append, seen.append)
+    bridge.jobs.watch(write_job(tmp_path / "job", 1))
+    bridge.control.keep(tmp_path)
+    bridge.data.warm_up()
+    bridge.machine.begin()
+    qtbot.wait(50)
+    assert not any(loop.isRunning() for loop in bridge.findChildren(Loop))
+    assert seen == [1]
+    assert not list(tmp_path.glob("control.*"))
+
+
 class Speaker(QObject):
     said = Signal(object)
 
