@@ -51,7 +51,8 @@ SURE = 1.96
 SIGMAS = 4.0
 """A difference of two levels counts from so many standard errors."""
 RISE, HELD_RISE = 0.15, 0.02
-"""Share of the level by which the training loss, or the held-out loss twice in a row, must have risen."""
+"""Share of the level by which the training loss, or the held-out loss twice in a row, must have risen; the latter
+also by so many nats."""
 GAP = 0.75
 """Share of the held-out loss below which the training loss shows that rows are learned by heart, if it falls or not."""
 FALL, SETTLED, LEAST = 0.01, 0.04, 0.002
@@ -59,8 +60,9 @@ FALL, SETTLED, LEAST = 0.01, 0.04, 0.002
 whole fall, up to which that of the last third is next to nothing; and so are so many nats."""
 HIDDEN = 0.15
 """Share of the level that may have fallen unseen, at the most, where it is said that it has not."""
-KNOWN = 0.05
-"""A loss below this has nothing to learn any more, in nats a token."""
+KNOWN = 0.25
+"""A loss below this is that of a model that knows such rows, in nats a token: it gives the right token four
+fifths of the chance."""
 NO_GRADIENT, NO_REACH = 1e-6, 1e-6
 """Norm of a gradient, and way of a weight, below which they are none."""
 GROWN = 10.0
@@ -375,7 +377,7 @@ def _overfitting(curve: _Curve) -> Reading | None:
         return None
     best = curve.best
     after = [event.loss for event in curve.held if event.step > best.step]
-    limit = best.loss + max(HELD_RISE * best.loss, 3 * _held_noise(curve.held))
+    limit = best.loss + max(HELD_RISE, HELD_RISE * best.loss, 3 * _held_noise(curve.held))
     if len(after) < 2 or min(after[-2:]) <= limit:
         return None
     fell = curve.is_over_by(curve.level_at(best.step), curve.now, FALL)
@@ -404,49 +406,56 @@ def _flat(curve: _Curve) -> Reading | None:
     """Nothing changed, nothing learned, or nothing left to learn."""
     if _fell(curve):
         return None
-    if curve.start < KNOWN:
-        sentence = say(
-            "The loss is {now:.3f} from the first step on: the model knows these rows already.",
-            "损失从第一步起就是 {now:.3f}：模型已经会这些内容。",
-            now=curve.now,
-        )
-        return Reading(LEVELLED_OFF, sentence, (say("Train on rows that it does not know.", "换用它还不会的行。"),))
     if len(curve.steps) < ENOUGH_FLAT:
         sentence = say(
             "The loss has not fallen yet; at first the rate rises, which takes a while.",
             "损失尚未下降；开始时学习率还在上升，需要一些时间。",
         )
         return Reading(TOO_EARLY, sentence)
+    start, now = (curve.held[0].loss, curve.held[-1].loss) if len(curve.held) >= 2 else (curve.bins[0].loss, curve.now)
+    if found := _nothing_changed(curve, now):
+        return found
+    if start < KNOWN:
+        sentence = say(
+            "The loss is about {now:.2f} from the beginning: the model knows such rows already.",
+            "损失从一开始就在 {now:.2f} 左右：模型已经会这类内容。",
+            now=now,
+        )
+        return Reading(LEVELLED_OFF, sentence, (say("Train on rows that it does not know.", "换用它还不会的行。"),))
     if _may_hide_a_fall(curve):
         sentence = say(
             "The losses vary so much that a fall could hide in them; more steps will tell.",
             "损失波动太大，可能掩盖了下降；步数更多才能判断。",
         )
         return Reading(TOO_EARLY, sentence)
-    start, now = (curve.held[0].loss, curve.held[-1].loss) if len(curve.held) >= 2 else (curve.bins[0].loss, curve.now)
-    figures = {"start": start, "now": now, "rate": rate_words(max(curve.rates))}
+    sentence = say(
+        "After {n} steps the loss is still about where it began: {start:.2f} then, {now:.2f} now.",
+        "{n} 步之后损失仍与开始时差不多：当时 {start:.2f}，现在 {now:.2f}。",
+        n=curve.last,
+        start=start,
+        now=now,
+    )
+    return Reading(NOT_LEARNING, sentence, _faster(curve))
+
+
+def _nothing_changed(curve: _Curve, now: float) -> Reading | None:
     norms = curve.norms
     if norms and median(norms) < NO_GRADIENT:
         sentence = say(
             "The loss is where it was ({now:.2f}) and the gradient is 0: nothing that is trained takes part in it.",
             "损失没有变化（{now:.2f}），梯度为 0：训练的权重没有参与计算。",
-            **figures,
+            now=now,
         )
         return Reading(NOTHING_CHANGED, sentence, _something(curve))
     if curve.reach < NO_REACH:
         sentence = say(
             "The loss is where it was ({now:.2f}): at a rate of {rate} no weight has moved noticeably.",
             "损失没有变化（{now:.2f}）：学习率只有 {rate}，权重几乎没有移动。",
-            **figures,
+            now=now,
+            rate=rate_words(max(curve.rates)),
         )
         return Reading(NOTHING_CHANGED, sentence, _faster(curve))
-    sentence = say(
-        "After {n} steps the loss is still about where it began: {start:.2f} then, {now:.2f} now.",
-        "{n} 步之后损失仍与开始时差不多：当时 {start:.2f}，现在 {now:.2f}。",
-        n=curve.last,
-        **figures,
-    )
-    return Reading(NOT_LEARNING, sentence, _faster(curve))
+    return None
 
 
 def _fell(curve: _Curve) -> bool:

@@ -47,6 +47,7 @@ CALM: dict[str, Any] = {
 }
 RATE = "learning_rate"
 UNBOUND: dict[str, Any] = {"unstable": "warn", "max_grad_norm": 1000.0, "scheduler": "constant"}
+LONG: dict[str, Any] = {"scheduler": "constant", "max_steps": 240, "evaluate_every": 20}
 MANY: dict[str, Any] = {"rows": 1000, "held_out": 0.024}
 FEW: dict[str, Any] = {"rows": 48, "held_out": 0.4, "shuffled": True}
 BEHAVIOURS: dict[str, dict[str, Any]] = {
@@ -70,10 +71,11 @@ BEHAVIOURS: dict[str, dict[str, Any]] = {
     "nothing": {**MANY, "train": {RATE: 1e-12}},
     "nothing_unmeasured": {**MANY, "held_out": 0.0, "train": {RATE: 1e-12}},
     # Answers of other rows: how they look is learned soon, which one belongs there never; and each row is seen once.
-    "levelled": {**MANY, "shuffled": True, "train": {RATE: 3e-3, "max_steps": 200, "evaluate_every": 20}},
-    "levelled_unmeasured": {**MANY, "held_out": 0.0, "shuffled": True, "train": {RATE: 3e-3, "max_steps": 200}},
-    # The same at a rate so high that the weights never come to rest.
+    "levelled": {**MANY, "shuffled": True, "train": {RATE: 1e-3, **LONG}},
+    "levelled_unmeasured": {**MANY, "held_out": 0.0, "shuffled": True, "train": {RATE: 1e-3, **LONG}},
+    # The same at a rate so high that the weights never come to rest, and under a schedule that ends before they do.
     "wavering": {**MANY, "shuffled": True, "train": {RATE: 3e-3, "scheduler": "constant"}},
+    "wavering_cosine": {**MANY, "shuffled": True, "train": {RATE: 3e-3, "max_steps": 200, "evaluate_every": 20}},
     "short": {**MANY, "train": {RATE: 1e-3, "max_steps": 15, "evaluate_every": 5}},
 }
 

@@ -252,7 +252,7 @@ def test_not_learning_is_not_said_where_noise_could_hide_a_fall() -> None:
 def test_what_is_known_already_is_no_failure_to_learn() -> None:
     found = made(lambda step: 0.01, noise=0.003)
     assert found.verdict == LEVELLED_OFF
-    assert "knows these rows already" in found.sentence.en
+    assert "knows such rows already" in found.sentence.en
 
 
 def test_the_end_of_a_schedule_is_no_plateau() -> None:
