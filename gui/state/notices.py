@@ -7,6 +7,7 @@ from pathlib import Path
 
 from PySide6.QtCore import QObject, Signal
 
+from engine.project.secrets import known_secrets, scrub
 from engine.protocol.errors import Failure, Problem
 from engine.protocol.text import NOTHING, Text
 
@@ -82,7 +83,7 @@ def line_of(problem: Problem) -> Text:
 
 
 def details_of(failure: Failure) -> str:
-    """What "Copy details" copies: everything known, in English, which those who mend it read."""
+    """What "Copy details" copies: everything known, in English, which those who mend it read; but no secret."""
     lines = [f"{failure.code}: {failure.message.en}", failure.hint.en, failure.where]
     lines += [f"{p.where}: {p.message.en} {p.hint.en}".strip() for p in failure.problems]
-    return "\n".join(line for line in [*lines, failure.details] if line)
+    return scrub("\n".join(line for line in [*lines, failure.details] if line), known_secrets(keyring=False))

@@ -11,8 +11,9 @@ from PySide6.QtGui import QTextDocument
 from PySide6.QtWidgets import QLabel
 from pytestqt.qtbot import QtBot
 
+from engine.protocol.errors import Failure
 from engine.protocol.text import say
-from gui.state.notices import ERROR, Notices
+from gui.state.notices import ERROR, Notices, details_of
 from gui.widgets.basic import ElidedLabel, button, label, plain_tip
 from gui.widgets.notice_strip import NoticeStrip
 from gui.widgets.table import Column, PagedModel
@@ -42,6 +43,15 @@ def test_labels_tips_and_notices_take_no_html(qtbot: QtBot) -> None:
         assert all(made.textFormat() == Qt.TextFormat.PlainText for made in labels)
         assert "<img" not in widget.toolTip()
     assert elided.toolTip()
+
+
+def test_copied_details_hold_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVICE_PASSWORD", "hunter2")
+    failure = Failure("x", say("a", "一"), details="GET https://host/f?Signature=abc123 with hunter2\nValueError: kept")
+    told = details_of(failure)
+    assert "abc123" not in told
+    assert "hunter2" not in told
+    assert "ValueError: kept" in told
 
 
 def test_cells_of_a_table_have_plain_tips() -> None:

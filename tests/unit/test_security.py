@@ -31,6 +31,7 @@ from engine.model.listing import described
 from engine.model.load import load_base, load_tokenizer
 from engine.model.tuned import load_tuned
 from engine.model.weights_header import Damaged, read_header
+from engine.precheck import check_recipe
 from engine.project.atomic import read_json
 from engine.project.run_folder import RunFolder
 from engine.project.showing import folder_to_show
@@ -38,7 +39,7 @@ from engine.protocol.channel import Recorder
 from engine.protocol.errors import UserError
 from engine.protocol.events import SAVE, STOP, Command, Event, Note, StepDone
 from engine.protocol.text import say
-from engine.recipe.file import from_plain, save
+from engine.recipe.file import from_plain, load, save
 from engine.terminal import Terminal, shown
 from engine.train.run import train
 from tests.tiny_model import make_model, write_rows
@@ -429,6 +430,7 @@ def test_a_kept_recipe_repeats_the_run_bit_for_bit(stopped: RunFolder, sound: Pa
     try:
         train(first, Recorder())
         again.path.mkdir()
+        check_recipe(load(first.recipe_as_run, CATALOGUE), where=str(first.recipe_as_run))  # as `lorimer run` does
         shutil.copyfile(first.recipe_as_run, again.recipe)
         told = Recorder()
         train(again, told)
