@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from engine.host import platform
 from engine.host.freed import LITTLE_GIB, Held, given_back, held_by, left_of
-from engine.host.launch import running_pid, stop_file, sweep
+from engine.host.launch import is_alive, running_pid, stop_file, sweep
 from engine.project.atomic import disk_error, write_json
 from engine.project.run_folder import JobFolder
 from engine.protocol.codec import encode_command
@@ -65,7 +65,7 @@ class StopLadder:
         """Climb when the patience of the present rung is spent. True when the process is gone, and all it held."""
         pid = running_pid(self._folder)
         if pid is None:
-            return self._is_all_gone()
+            return not is_alive(self._folder) and self._is_all_gone()
         if self._pid is None:
             self._pid, self._held = pid, held_by(pid)
         if self._now() - self._since >= self._patience[self.rung]:

@@ -51,12 +51,15 @@ def start_job(folder: JobFolder, kind: str, arguments: dict[str, Any]) -> None:
         write_json(folder.job, {"kind": kind, "arguments": arguments})
         for old in (folder.commands, stop_file(folder)):
             old.unlink(missing_ok=True)
+        # Who looks between the next lines sees a process that is being started, and not one that has died.
+        write_json(process_file(folder), {"starts": {"pid": os.getpid(), "mark": platform.process_mark(os.getpid())}})
         folder.events.touch()
         append_event(folder, Launched(kind=kind))
         with folder.events.open("ab") as events, folder.log.open("ab") as log:
             process = _start([str(folder.path)], subprocess.DEVNULL, events, log, detached=True)
-    except OSError as error:
-        raise disk_error(error, folder.path) from error
+    except (OSError, UserError) as error:
+        process_file(folder).unlink(missing_ok=True)
+        raise disk_error(error, folder.path) if isinstance(error, OSError) else error from None
     _started[process.pid] = process
     # The process writes the same of itself as soon as it can: this host may be ended before the next line.
     write_json(process_file(folder), about_process(process.pid))
@@ -167,8 +170,18 @@ def _start(arguments: list[str], stdin: Any, stdout: Any, stderr: Any, *, detach
 
 
 def is_alive(folder: JobFolder) -> bool:
-    """Whether the process that works on ``folder`` still runs (that process, not a later one with its number)."""
-    return running_pid(folder) is not None
+    """Whether the process that works on ``folder`` still runs (that process, not a later one with its number), or is
+    being started this instant."""
+    return running_pid(folder) is not None or _is_started_now(folder)
+
+
+def _is_started_now(folder: JobFolder) -> bool:
+    """Whether a host, which is alive, is about to start a process for ``folder``."""
+    try:
+        host = read_json(process_file(folder))["starts"]
+        return host["mark"] is not None and platform.process_mark(int(host["pid"])) == host["mark"]
+    except (UserError, KeyError, TypeError, ValueError):
+        return False
 
 
 def running_pid(folder: JobFolder) -> int | None:

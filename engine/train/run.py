@@ -120,8 +120,7 @@ def _train(run: RunFolder, channel: Channel, *, resume: bool, killed: bool) -> d
         plan = schedule(recipe.train, rows=len(prepared.train), held_out=len(prepared.held_out))
         recipe = recoveries.recipe = _decided(_with_own_decisions(recipe, run), prepared, plan, on)
         _keep(run, recipe, prepared, folder)
-        _tell_data(prepared, remembered, channel)
-        _tell_environment(run, remembered, on, channel)
+        _tell_surroundings(run, prepared, remembered, on, channel)
 
         # The model, with an adapter whose first weights depend on the seed alone.
         channel.emit(Stage(name="model", text=say("Loading the model", "加载模型")))
@@ -141,15 +140,12 @@ def _train(run: RunFolder, channel: Channel, *, resume: bool, killed: bool) -> d
             supervisor = Supervisor(
                 channel,
                 plan,
-                patience=recipe.train.patience,
+                recipe.train,
                 progress=remembered,
                 tokens=lambda: int(trainer.tokens),
                 memory=lambda: held_gib(on),
                 gauge=lambda: gauge(os.getpid()),
-                unstable=recipe.train.unstable,
                 left_out=recoveries.left_out,
-                save_seconds=recipe.train.save_minutes * 60,
-                pause_seconds=recipe.train.pause_minutes * 60,
             )
             parts = Parts(
                 model=adapted,
@@ -166,24 +162,19 @@ def _train(run: RunFolder, channel: Channel, *, resume: bool, killed: bool) -> d
                 left_out=recoveries.left_out,
             )
             trainer = importlib.import_module(objective.work).build_trainer(parts)
-            channel.emit(_planned(recipe, prepared, plan, adapted, folder, on))
-            _tell_disk(run, recipe, parameters(adapted)[0], channel)
+            _tell_plan(run, recipe, prepared, plan, adapted, folder, on, channel)
             to_do = checkpoint is None or (checkpoint.step < plan.steps and not remembered.ended_early)
             try:
                 if to_do:
                     trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
-            except Freed:
-                return _ended(run, PAUSED, trainer.state.global_step)
             except Unstable as error:
-                _go_back(
-                    error.trouble, run, trainer, parts, prepared.template, supervisor.progress, recoveries, channel
-                )
+                told = (prepared.template, supervisor.progress, recoveries, channel)
+                _go_back(error.trouble, run, trainer, parts, *told)
                 return None
 
+        # The adapter: the best that was measured, else the last. A run that only paused has none yet.
         if supervisor.paused:
-            return _ended(run, PAUSED, trainer.state.global_step)
-
-        # The adapter: the best that was measured, else the last.
+            return _ended(run, PAUSED, supervisor.step)
         channel.emit(Stage(name="save", text=say("Saving the adapter", "保存适配器")))
         steps = trainer.state.global_step if to_do or not checkpoint else checkpoint.step
         best = _best(run, supervisor.progress, steps, channel)
@@ -289,6 +280,12 @@ def _keep(run: RunFolder, recipe: Recipe, prepared: Prepared, folder: Path) -> N
     run.write_facts({**facts, "model_folder": str(folder), "data": data})
 
 
+def _tell_surroundings(run: RunFolder, prepared: Prepared, remembered: Remembered, on: str, channel: Channel) -> None:
+    """The data and the machine, and what of them is other than at the checkpoint."""
+    _tell_data(prepared, remembered, channel)
+    _tell_environment(run, remembered, on, channel)
+
+
 def _tell_data(prepared: Prepared, remembered: Remembered, channel: Channel) -> None:
     data = " ".join(source.sha256 for source in prepared.sources)
     if remembered.data not in ("", data):
@@ -341,9 +338,19 @@ def _tell_disk(run: RunFolder, recipe: Recipe, trained: int, channel: Channel) -
     channel.emit(Note(code="disk.short", level="warning", text=text))
 
 
-def _planned(recipe: Recipe, prepared: Prepared, plan: Schedule, model: Any, folder: Path, on: str) -> RunPlanned:
+def _tell_plan(
+    run: RunFolder,
+    recipe: Recipe,
+    prepared: Prepared,
+    plan: Schedule,
+    model: Any,
+    folder: Path,
+    on: str,
+    channel: Channel,
+) -> None:
+    """What the run is about to do, and whether the disk has room for it."""
     trained, total = parameters(model)
-    return RunPlanned(
+    planned = RunPlanned(
         steps=plan.steps,
         epochs=plan.epochs,
         rows=len(prepared.train),
@@ -353,6 +360,8 @@ def _planned(recipe: Recipe, prepared: Prepared, plan: Schedule, model: Any, fol
         device=torch.cuda.get_device_name() if on == "cuda" else on,
         predicted_memory_gib=_predicted(recipe, prepared.train, folder, on),
     )
+    channel.emit(planned)
+    _tell_disk(run, recipe, trained, channel)
 
 
 def _predicted(recipe: Recipe, rows: Examples, folder: Path, on: str) -> float | None:

@@ -28,6 +28,7 @@ from engine.protocol.events import (
     Waiting,
 )
 from engine.protocol.text import Text, say
+from engine.recipe.recipe import TrainSettings
 from engine.train.plan import Schedule
 from engine.train.watch import LossWatch, Unstable, what_happened
 
@@ -108,35 +109,31 @@ class Supervisor(TrainerCallback):
         self,
         channel: Channel,
         schedule: Schedule,
+        settings: TrainSettings,
         *,
-        patience: int,
         progress: Progress,
         tokens: Callable[[], int],
         memory: Callable[[], float | None],
         gauge: Callable[[], Gauge | None],
-        unstable: str = "stop",
         left_out: frozenset[int] = frozenset(),
-        save_seconds: float = 0.0,
-        pause_seconds: float = 0.0,
     ) -> None:
-        """``tokens`` reads what this process has trained on, ``memory`` what it holds in GiB; ``unstable`` as in the
-        recipe; ``left_out``: steps whose rows are passed over; ``save_seconds``: work that may be lost at the most, 0
-        for no bound; ``pause_seconds``: how long a pause holds the memory, 0 for ever."""
+        """``tokens`` reads what this process has trained on, ``memory`` what it holds in GiB; ``left_out``: steps whose
+        rows are passed over."""
         self._channel = channel
         self._schedule = schedule
-        self._patience = patience
+        self._patience = settings.patience
         self._tokens = tokens
         self._memory = memory
         self._gauge = gauge
-        self._unstable = unstable
+        self._unstable = settings.unstable
         self._left_out = left_out
         self._watch = LossWatch.of(progress.watch)
         self.progress = progress
         self.reason = ""
         self.stopped = False
         self.paused = False
-        self._safety = Safety(save_seconds)
-        self._pause_seconds = pause_seconds
+        self._safety = Safety(settings.save_minutes * 60)
+        self._pause_seconds = settings.pause_minutes * 60
         self._free = False
         self._before = progress.tokens
         self._pause = False
