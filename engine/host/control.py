@@ -8,7 +8,7 @@ from collections.abc import Callable
 from engine.host import platform
 from engine.host.freed import LITTLE_GIB, Held, given_back, held_by, left_of
 from engine.host.launch import is_alive, running_pid, stop_file, sweep
-from engine.project.atomic import disk_error, write_json
+from engine.project.atomic import disk_error, open_plain, write_json
 from engine.project.run_folder import JobFolder
 from engine.protocol.codec import encode_command
 from engine.protocol.events import STOP, Command
@@ -22,7 +22,7 @@ FREE_SECONDS = 5.0
 def send(folder: JobFolder, name: str) -> None:
     """Tell the job to pause, continue, save or stop. Raises `UserError` when the disk does not take it."""
     try:
-        with folder.commands.open("ab") as file:
+        with open_plain(folder.commands, "ab") as file:
             file.write((encode_command(Command(name=name)) + "\n").encode())
     except OSError as error:
         raise disk_error(error, folder.commands) from error

@@ -20,7 +20,7 @@ from engine.host.launch import (
     sweep,
 )
 from engine.host.restart import KillCount, restart
-from engine.project.atomic import read_json
+from engine.project.atomic import open_plain, read_json
 from engine.project.run_folder import JobFolder
 from engine.protocol.codec import decode_event, encode_event
 from engine.protocol.errors import Failure, UserError
@@ -120,7 +120,7 @@ class Follower:
 
     def _read(self) -> list[Event]:
         try:
-            with self._folder.events.open("rb") as file:
+            with open_plain(self._folder.events) as file:
                 file.seek(self.offset)
                 content = file.read(CHUNK_BYTES)
         except OSError:
@@ -301,6 +301,7 @@ def _rung(folder: JobFolder) -> str:
     if not stop_file(folder).exists():
         return ""
     try:
-        return str(read_json(stop_file(folder)).get("rung", ""))
-    except UserError:
+        rung = read_json(stop_file(folder)).get("rung", "")
+    except (UserError, AttributeError):
         return ""
+    return rung if rung in ("asked", "terminated", "killed") else ""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.host import platform
-from engine.project.atomic import disk_error, read_json, write_bytes, write_json
+from engine.project.atomic import disk_error, open_plain, read_json, write_bytes, write_json
 from engine.project.run_folder import JobFolder
 from engine.protocol.codec import decode_event, encode_event
 from engine.protocol.errors import EXIT_MACHINE, UserError
@@ -53,9 +53,8 @@ def start_job(folder: JobFolder, kind: str, arguments: dict[str, Any]) -> None:
             old.unlink(missing_ok=True)
         # Who looks between the next lines sees a process that is being started, and not one that has died.
         write_json(process_file(folder), {"starts": {"pid": os.getpid(), "mark": platform.process_mark(os.getpid())}})
-        folder.events.touch()
         append_event(folder, Launched(kind=kind))
-        with folder.events.open("ab") as events, folder.log.open("ab") as log:
+        with open_plain(folder.events, "ab") as events, open_plain(folder.log, "ab") as log:
             process = _start([str(folder.path)], subprocess.DEVNULL, events, log, detached=True)
     except (OSError, UserError) as error:
         process_file(folder).unlink(missing_ok=True)
@@ -133,7 +132,7 @@ def is_told(folder: JobFolder) -> bool:
 
 def read_tail(path: Path, size: int = 65536) -> bytes:
     """The last ``size`` bytes of a file. Raises `OSError`."""
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - size))
         return file.read()
 
@@ -191,7 +190,7 @@ def running_pid(folder: JobFolder) -> int | None:
     try:
         known = read_json(process_file(folder))
         pid = int(known["pid"])
-    except (UserError, KeyError, TypeError, ValueError):
+    except (UserError, KeyError, TypeError, ValueError, OverflowError):
         return None
     child = _started.get(pid)
     if child is not None and child.poll() is not None:
@@ -204,12 +203,17 @@ def sweep(folder: JobFolder) -> None:
     """End at once what the folder's ended process left behind: children in its group, which nobody else knows.
 
     A group's number may be another's by now. Only processes that began while the job was telling what it does are its
-    own: after its process was started, and before the last line of its record.
+    own: after its process was started, and before the last line of its record. Both times may be a stranger's word,
+    and so may the number: it counts only with a mark of this boot, which nobody can guess, or where this process
+    started it.
     """
     try:
-        group = int(read_json(process_file(folder))["pid"])
+        known = read_json(process_file(folder))
+        group = int(known["pid"])
+        if group not in _started and not platform.is_of_this_boot(known.get("mark")):
+            return
         first, last = process_file(folder).stat().st_mtime, folder.events.stat().st_mtime
-    except (UserError, OSError, KeyError, TypeError, ValueError):
+    except (UserError, OSError, KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return
     if group <= 1 or platform.process_mark(group) is not None:
         return
@@ -222,7 +226,7 @@ def exit_code(folder: JobFolder) -> int | None:
     """The exit code of the folder's ended process, when this process started it; negative is a signal's number."""
     try:
         child = _started.get(int(read_json(process_file(folder))["pid"]))
-    except (UserError, KeyError, TypeError, ValueError):
+    except (UserError, KeyError, TypeError, ValueError, OverflowError):
         return None
     if child is None:
         return None
@@ -239,7 +243,7 @@ def memory_kills(folder: JobFolder) -> tuple[int, int] | None:
     try:
         known = read_json(process_file(folder))["memory_kills"]
         then, now = int(known["count"]), platform.memory_kills(Path(known["file"]))
-    except (UserError, KeyError, TypeError, ValueError):
+    except (UserError, KeyError, TypeError, ValueError, OverflowError):
         return None
     return (then, now) if now is not None else None
 
@@ -251,13 +255,13 @@ def append_event(folder: JobFolder, event: Event) -> None:
         OSError: the file cannot be written.
     """
     line = encode_event(event) + "\n"
-    with folder.events.open("ab") as file:
+    with open_plain(folder.events, "ab") as file:
         file.write((("" if _ends_well(folder.events) else "\n") + line).encode())
         file.flush()
 
 
 def _ends_well(path: Path) -> bool:
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         if file.seek(0, os.SEEK_END) == 0:
             return True
         file.seek(-1, os.SEEK_END)

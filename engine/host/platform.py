@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -95,7 +96,10 @@ def hold_lock(path: Path) -> int | None:
     Raises:
         OSError: the file cannot be opened.
     """
-    handle = os.open(path, os.O_RDWR | os.O_CREAT)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), str(path))
     try:
         if current() == WINDOWS:
             import msvcrt
@@ -230,6 +234,18 @@ def born(pid: int) -> float:
         return psutil.Process(pid).create_time()
     except psutil.Error:
         return 0.0
+
+
+def is_of_this_boot(mark: object) -> bool:
+    """Whether a mark was made since the machine was started: it names the boot, which no file from elsewhere can know.
+    Only Linux's do."""
+    if current() != LINUX or not isinstance(mark, str):
+        return False
+    try:
+        boot = _BOOT.read_text("ascii").strip()
+    except OSError:
+        return False
+    return bool(boot) and mark.startswith(f"{boot}:")
 
 
 def group_members(group: int) -> list[int]:

@@ -27,9 +27,9 @@ def move_to_trash(path: Path) -> None:
     system = platform.current()
     try:
         if system == platform.WINDOWS:
-            _by_program(_windows_command(path))
+            _by_program(_windows_command(path), path)
         elif system == platform.MAC:
-            _by_program(["osascript", "-e", _MAC_SCRIPT, str(path)])
+            _by_program(["osascript", "-e", _MAC_SCRIPT, str(path)], path)
         else:
             _freedesktop(path)
     except (OSError, subprocess.SubprocessError) as error:
@@ -49,17 +49,23 @@ end run"""
 
 
 def _windows_command(path: Path) -> list[str]:
-    """PowerShell reads the path from its arguments: nothing in a name is taken for a command."""
+    """PowerShell takes whatever stands behind the script for more of the script: the path is given by the environment,
+    where nothing in a name is taken for a command."""
     kind = "Directory" if path.is_dir() else "File"
     script = (
-        "& { param($p) Add-Type -AssemblyName Microsoft.VisualBasic; "
-        f"[Microsoft.VisualBasic.FileIO.FileSystem]::Delete{kind}($p, 'OnlyErrorDialogs', 'SendToRecycleBin') }}"
+        "Add-Type -AssemblyName Microsoft.VisualBasic; "
+        f"[Microsoft.VisualBasic.FileIO.FileSystem]::Delete{kind}"
+        f"($env:{_NAMED}, 'OnlyErrorDialogs', 'SendToRecycleBin')"
     )
-    return ["powershell", "-NoProfile", "-NonInteractive", "-Command", script, str(path)]
+    return ["powershell", "-NoProfile", "-NonInteractive", "-Command", script]
 
 
-def _by_program(command: list[str]) -> None:
-    subprocess.run(command, check=True, capture_output=True, timeout=TRASH_SECONDS)
+_NAMED = "LORIMER_TO_TRASH"
+
+
+def _by_program(command: list[str], path: Path) -> None:
+    environment = {**os.environ, _NAMED: str(path)}
+    subprocess.run(command, check=True, capture_output=True, timeout=TRASH_SECONDS, env=environment)
 
 
 def _freedesktop(path: Path) -> None:

@@ -24,6 +24,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from engine.host.platform import sync_folder
+from engine.project import kept
 from engine.project.atomic import disk_error, share, write_json
 from engine.project.run_folder import RunFolder
 from engine.protocol.errors import EXIT_MACHINE, UserError
@@ -78,13 +79,7 @@ def damaged(run: RunFolder) -> list[Checkpoint]:
 
 def is_whole(checkpoint: Checkpoint) -> bool:
     """Whether every file that the manifest names is there, with its size and hash."""
-    try:
-        manifest = json.loads((checkpoint.path / MANIFEST).read_text(encoding="utf-8"))
-        files: dict[str, Any] = manifest["files"]
-        return bool(files) and all(_facts(checkpoint.path / name) == facts for name, facts in files.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        # Whatever a damaged manifest makes of itself, the answer is the same.
-        return False
+    return kept.is_whole(checkpoint.path)
 
 
 def write(run: RunFolder, step: int, progress: dict[str, Any], fill: Callable[[Path], None]) -> Checkpoint:

@@ -24,8 +24,10 @@ def main(arguments: list[str]) -> int:
     sys.stdout, sys.stderr = _tolerant(1), _tolerant(2)
     _set_environment()
     from engine.project.hub_access import apply_mirror
+    from engine.project.secrets import guard_output
 
     apply_mirror()
+    guard_output()
     if arguments[:1] == ["--session"] and len(arguments) == 2:
         from engine.worker.session import serve
 

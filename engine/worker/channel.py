@@ -8,6 +8,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+from engine.project.atomic import open_plain
 from engine.protocol.codec import decode_command, encode_event
 from engine.protocol.events import Command, Event, Gauge
 
@@ -91,7 +92,7 @@ class WorkerChannel:
             return True
         try:
             # Only where the record still is: in the place of a drive that is away nothing may be written.
-            fresh = os.open(self._record, os.O_WRONLY | os.O_APPEND)
+            fresh = os.open(self._record, os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0))
         except OSError:
             return False
         try:
@@ -113,7 +114,8 @@ class WorkerChannel:
             return
         with suppress(OSError):
             if not self._reserve.exists():
-                self._reserve.write_bytes(bytes(RESERVE_BYTES))
+                with self._reserve.open("xb") as file:
+                    file.write(bytes(RESERVE_BYTES))
 
     def close(self) -> None:
         """Write what still waits, and give the reserve back."""
@@ -128,7 +130,7 @@ class WorkerChannel:
         if self._commands is None:
             return []
         try:
-            with self._commands.open("rb") as file:
+            with open_plain(self._commands) as file:
                 file.seek(self._offset)
                 content = file.read()
         except OSError:

@@ -1,10 +1,12 @@
-"""A stranger's project and model in real processes: nothing of them runs, and every end is told."""
+"""A stranger's project, opened for real in a process that is watched: nothing runs, nothing outside is touched."""
 
 from __future__ import annotations
 
 import json
 import os
 import pickle
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,6 +16,55 @@ from engine.host.follow import replay
 from engine.host.launch import is_alive, start_job
 from engine.project.run_folder import RunFolder
 from engine.protocol.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# What a window does with a project that is opened, and with each run that is looked at; each deed is written down.
+OPEN = """
+import json, os, sys
+deeds = []
+def seen(event, given):
+    if event == "open":
+        path, mode, flags = given
+        writes = bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND))
+        deeds.append(["write" if writes else "read", str(path)])
+    elif event in ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.kill", "os.killpg",
+                   "socket.connect", "socket.getaddrinfo", "pickle.find_class", "shutil.rmtree", "os.remove",
+                   "os.rename", "os.rmdir", "os.symlink", "os.link", "ctypes.dlopen"):
+        deeds.append([event, str(given[:2])])
+    elif event == "import" and given[1]:
+        deeds.append(["read", str(given[1])])
+from pathlib import Path
+from engine.catalogue import CATALOGUE
+from engine.host.follow import last_status, replay
+from engine.host.launch import is_alive
+from engine.project import bundle, environment, recent, settings
+from engine.project.project import Project, is_busy
+from engine.project.remarks import read_remarks
+from engine.project.runs import Listing, sizes
+from engine.project.secrets import Scrubber
+from engine.recipe.file import load
+import engine.machine.detect, encodings.idna
+place = Path(sys.argv[1])
+machine = engine.machine.detect.detect(place)
+sys.addaudithook(seen)
+project = Project.open_or_create(place)
+project.name
+recent.remember(project.path)
+for run in project.runs():
+    folder = run.folder
+    replay(folder); last_status(folder); is_alive(folder); is_busy(folder); read_remarks(folder)
+rows = Listing(place).read()
+for row in rows:
+    sizes(row.folder)
+try:
+    load(project.draft, CATALOGUE)
+except Exception as error:
+    assert type(error).__name__ == "UserError", error
+for run in project.runs():
+    bundle.make_bundle(run.folder, machine=machine, scrubber=Scrubber(()))
+print(json.dumps(deeds[:100000]))
+"""
 
 
 @pytest.fixture
@@ -58,6 +109,33 @@ def stranger(tmp_path: Path) -> Path:
     for name in ("notes.json", "evaluation.json", "exports.json", "environment.json", "recipe.run.toml"):
         (deep.path / name).write_text("a = " * name.endswith("toml") + "[" * 100_000, encoding="utf-8")
     return place
+
+
+def test_opening_a_strangers_project_runs_nothing_and_reads_nothing_outside(
+    stranger: Path, tmp_path: Path, lorimer_home: Path
+) -> None:
+    before = {path: path.read_bytes() for path in (tmp_path / "outside").iterdir()}
+    done = subprocess.run(
+        [sys.executable, "-c", OPEN, str(stranger)],
+        cwd=ROOT,
+        env={**os.environ, "LORIMER_HOME": str(lorimer_home)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    deeds: list[tuple[str, str]] = [(kind, what) for kind, what in json.loads(done.stdout)]
+    assert len(deeds) > 50, "the process was not watched"
+    ours = (str(stranger), str(lorimer_home), "/dev/null")
+    system = (str(ROOT), sys.prefix, sys.base_prefix, "/proc/", "/sys/", "/etc/localtime", "/usr/", "/etc/passwd")
+    acts = ("read", "write", "os.rename", "os.remove")
+    assert [deed for deed in deeds if deed[0] not in acts] == []
+    assert [what for kind, what in deeds if kind == "write" and not what.startswith(ours) and not what.isdigit()] == []
+    read = {what for kind, what in deeds if kind == "read" and not what.isdigit()}
+    assert sorted(what for what in read if not what.startswith((*ours, *system))) == []
+    assert not (tmp_path / "ran").exists()
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_a_model_with_code_and_pickles_ends_a_run_with_a_sentence(stranger: Path, tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ from engine.protocol.events import SAVE, STOP, Command, Event, Note, StepDone
 from engine.protocol.text import say
 from engine.recipe.file import from_plain, load, save
 from engine.terminal import Terminal, shown
+from engine.train.checkpoints import latest
 from engine.train.run import train
 from tests.tiny_model import make_model, write_rows
 
@@ -444,6 +445,22 @@ def test_a_kept_recipe_repeats_the_run_bit_for_bit(stopped: RunFolder, sound: Pa
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert again.recipe_as_run.read_text("utf-8") == first.recipe_as_run.read_text("utf-8")
     assert not [event for event in told.events if isinstance(event, Note) and event.level == "warning"]
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", ["/dev/zero", "../../outside", "pipe", "link", "..\\outside", ""])
+def test_no_manifest_leads_out_of_its_checkpoint(name: str, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    place = run.checkpoints / "step-000001"
+    place.mkdir(parents=True)
+    (tmp_path / "outside").write_bytes(b"x")
+    (place / "link").symlink_to(tmp_path / "outside")
+    os.mkfifo(place / "pipe")
+    facts = {"bytes": 0 if name == "pipe" else 1, "sha256": hashlib.sha256(b"x").hexdigest()}
+    (place / "manifest.json").write_text(json.dumps({"files": {name: facts}}), "utf-8")
+    assert latest(run) is None
+    (place / "manifest.json").write_text("[" * 100_000, "utf-8")
+    assert latest(run) is None
 
 
 # -------------------------------------------------------------------------------------------------- what is given away

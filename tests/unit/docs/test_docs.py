@@ -63,3 +63,10 @@ def test_the_docs_speak_of_the_project_alone(repository: Path) -> None:
     for path in [repository / "README.md", repository / "CONTRIBUTING.md", *(repository / "docs").glob("*.md")]:
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"/work/|/root/|pypi\.org|files\.pythonhosted", text), path
+
+
+def test_the_security_page_names_tests_that_are_there(repository: Path) -> None:
+    page = (repository / "docs" / "security.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(tests/[\w/.]+)`", page))
+    assert len(named) >= 8
+    assert [name for name in sorted(named) if not (repository / name).exists()] == []

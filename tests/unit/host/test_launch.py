@@ -77,7 +77,7 @@ def orphan(job: JobFolder) -> Iterator[int]:
     """A process in a group whose head has ended."""
     code = "import subprocess, sys; print(subprocess.Popen(['sleep', '60']).pid, flush=True)"
     head = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True)
-    process_file(job).write_text(json.dumps({"pid": head.pid, "mark": "x"}))
+    process_file(job).write_text(json.dumps({"pid": head.pid, "mark": platform.process_mark(os.getpid())}))
     job.events.touch()
     assert head.stdout is not None
     child = int(head.stdout.readline())
