@@ -21,6 +21,9 @@ WITHOUT_COST = {
 }
 
 
+SMALL_BYTES = 16 * 2**20
+
+
 def fingerprint(recipe: dict[str, Any], model_folder: Path) -> str:
     """What changes when the recipe's cost may be another: a setting that counts, a data file, the model's files.
 
@@ -34,6 +37,20 @@ def fingerprint(recipe: dict[str, Any], model_folder: Path) -> str:
     return hashlib.blake2b(
         json.dumps(named, sort_keys=True).encode("utf-8", "surrogatepass"), digest_size=12
     ).hexdigest()
+
+
+def model_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """What a model's folder holds, as it is kept beside a run: name → ``bytes``, and ``sha256`` of files below 16 MiB
+    (weights are told apart by their sizes: reading many gigabytes would take longer than some runs)."""
+    found: dict[str, dict[str, Any]] = {}
+    for pattern in ("*.safetensors", "*.json", "*.jinja"):
+        for path in sorted(folder.glob(pattern)):
+            facts: dict[str, Any] = {"bytes": path.stat().st_size}
+            if facts["bytes"] < SMALL_BYTES:
+                with path.open("rb") as file:
+                    facts["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+            found[path.name] = facts
+    return found
 
 
 def _costly(recipe: dict[str, Any]) -> dict[str, Any]:

@@ -43,7 +43,8 @@ class RunFolder(JobFolder):
     """One run: recipe, events, checkpoints, adapter, evaluation, exports.
 
     ``run.json`` holds: ``id``, ``title``, ``created`` (epoch seconds), ``model`` (as in the recipe), ``model_folder``
-    (absolute path of the base weights), ``method`` and ``objective`` (names).
+    (absolute path of the base weights), ``model_files`` (what that folder held when the run began), ``data`` (``path``
+    and ``sha256`` of each file), ``method`` and ``objective`` (names).
     """
 
     @property

@@ -45,6 +45,7 @@ from engine.objectives.registry import OBJECTIVES
 from engine.objectives.trainer import Hooks, Parts
 from engine.project.atomic import read_json, write_json, write_lines, write_text
 from engine.project.environment import differences, environment
+from engine.project.fingerprint import model_files
 from engine.project.run_folder import RunFolder
 from engine.protocol.channel import Channel
 from engine.protocol.codec import build
@@ -277,12 +278,13 @@ def _keep(run: RunFolder, recipe: Recipe, prepared: Prepared, folder: Path) -> N
         write_lines(run.examples, map(message_to_plain, prepared.examples))
     facts = run.read_facts() if run.facts.is_file() else {}
     data = [{"path": str(source.path), "sha256": source.sha256} for source in prepared.sources]
-    run.write_facts({**facts, "model_folder": str(folder), "data": data})
+    run.write_facts({**facts, "model_folder": str(folder), "model_files": model_files(folder), "data": data})
 
 
 def _tell_surroundings(run: RunFolder, prepared: Prepared, remembered: Remembered, on: str, channel: Channel) -> None:
     """The data and the machine, and what of them is other than at the checkpoint."""
     _tell_data(prepared, remembered, channel)
+    _tell_model(run, remembered, channel)
     _tell_environment(run, remembered, on, channel)
 
 
@@ -299,6 +301,17 @@ def _tell_data(prepared: Prepared, remembered: Remembered, channel: Channel) -> 
     if aside := sum(item.reason != NOT_CHOSEN for item in prepared.set_aside):
         text = say("{n} rows are set aside.", "{n} 行已搁置。", n=aside)
         channel.emit(Note(code="data.set_aside", level="warning", text=text))
+
+
+def _tell_model(run: RunFolder, remembered: Remembered, channel: Channel) -> None:
+    files = run.read_facts()["model_files"]
+    if remembered.model not in ({}, files):
+        text = say(
+            "The base model has changed since the checkpoint: the adapter was learned on another.",
+            "基础模型在保存检查点之后已改变：适配器是在另一个模型上学到的。",
+        )
+        channel.emit(Note(code="model.changed", level="warning", text=text))
+    remembered.model = files
 
 
 def _tell_environment(run: RunFolder, remembered: Remembered, on: str, channel: Channel) -> None:

@@ -52,6 +52,7 @@ class Progress:
         ended_early: the held-out loss had stopped falling: no step follows.
         watch: what the watch over the loss has seen.
         data: fingerprint of the files that are trained on.
+        model: what the base model's folder holds.
         environment: versions and hardware that this was computed with.
     """
 
@@ -62,6 +63,7 @@ class Progress:
     ended_early: bool = False
     watch: dict[str, Any] = field(default_factory=dict)
     data: str = ""
+    model: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:

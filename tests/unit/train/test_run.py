@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -372,6 +373,22 @@ def test_a_best_checkpoint_that_is_gone_is_told(new_run: Callable[..., RunFolder
     run, told = new_run(method="ia3"), Teller()
     assert training._best(run, supervisor.Progress(best_loss=0.5, best_step=4), 8, told) is None
     assert [note.code for note in told.of(Note)] == ["train.best_lost"]
+
+
+def test_a_base_model_that_changed_since_the_checkpoint_is_told(
+    new_run: Callable[..., RunFolder], tiny: Path, tmp_path: Path
+) -> None:
+    run = new_run(method="ia3", max_steps=4)
+    own = tmp_path / "model"
+    shutil.copytree(tiny, own)
+    recipe = load(run.recipe, CATALOGUE)
+    save(recipe.model_copy(update={"model": recipe.model.model_copy(update={"source": str(own)})}), run.recipe)
+    train(run, at_step(1, STOP))
+    config = json.loads((own / "config.json").read_text())
+    (own / "config.json").write_text(json.dumps({**config, "rope_theta": 500.0}))
+    told = Teller()
+    train(run, told, resume=True)
+    assert "model.changed" in {note.code for note in told.of(Note)}
 
 
 # -------------------------------------------------------------------------------------------------------- commands
