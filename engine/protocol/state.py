@@ -62,6 +62,9 @@ class JobState:
         happened: notes, measurements and checkpoints together, in order of arrival.
         gauge: what the machine did last.
         waiting: why it stands still, while it does.
+        spans: begin and end of each stretch that a process worked on it without a pause, in epoch seconds.
+        since: when the stretch under way began, 0 while none is.
+        heard: time of the last event, of `Gauge` apart.
     """
 
     status: str = STARTING
@@ -86,6 +89,9 @@ class JobState:
     result: dict[str, Any] = field(default_factory=dict)
     failure: Failure | None = None
     rung: str = ""
+    spans: tuple[tuple[float, float], ...] = ()
+    since: float = 0.0
+    heard: float = 0.0
 
     @property
     def step(self) -> int:
@@ -107,6 +113,18 @@ class JobState:
         """The evaluation with the lowest loss so far."""
         return min(self.held_out, key=lambda event: event.loss, default=None)
 
+    def begun(self, created: float = 0.0) -> float:
+        """When a process first worked on it, in epoch seconds; 0 before. A run that goes on from another's checkpoint
+        brings that one's record along: what lies before it was ``created`` is not its own."""
+        starts = [start for start, _ in self.spans] + [self.since] * (self.since > 0)
+        return next((start for start in starts if start >= created), self.started)
+
+    def worked(self, created: float = 0.0) -> float:
+        """Seconds that processes worked on it, pauses and the time between two processes left out. ``created`` as in
+        `begun`."""
+        own = [max(0.0, end - start) for start, end in self.spans if start >= created]
+        return sum(own) + (max(0.0, self.heard - self.since) if self.since else 0.0)
+
 
 def apply(state: JobState, event: Event) -> JobState:
     """The state after ``event``. Pure; events of unknown type change nothing."""
@@ -126,6 +144,7 @@ class _Growing:
         self._lists: dict[str, list[Any]] = {}
         self._latest, self._highest, self._gauge = state.latest, state.highest, state.gauge
         self._stride = stride_of(state.highest)
+        self._since, self._heard = state.since, state.heard
 
     def take(self, events: tuple[Event, ...] | list[Event]) -> JobState:
         for event in events:
@@ -144,17 +163,37 @@ class _Growing:
                 case RolledBack():
                     self._forget_after(event.step)
                 case _:
+                    self._time(event)
                     self._state = _single(self._state, event)
+            if not isinstance(event, Gauge):  # of these a reader of a long record decodes few
+                self._heard = event.time or self._heard
         # The names are those of fields that are tuples of just these events.
         changed: dict[str, Any] = {name: tuple(values) for name, values in self._lists.items()}
+        changed |= {"since": self._since, "heard": self._heard}
         return replace(self._state, latest=self._latest, highest=self._highest, gauge=self._gauge, **changed)
+
+    def _time(self, event: Event) -> None:
+        """Begin and end the stretches that are worked. The end of a process that died unheard is told when somebody
+        looks, which may be much later."""
+        if isinstance(event, (Finished, Waiting)):
+            unheard = isinstance(event, Finished) and event.derived
+            self._rest(self._heard if unheard else event.time)
+        elif isinstance(event, Launched):
+            self._rest(self._heard)
+        elif isinstance(event, Continued):
+            self._since = self._since or event.time
+
+    def _rest(self, moment: float) -> None:
+        if self._since:
+            self._add("spans", (self._since, moment))
+        self._since = 0.0
 
     def _list(self, name: str) -> list[Any]:
         if name not in self._lists:
             self._lists[name] = list(getattr(self._state, name))
         return self._lists[name]
 
-    def _add(self, name: str, event: Event) -> None:
+    def _add(self, name: str, event: object) -> None:
         known = self._list(name)
         known.append(event)
         if len(known) > MOST_EVENTS:
@@ -173,6 +212,8 @@ class _Growing:
     def _started(self, event: JobStarted) -> None:
         """A new process took the run up: what lies behind its checkpoint will be repeated, so it is dropped."""
         self._forget_after(event.resumed_from)
+        self._rest(self._heard)
+        self._since = event.time
         self._state = replace(
             self._state,
             status=WORKING,

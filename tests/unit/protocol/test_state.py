@@ -1,6 +1,7 @@
 """The state of a job follows from its events alone."""
 
 import time
+from dataclasses import replace
 
 from engine.protocol.events import (
     CheckpointSaved,
@@ -139,3 +140,34 @@ def test_of_other_events_the_newest_are_kept() -> None:
     assert len(state.notes) <= MOST_EVENTS
     assert state.notes[-1].step == MOST_EVENTS + 499
     assert len(state.happened) <= MOST_EVENTS
+
+
+NIGHT: list[Event] = [
+    Launched(kind="train", time=99.0),
+    JobStarted(kind="train", pid=7, time=100.0),
+    replace(_step(1), time=110.0),
+    Waiting(step=1, time=120.0),
+    Finished(status="paused", time=700.0),
+    Launched(kind="resume", time=50_000.0),
+    JobStarted(kind="resume", pid=8, time=50_001.0, resumed_from=1),
+    replace(_step(2), time=50_011.0),
+    Gauge(time=50_020.0),
+    Finished(status="failed", derived=True, time=90_000.0),
+]
+
+
+def test_what_was_worked_leaves_out_pauses_nights_and_what_nobody_heard() -> None:
+    state = apply_all(JobState(), NIGHT)
+    assert (state.worked(), state.begun()) == (30.0, 100.0)
+    assert (state.worked(40_000.0), state.begun(40_000.0)) == (10.0, 50_001.0)  # the first part is another run's
+    assert apply_all(JobState(), NIGHT[:8]).worked() == 30.0  # under way
+
+
+def test_what_was_worked_is_the_same_one_by_one_and_for_a_process_that_was_started_again() -> None:
+    again = [*NIGHT[:3], *NIGHT[5:]]
+    for events, seconds in ((NIGHT, 30.0), (again, 20.0)):
+        state = JobState()
+        for event in events:
+            state = apply(state, event)
+        assert state == apply_all(JobState(), events)
+        assert state.worked() == seconds
