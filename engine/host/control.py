@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from engine.host import platform
 from engine.host.freed import LITTLE_GIB, Held, given_back, held_by, left_of
@@ -11,6 +12,7 @@ from engine.host.launch import is_alive, running_pid, stop_file, sweep
 from engine.project.atomic import disk_error, open_plain, write_json
 from engine.project.run_folder import JobFolder
 from engine.protocol.codec import encode_command
+from engine.protocol.errors import UserError
 from engine.protocol.events import STOP, Command
 from engine.protocol.text import NOTHING, Text
 
@@ -86,13 +88,18 @@ class StopLadder:
         if not is_free and self._now() - self._gone_since < FREE_SECONDS:
             return False
         self.freed = given_back(self._held, after)
+        if self.rung and not stop_file(self._folder).exists():
+            self._record(self.rung)  # the process may have left room
         return True
 
     def _climb(self, pid: int) -> None:
         self._since = self._now()
         if self.rung == "":
             self._record(ASKED)
-            send(self._folder, STOP)
+            try:
+                send(self._folder, STOP)
+            except UserError:  # a disk that takes nothing: it cannot be asked, and could save nothing
+                self._patience[ASKED] = 0.0
         elif self.rung == ASKED:
             self._record(TERMINATED)
             platform.end_group(pid, force=False)
@@ -102,7 +109,8 @@ class StopLadder:
 
     def _record(self, rung: str) -> None:
         self.rung = rung
-        write_json(stop_file(self._folder), {"rung": rung})
+        with suppress(UserError):  # a full disk keeps no process alive
+            write_json(stop_file(self._folder), {"rung": rung})
 
 
 def stop(folder: JobFolder, *, save_seconds: float = 60.0, terminate_seconds: float = 10.0) -> str:

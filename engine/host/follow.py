@@ -65,7 +65,8 @@ class Follower:
         self.has_more = False
         self._highest = 0
         self._in_long_line = False
-        self._open = False
+        self._open = True  # until an end was told
+        self._is_there = False
         self._kills = KillCount(folder) if restarts else None
         self._trains = False
         self._step = 0
@@ -83,7 +84,7 @@ class Follower:
         events = self._read()
         for event in events:
             self._note(event)
-        if self._open and not alive and not events and not self.has_more:
+        if self._open and self._is_there and not alive and not events and not self.has_more:
             if self._started_again():
                 return []
             events = self._last_word()
@@ -123,6 +124,7 @@ class Follower:
             with open_plain(self._folder.events) as file:
                 file.seek(self.offset)
                 content = file.read(CHUNK_BYTES)
+            self._is_there = True
         except OSError:
             self.has_more = False
             return []

@@ -80,8 +80,8 @@ def given_back(before: Held, after: Held) -> Text:
         )
     if before.gpu_gib:
         return say(
-            "{gpu:.1f} GiB of the GPU's memory were given back.", "已释放 {gpu:.1f} GiB 显存。", gpu=before.gpu_gib
+            "{gpu:.1f} GiB of the GPU's memory was given back.", "已释放 {gpu:.1f} GiB 显存。", gpu=before.gpu_gib
         )
     if before.ram_gib < LITTLE_GIB:
         return NOTHING
-    return say("{ram:.1f} GiB of memory were given back.", "已释放 {ram:.1f} GiB 内存。", ram=before.ram_gib)
+    return say("{ram:.1f} GiB of memory was given back.", "已释放 {ram:.1f} GiB 内存。", ram=before.ram_gib)

@@ -258,6 +258,7 @@ def append_event(folder: JobFolder, event: Event) -> None:
     with open_plain(folder.events, "ab") as file:
         file.write((("" if _ends_well(folder.events) else "\n") + line).encode())
         file.flush()
+        os.fsync(file.fileno())
 
 
 def _ends_well(path: Path) -> bool:

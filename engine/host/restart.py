@@ -101,7 +101,8 @@ def _claimed(folder: JobFolder) -> bool:
     because its host ended, is void after a minute."""
     claim = _claim(folder)
     with suppress(OSError):
-        if time.time() - claim.stat().st_mtime > CLAIM_SECONDS:
+        # Either way: a clock that was set back must not keep a dead claim for hours.
+        if abs(time.time() - claim.stat().st_mtime) > CLAIM_SECONDS:
             claim.unlink(missing_ok=True)
     try:
         os.close(os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY))

@@ -189,6 +189,10 @@ class EpochSampler(Sampler[int]):
         return [index for step in mixed for index in step]
 
 
+class GivenUp(Exception):
+    """A callback ends a measurement early."""
+
+
 class Hooks(Recovering):
     """What Lorimer's trainers do otherwise than TRL's. Stands before TRL's class in the order of bases."""
 
@@ -224,6 +228,14 @@ class Hooks(Recovering):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         self.save(self)
+
+    def _evaluate(self, *arguments: Any, **named: Any) -> dict[str, float]:
+        """Measure; nothing is told of a measurement that was given up."""
+        try:
+            return super()._evaluate(*arguments, **named)
+        except GivenUp:
+            self.control.should_evaluate = False
+            return {}
 
     def _get_dataloader(self, *arguments: Any, **named: Any) -> Any:
         """Batches stay in RAM until their part is computed: counting their tokens makes no GPU wait."""

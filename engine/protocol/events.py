@@ -252,6 +252,7 @@ class Waiting(Event):
 
     Attributes:
         reason: "" because it was asked to pause, "disk" because the disk does not take what must be kept.
+        code: of a disk, what is wrong with it, as errors name it: "disk.full", "disk.gone", …
         text: what it waits for, in a sentence; empty for a pause.
         until: epoch second at which a pause gives the memory up and the process ends; 0 when it waits for ever.
     """
@@ -259,6 +260,7 @@ class Waiting(Event):
     type: ClassVar[str] = "waiting"
     step: int = 0
     reason: str = ""
+    code: str = ""
     text: Text = NOTHING
     until: float = 0.0
 

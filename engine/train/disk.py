@@ -38,14 +38,18 @@ class Disk:
 
     Args:
         run: whose folder is written.
-        step: the last optimizer step done.
+        step: gives the last optimizer step done.
         busy: called now and then while it waits.
+
+    Attributes:
+        step, busy: as given; the run gives others when it begins to train.
     """
 
     def __init__(
         self, run: RunFolder, channel: Channel, step: Callable[[], int], busy: Callable[[], object] = lambda: None
     ) -> None:
-        self._run, self._channel, self._step, self._busy = run, channel, step, busy
+        self._run, self._channel = run, channel
+        self.step, self.busy = step, busy
         self._need = ROOM_BYTES
 
     def keep(self, work: Callable[[], T], *, need: int = 0) -> T:
@@ -75,7 +79,7 @@ class Disk:
                 pause = min(pause * 2, MOST_SECONDS)
                 continue
             if waits:
-                self._channel.emit(Continued(step=self._step()))
+                self._channel.emit(Continued(step=self.step()))
             return done
 
     def took(self, size: int) -> None:
@@ -94,14 +98,14 @@ class Disk:
 
     def _tell(self, error: UserError) -> None:
         text = waits_for_room(self._run, self._need) if error.problem.code == "disk.full" else waits_for_disk(error)
-        self._channel.emit(Waiting(step=self._step(), reason="disk", text=text))
+        self._channel.emit(Waiting(step=self.step(), reason="disk", code=error.problem.code, text=text))
 
     def _wait(self, error: UserError, seconds: float) -> None:
         """Until it is worth another try."""
         end, before = time.monotonic() + seconds, free_bytes(self._run.path)
         while time.monotonic() < end:
             time.sleep(LOOK_SECONDS)
-            self._busy()
+            self.busy()
             for command in self._channel.commands():
                 if command.name == STOP:
                     raise Stopped from error

@@ -39,13 +39,21 @@ class Recoveries:
 
     Attributes:
         recipe: as the run goes on.
-        keep: writes what must be kept; waits for the disk while the run trains.
     """
 
-    def __init__(self, run: RunFolder, recipe: Recipe, channel: Channel) -> None:
-        self._run, self._channel = run, channel
-        self.recipe = recipe
-        self.keep: Callable[[Callable[[], None]], None] = lambda write: write()
+    def __init__(
+        self,
+        run: RunFolder,
+        recipe: Recipe,
+        channel: Channel,
+        keep: Callable[[Callable[[], None]], None] = lambda write: write(),
+        *,
+        resume: bool = True,
+    ) -> None:
+        """``keep`` writes what must be kept, and may wait for the disk; a run that does not ``resume`` has recovered
+        from nothing yet."""
+        self._run, self._channel, self._keep = run, channel, keep
+        self.recipe = recipe if resume else recipe.model_copy(update={"recovered": ()})
 
     @property
     def left_out(self) -> frozenset[int]:
@@ -103,7 +111,7 @@ class Recoveries:
         )
         self.recipe = self.recipe.model_copy(update={"train": train, "recovered": (*self.recipe.recovered, entry)})
         recipe = self.recipe
-        self.keep(lambda: save(recipe, self._run.recipe_as_run))
+        self._keep(lambda: save(recipe, self._run.recipe_as_run))
 
     def _tell(self, code: str, step: int, text: Text) -> None:
         self._channel.emit(Note(code=code, level="recovery", text=text, step=step))

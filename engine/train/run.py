@@ -106,9 +106,10 @@ def _train(run: RunFolder, channel: Channel, *, resume: bool, killed: bool) -> d
         recipe = load(run.recipe_as_run if resume and run.recipe_as_run.is_file() else run.recipe, CATALOGUE)
         method, objective = METHODS[recipe.method.name], OBJECTIVES[recipe.objective.name]
         checkpoint = _checkpoint(run, channel) if resume else None
-        recoveries = Recoveries(run, recipe if resume else recipe.model_copy(update={"recovered": ()}), channel)
+        disk = Disk(run, channel, lambda: checkpoint.step if checkpoint else 0)
+        recoveries = Recoveries(run, recipe, channel, disk.keep, resume=resume)
         if killed:
-            recoveries.restarted(checkpoint.step if checkpoint else 0)
+            recoveries.restarted(disk.step())
         recipe = recoveries.recipe
         remembered = build(Remembered, checkpoint.progress()) if checkpoint else Remembered()
 
@@ -120,7 +121,7 @@ def _train(run: RunFolder, channel: Channel, *, resume: bool, killed: bool) -> d
         prepared = chosen(prepared, recipe, folder, run, channel)
         plan = schedule(recipe.train, rows=len(prepared.train), held_out=len(prepared.held_out))
         recipe = recoveries.recipe = _decided(_with_own_decisions(recipe, run), prepared, plan, on)
-        _keep(run, recipe, prepared, folder)
+        disk.keep(lambda: _keep(run, recipe, prepared, folder))
         _tell_surroundings(run, prepared, remembered, on, channel)
 
         # The model, with an adapter whose first weights depend on the seed alone.
@@ -134,8 +135,6 @@ def _train(run: RunFolder, channel: Channel, *, resume: bool, killed: bool) -> d
 
         # The run itself.
         channel.emit(Stage(name="train", text=say("Training", "训练")))
-        disk = Disk(run, channel, lambda: supervisor.step, lambda: supervisor.tell_gauge())
-        recoveries.keep = disk.keep
         with tempfile.TemporaryDirectory(prefix="lorimer-") as scratch:
             trainer: Hooks
             supervisor = Supervisor(
@@ -148,6 +147,7 @@ def _train(run: RunFolder, channel: Channel, *, resume: bool, killed: bool) -> d
                 gauge=lambda: gauge(os.getpid()),
                 left_out=recoveries.left_out,
             )
+            disk.step, disk.busy = (lambda: supervisor.step), supervisor.tell_gauge
             parts = Parts(
                 model=adapted,
                 tokenizer=tokenizer,
@@ -182,7 +182,7 @@ def _train(run: RunFolder, channel: Channel, *, resume: bool, killed: bool) -> d
         source = best or (None if to_do else checkpoint)
         disk.keep(lambda: save_adapter(run.adapter, adapted, tokenizer, prepared.template, source))
     except Freed:
-        return _ended(run, PAUSED, supervisor.step)
+        return _ended(run, PAUSED, disk.step())
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if (failure := ran_out_of_memory(error)) is None:
             raise

@@ -13,6 +13,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from engine.objectives.trainer import GivenUp
 from engine.protocol.channel import Channel
 from engine.protocol.events import (
     CONTINUE,
@@ -156,7 +157,18 @@ class Supervisor(TrainerCallback):
     def on_prediction_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
+        """Measuring may take long. Raises `GivenUp` when the run is to end: what was learned is then saved at once."""
         self.tell_gauge()
+        for command in self._channel.commands():
+            self._obey(command.name, state.global_step, control)
+        if self.stopped or self._free:
+            text = say(
+                "The measurement after step {step} was given up, as the run was to end.",
+                "训练需要结束，已放弃第 {step} 步后的评估。",
+                step=state.global_step,
+            )
+            self._channel.emit(Note(code="train.not_measured", text=text, step=state.global_step))
+            raise GivenUp
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.step = step = state.global_step

@@ -19,6 +19,7 @@ from engine.project.run_folder import JobFolder
 from engine.protocol.errors import UserError
 from engine.protocol.events import Event, Finished, StepDone
 from engine.protocol.state import JobState, apply_all
+from engine.protocol.text import say
 
 FAKE = Path(__file__).parent / "misbehaving.py"
 
@@ -202,3 +203,20 @@ def test_a_machine_that_was_restarted_is_told(job: JobFolder, monkeypatch: pytes
     state = replay(job)
     assert state.failure is not None
     assert state.failure.code == "machine.restarted"
+
+
+def test_stop_means_stop_on_a_disk_that_takes_nothing(job: JobFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    start_job(job, "train", {"end": "hang", "ignore": ["asked"]})
+    _until(lambda: replay(job).step == 3)
+
+    def full(*_: Any) -> None:
+        raise UserError("disk.full", say("The disk is full.", "磁盘已满。"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(control, "write_json", full)
+        patch.setattr(control, "send", full)
+        began = time.monotonic()
+        # It cannot be asked, so nobody waits for what it would do.
+        assert control.stop(job, save_seconds=60.0, terminate_seconds=5.0) == "terminated"
+        assert time.monotonic() - began < 20
+    assert not is_alive(job)

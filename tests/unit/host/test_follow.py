@@ -53,7 +53,23 @@ def test_a_record_is_read_in_pieces(job: JobFolder, small_chunks: int) -> None:
     assert [event.step for event in events if isinstance(event, StepDone)] == list(range(1, 21))
 
 
-def test_half_a_line_is_waited_for(job: JobFolder) -> None:
+@pytest.fixture
+def working(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process works on the folder."""
+    monkeypatch.setattr(follow, "is_alive", lambda folder: True)
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 4000, b"half a li"])
+def test_a_record_of_which_nothing_is_left_has_an_end(job: JobFolder, content: bytes) -> None:
+    """As after a power cut: nobody works on it, so a window must not wait for ever."""
+    write(job, content)
+    state = follow.replay(job)
+    assert (state.status, state.failure is not None) == ("failed", True)
+    assert follow.last_status(job) == "failed"
+    assert follow.replay(job).status == "failed"
+
+
+def test_half_a_line_is_waited_for(job: JobFolder, working: None) -> None:
     line = encode_event(step(1)).encode()
     write(job, line[:30])
     follower = Follower(job)
@@ -72,7 +88,7 @@ def test_a_line_longer_than_a_piece_is_told_once_and_passed_over(job: JobFolder,
     assert follower.poll() == [step(3)]
 
 
-def test_a_long_line_that_is_still_being_written(job: JobFolder, small_chunks: int) -> None:
+def test_a_long_line_that_is_still_being_written(job: JobFolder, working: None, small_chunks: int) -> None:
     write(job, b"x" * 3000)
     follower = Follower(job)
     assert len(all_of(follower)) == 1

@@ -28,11 +28,11 @@ def test_a_group_that_ended_holds_nothing() -> None:
     process.communicate(b"\n")
     after = left_of(before)
     assert after == Held(0.0, before.gpu_gib)
-    assert "were given back" in given_back(before, after).en
+    assert "was given back" in given_back(before, after).en
 
 
 @pytest.mark.parametrize(
-    ("gpu", "said"), [(0.0, "6.0 GiB of the GPU's memory were given back."), (5.5, "Not all memory was given back")]
+    ("gpu", "said"), [(0.0, "6.0 GiB of the GPU's memory was given back."), (5.5, "Not all memory was given back")]
 )
 def test_what_a_driver_says_counts(monkeypatch: pytest.MonkeyPatch, gpu: float, said: str) -> None:
     users = [(GpuUser(pid=os.getpid(), name="python", memory_gib=6.0),), (GpuUser(1, "x", 1.0),)]

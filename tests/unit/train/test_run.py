@@ -207,7 +207,7 @@ def undisturbed() -> dict[str, tuple[RunFolder, Teller]]:
     return {}
 
 
-@pytest.mark.parametrize(("method", "stop"), [("qlora", 2), ("qlora", 5), ("qlora", 8), ("ia3", 4)])
+@pytest.mark.parametrize(("method", "stop"), [("qlora", 2), ("qlora", 5), ("qlora", 9), ("ia3", 5)])
 def test_a_resumed_run_ends_with_the_very_same_weights(
     new_run: Callable[..., RunFolder], undisturbed: dict[str, tuple[RunFolder, Teller]], method: str, stop: int
 ) -> None:
@@ -234,16 +234,16 @@ def test_a_resumed_run_ends_with_the_very_same_weights(
 
 def test_a_damaged_newest_checkpoint_is_passed_over_and_told(new_run: Callable[..., RunFolder]) -> None:
     run = new_run(method="ia3")
-    train(run, at_step(8, STOP))
-    assert [item.step for item in checkpoints.checkpoints(run)] == [8, 9]
-    with (run.checkpoints / "step-000009" / "optimizer.pt").open("r+b") as file:
+    train(run, at_step(9, STOP))
+    assert [item.step for item in checkpoints.checkpoints(run)] == [8, 10]
+    with (run.checkpoints / "step-000010" / "optimizer.pt").open("r+b") as file:
         file.seek(200)
         file.write(b"damage")
     told = Teller()
     assert train(run, told, resume=True)["status"] == "done"
     assert told.of(StepDone)[0].step == 9
     note = next(note for note in told.of(Note) if note.code == "train.checkpoint_damaged")
-    assert "step 9" in note.text.en
+    assert "step 10" in note.text.en
     assert "step 8" in note.text.en
     assert all(checkpoints.is_whole(item) for item in checkpoints.checkpoints(run))
 
@@ -424,6 +424,30 @@ def test_a_pause_ends_by_itself(new_run: Callable[..., RunFolder]) -> None:
     assert [event.step for event in told.of(Waiting)] == [3]
 
 
+@pytest.mark.parametrize(("command", "ends"), [(STOP, "stopped"), (FREE, "paused")])
+def test_a_run_that_is_to_end_while_it_measures_saves_what_it_learned(
+    new_run: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch, command: str, ends: str
+) -> None:
+    whole, run = new_run("whole", "ia3", max_steps=8), new_run("run", "ia3", max_steps=8)
+    train(whole, Teller())
+    told = Teller()
+    plain, asked = supervisor.Supervisor.on_prediction_step, []
+
+    def measuring(self: Any, args: Any, state: Any, control: Any, **more: Any) -> None:
+        if state.global_step == 4 and not asked:
+            asked.append(1)
+            told.pending.append(Command(name=command))
+        plain(self, args, state, control, **more)
+
+    monkeypatch.setattr(supervisor.Supervisor, "on_prediction_step", measuring)
+    assert train(run, told) == {"run": str(run.path), "status": ends, "steps": 4}
+    assert told.of(HeldOut) == []
+    assert "train.not_measured" in {note.code for note in told.of(Note)}
+    assert [event.step for event in told.of(CheckpointSaved)] == [4]
+    assert train(run, Teller(), resume=True)["status"] == "done"
+    assert same(weights(run.checkpoints / "step-000008"), weights(whole.checkpoints / "step-000008"))
+
+
 # ------------------------------------------------------------------------------------------------------------ disk
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -481,6 +505,23 @@ def test_a_run_that_waits_for_the_disk_can_be_ended(
     assert kept.step == 4
     assert not list(run.checkpoints.glob(".*"))
     assert train(run, Teller(), resume=True)["status"] == "done"
+
+
+def test_a_disk_that_is_full_at_the_start_is_waited_for(
+    new_run: Callable[..., RunFolder], quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, tries = training.save, [2]
+
+    def full(recipe: Any, path: Path) -> None:
+        if tries[0]:
+            tries[0] -= 1
+            raise checkpoints.disk_error(OSError(errno.ENOSPC, "No space left on device"), path)
+        plain(recipe, path)
+
+    run, told = new_run(method="ia3", max_steps=1), Teller()
+    monkeypatch.setattr(training, "save", full)
+    assert train(run, told)["status"] == "done"
+    assert [(event.step, event.code) for event in told.of(Waiting)] == [(0, "disk.full")]
 
 
 def test_too_little_room_is_told_before_the_first_step(
