@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.host.launch import start_job
-from engine.project.run_folder import JobFolder
+from engine.project.rebuilt import repair
+from engine.project.recent import remember_project_of
+from engine.project.run_folder import JobFolder, RunFolder
 from engine.protocol.errors import EXIT_INTERRUPTED, Failure
 from engine.protocol.events import DONE
 from engine.protocol.text import NOTHING, Text, say
@@ -16,7 +18,11 @@ AGAIN = say("Give the same command again.", "请重新运行同一命令。")
 
 
 def run_job(folder: JobFolder, kind: str, arguments: dict[str, Any], terminal: Terminal) -> Outcome:
-    """Start a job and show it until it ends. Raises `UserError` when it cannot be started."""
+    """Start a job and show it until it ends; its project is remembered, so that the queue sees that something works
+    there. Raises `UserError` when it cannot be started."""
+    if isinstance(folder, RunFolder):
+        repair(folder)
+    remember_project_of(folder)
     offset = folder.events.stat().st_size if folder.events.exists() else 0
     start_job(folder, kind, arguments)
     return follow(folder, terminal, offset=offset)

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from engine.project.atomic import disk_error, open_plain, writing
-from engine.project.kept import MANIFEST, Kept, files_of, is_whole, kept
+from engine.project.kept import MANIFEST, Kept, files_of, in_a_row, is_whole, kept
 from engine.project.project import claim_run
+from engine.project.rebuilt import facts_of
 from engine.project.remarks import Remarks, clean_title, read_remarks, write_remarks
 from engine.project.run_folder import RunFolder
 from engine.protocol.codec import decode_event, encode_event
@@ -37,14 +38,14 @@ def fork(run: RunFolder, step: int, *, title: str = "", progress: Progress | Non
         Stopped: ``progress`` raised it; nothing is left.
     """
     checkpoint = _checkpoint(run, step)
-    facts = run.read_facts()
+    facts, _ = facts_of(run)
     remarks = read_remarks(run)
     own = clean_title(title) or f"{remarks.title or facts.get('title') or run.id} {step}+"
     made = claim_run(run.path.parent, own)
     try:
         _fill(made, run, checkpoint, progress or (lambda done, total: None))
         write_remarks(made, Remarks(tags=remarks.tags))
-        # The facts come last: without them the folder is no run.
+        # The facts come last: what is cut off before has no recipe, or is a run that can be gone on with.
         made.write_facts(
             {
                 **facts,
@@ -81,8 +82,7 @@ def _checkpoint(run: RunFolder, step: int) -> Kept:
 def _choice(steps: list[int]) -> Text:
     if not steps:
         return say("Start a new run with its recipe.", "请用其配方开始新的训练。")
-    listed = ", ".join(map(str, steps))
-    return say("Choose one of these steps: {steps}.", "请选择以下步数之一：{steps}。", steps=listed)
+    return say("Choose one of these steps: {steps}.", "请选择以下步数之一：{steps}。", steps=in_a_row(steps))
 
 
 def _fill(made: RunFolder, run: RunFolder, checkpoint: Kept, progress: Progress) -> None:

@@ -10,12 +10,14 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from engine.project.atomic import open_plain
 from engine.project.run_folder import RunFolder
+from engine.protocol.text import Text
 
 MANIFEST, PROGRESS = "manifest.json", "progress.json"
 LARGEST_MANIFEST, CHUNK = 2**24, 2**20
@@ -97,6 +99,12 @@ def spare(run: RunFolder) -> list[Kept]:
         return []
     newest = found[-1]
     return [item for item in found[:-1] if item.step != newest.best_step]
+
+
+def in_a_row(steps: Iterable[int]) -> Text:
+    """Steps as a sentence lists them."""
+    listed = [str(step) for step in steps]
+    return Text(", ".join(listed), "、".join(listed))
 
 
 def _is_inside(name: object) -> bool:

@@ -108,7 +108,9 @@ def busy_in(project: Path) -> JobFolder | None:
 
 def _move_across(path: Path, target: Path, progress: Progress) -> None:
     """Copy to a hidden folder beside the target, compare, rename; only then the old folder goes."""
-    hidden = target.with_name(f".{target.name}.part")
+    # By a short name of its own, the same at each try: the target's may be as long as names can be.
+    made_up = hashlib.sha256(target.name.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    hidden = target.with_name(f".lorimer-{made_up}.part")
     shutil.rmtree(hidden, ignore_errors=True)
     try:
         _copy_all(path, hidden, progress)

@@ -10,24 +10,37 @@ from pathlib import Path
 from typing import Any
 
 from engine.host.follow import last_status
-from engine.host.launch import is_alive
+from engine.host.launch import is_alive, read_tail
 from engine.project.atomic import disk_error, read_json, write_json
 from engine.project.moving import settle
+from engine.project.rebuilt import facts_of, is_run, run_folders
 from engine.project.remarks import read_remarks
 from engine.project.run_folder import JobFolder, RunFolder
+from engine.protocol.codec import decode_event
 from engine.protocol.errors import UserError
+from engine.protocol.events import Waiting
+from engine.protocol.state import WAITING
 from engine.protocol.text import say
 from engine.recipe.file import save
 from engine.recipe.recipe import Recipe
 
 PROJECT_VERSION = 1
+LAST_RUN = "last_run"
+"""Of ``project.json``: the highest number that a run ever had. It outlives the run."""
+MOST_NUMBER = 10**9
+"""A higher one is none that Lorimer wrote."""
 _LATEST = 1e11
 """Epoch seconds beyond which no calendar goes: of a file that Lorimer did not write."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """One line of a list of runs."""
+    """One line of a list of runs.
+
+    Attributes:
+        waits_for: why it stands still, as `Waiting.reason`; empty where it does not, or a person paused it.
+        is_damaged: its ``run.json`` cannot be read; what is told comes from its other files.
+    """
 
     folder: RunFolder
     title: str
@@ -36,6 +49,13 @@ class RunSummary:
     method: str
     objective: str
     status: str
+    waits_for: str = ""
+    is_damaged: bool = False
+
+    @property
+    def named(self) -> str:
+        """Its title behind its number."""
+        return self.folder.named(self.title)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +114,8 @@ class Project:
         return self.path / "draft.toml"
 
     def runs(self) -> list[RunSummary]:
-        """All runs, newest first; a folder that is no run is passed over."""
-        folders = sorted((self.path / "runs").glob("*/run.json"), reverse=True)
-        return [summary for folder in folders if (summary := _summary(RunFolder(folder.parent))) is not None]
+        """All runs, newest first; a folder that is no run is passed over, a damaged run is told."""
+        return [_summary(run) for run in run_folders(self.path / "runs")]
 
     def new_run(self, recipe: Recipe, *, title: str = "") -> RunFolder:
         """A folder for one more run, with its recipe in it.
@@ -175,9 +194,9 @@ def open_project(path: Path) -> Project:
 
 
 def open_run(path: Path) -> RunFolder:
-    """The run at ``path``. Raises `UserError` when there is none."""
+    """The run at ``path``, also one whose ``run.json`` is damaged. Raises `UserError` when there is none."""
     run = RunFolder(path.expanduser().resolve())
-    if not run.facts.exists():
+    if not is_run(run):
         raise UserError(
             "run.missing",
             say("{path} is not a run of Lorimer.", "{path} 不是 Lorimer 的训练记录。", path=path),
@@ -187,34 +206,59 @@ def open_run(path: Path) -> RunFolder:
             ),
             where=str(path),
         )
-    run.read_facts()
     return run
 
 
-def _summary(run: RunFolder) -> RunSummary | None:
-    try:
-        facts = run.read_facts()
-    except UserError:
-        return None
+def _summary(run: RunFolder) -> RunSummary:
+    facts, is_damaged = facts_of(run)
     text = {name: str(facts.get(name, "")) for name in ("title", "model", "method", "objective")}
     text["title"] = read_remarks(run).title or text["title"]
     created = facts.get("created")
     created = float(created) if isinstance(created, int | float) and 0 <= created < _LATEST else 0.0
-    return RunSummary(folder=run, created=created, status=last_status(run), **text)
+    status = last_status(run)
+    waits_for = _waits_for(run) if status == WAITING else ""
+    return RunSummary(run, created=created, status=status, waits_for=waits_for, is_damaged=is_damaged, **text)
+
+
+def _waits_for(run: RunFolder) -> str:
+    """Why a run stands still, by the end of its record."""
+    with suppress(OSError):
+        for line in reversed(read_tail(run.events).splitlines()):
+            with suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
+                if isinstance(event := decode_event(line), Waiting):
+                    return event.reason
+    return ""
 
 
 def claim_run(runs: Path, title: str) -> RunFolder:
-    """A new, empty folder among ``runs``, claimed by its number. Raises `UserError` when the disk refuses."""
+    """A new, empty folder among ``runs``, claimed by its number: one that no run of the project ever had, for queues
+    and other runs name a run by it. Raises `UserError` when the disk refuses."""
+    facts = runs.parent / "project.json"
     try:
-        return RunFolder(_numbered(runs, slug(title), 4))
+        run = RunFolder(_numbered(runs, slug(title), 4, after=_last_number(facts)))
     except OSError as error:
         raise disk_error(error, runs) from error
+    with suppress(UserError):  # the number is then the highest that is there
+        plain = read_json(facts)
+        if isinstance(plain, dict):
+            write_json(facts, {**plain, LAST_RUN: max(int(run.number), _last_number(facts))})
+    return run
 
 
-def _numbered(parent: Path, name: str, digits: int) -> Path:
+def _last_number(facts: Path) -> int:
+    """The highest number that a run ever had, as far as the project remembers it."""
+    try:
+        known = read_json(facts)
+    except UserError:
+        return 0
+    number = known.get(LAST_RUN) if isinstance(known, dict) else None
+    return number if isinstance(number, int) and 0 <= number < MOST_NUMBER else 0
+
+
+def _numbered(parent: Path, name: str, digits: int, *, after: int = 0) -> Path:
     """A new folder ``0001-name``; its creation claims the number, also against another process."""
     taken = [int(match[1]) for entry in parent.iterdir() if (match := re.match(r"(\d+)-", entry.name))]
-    number = max(taken, default=0) + 1
+    number = max([*taken, after]) + 1
     while True:
         path = parent / f"{number:0{digits}d}-{name}"
         try:

@@ -20,7 +20,8 @@ from engine.host.platform import config_folder
 from engine.project.atomic import read_json, write_json
 from engine.project.claim import claimed
 from engine.project.kept import kept
-from engine.project.recent import recent
+from engine.project.rebuilt import facts_of, is_run, repair
+from engine.project.recent import at_work, recent, remember_project_of
 from engine.project.remarks import read_remarks
 from engine.project.run_folder import RunFolder
 from engine.protocol.codec import build, to_plain
@@ -68,6 +69,11 @@ class Entry:
     def folder(self) -> RunFolder:
         """The run."""
         return RunFolder(Path(self.run))
+
+    @property
+    def named(self) -> str:
+        """Its title behind the run's number."""
+        return self.folder.named(self.title)
 
     @property
     def is_over(self) -> bool:
@@ -125,7 +131,7 @@ def add(run: RunFolder, *, after: str = ANY, behind: RunFolder | None = None) ->
                 say("Move it up instead.", "可以将其上移。"),
                 where=str(run.path),
             )
-        title = read_remarks(run).title or str(run.read_facts().get("title") or run.id)
+        title = read_remarks(run).title or str(facts_of(run)[0].get("title") or run.id)
         entry = Entry(
             uuid.uuid4().hex[:12], str(run.path), title, after, str(behind.path) if behind else "", added=time.time()
         )
@@ -203,7 +209,7 @@ def _notice_ends(queue: list[Entry]) -> tuple[Entry, ...]:
     for place, item in enumerate(queue):
         if item.state not in (STARTING, RUNNING):
             continue
-        if not item.folder.facts.is_file():
+        if not is_run(item.folder):
             queue[place] = _gone(item)
         elif is_alive(item.folder):
             queue[place] = replace(item, state=RUNNING)
@@ -221,7 +227,7 @@ def _start_next(queue: list[Entry], start: Callable[[RunFolder], None]) -> Entry
     for place, item in enumerate(queue):
         if item.state != WAITING:
             continue
-        if not item.folder.facts.is_file():
+        if not is_run(item.folder):
             queue[place] = _gone(item)
             continue
         if is_alive(item.folder):  # somebody started it by hand
@@ -252,6 +258,8 @@ def _started(queue: list[Entry], place: int, start: Callable[[RunFolder], None])
 
 def begin(run: RunFolder) -> None:
     """Start a run from its beginning, or go on from its last checkpoint. Raises `UserError`."""
+    repair(run)
+    remember_project_of(run)
     start_job(run, "resume" if kept(run) or _record(run) else "train", {"run": str(run.path)})
 
 
@@ -260,7 +268,7 @@ def _before(queue: list[Entry], place: int) -> tuple[str, str] | None:
     was put behind; None when it waited for nothing."""
     for item in reversed(queue[:place]):
         if item.is_over:
-            return item.title, item.status
+            return item.named, item.status
     behind = RunFolder(Path(queue[place].behind))
     if not queue[place].behind:
         return None
@@ -285,10 +293,11 @@ def _gone(item: Entry) -> Entry:
 
 
 def trains_here(others: Sequence[RunFolder] = ()) -> RunFolder | None:
-    """A run (or a later job of one) that some process works on now, among those of the recent projects and ``others``;
-    None when there is none. Two would share the memory that each was planned to have alone."""
+    """A run (or a later job of one) that some process works on now, among ``others`` and those of the projects that are
+    recent or were when it began; None when there is none. Two would share the memory that each was planned to have
+    alone."""
     patterns = ("runs/*/process.json", "runs/*/jobs/*/process.json")
-    files = [file for project in recent() for pattern in patterns for file in project.glob(pattern)]
+    files = [file for project in [*recent(), *at_work()] for pattern in patterns for file in project.glob(pattern)]
     folders = {file.parent: None for file in files} | {run.path: None for run in others}
     return next((run for path in folders if is_alive(run := RunFolder(path))), None)
 

@@ -53,6 +53,17 @@ class RunFolder(JobFolder):
         return self.path.name
 
     @property
+    def number(self) -> str:
+        """The number that its folder's name begins with, such as "0002", by which equal titles are told apart; empty
+        where there is none."""
+        number, dash, _ = self.path.name.partition("-")
+        return number if dash and number.isdecimal() else ""
+
+    def named(self, title: str) -> str:
+        """A title behind the run's number."""
+        return f"{self.number} {title}".strip()
+
+    @property
     def facts(self) -> Path:
         """``run.json``."""
         return self.path / "run.json"

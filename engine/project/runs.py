@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from engine.host.follow import Follower
 from engine.host.platform import cache_folder
 from engine.project.atomic import open_plain, read_json, read_plain, write_json
+from engine.project.rebuilt import facts_of, run_folders
 from engine.project.remarks import clean_title, read_remarks
 from engine.project.run_folder import RunFolder
 from engine.protocol.codec import build, decode_event, to_plain
@@ -101,6 +102,7 @@ class RunRow:
         files: names of its data files.
         measured: None before it was evaluated.
         came_from: the run and the step that it goes on from; None for one that began at the beginning.
+        is_damaged: its ``run.json`` cannot be read; what is told comes from its other files.
     """
 
     folder: RunFolder
@@ -115,6 +117,12 @@ class RunRow:
     tags: tuple[str, ...] = ()
     note: str = ""
     came_from: tuple[str, int] | None = None
+    is_damaged: bool = False
+
+    @property
+    def named(self) -> str:
+        """Its title behind its number."""
+        return self.folder.named(self.title)
 
     @property
     def is_under_way(self) -> bool:
@@ -135,17 +143,14 @@ class Listing:
         self._followed: dict[str, _Followed] = {}
 
     def read(self) -> list[RunRow]:
-        """All runs, newest first; a folder that is no run is passed over."""
+        """All runs, newest first; a folder that is no run is passed over, a damaged run is told."""
         known = self._known if self._known is not None else _read_cache(self._cache)
         found: dict[str, dict[str, Any]] = {}
         rows = []
-        for facts in sorted((self._project / "runs").glob("*/run.json"), reverse=True):
-            run = RunFolder(facts.parent)
+        for run in run_folders(self._project / "runs"):
             entry = dict(known.get(run.id, {}))
-            row = self._row(run, entry)
-            if row is not None:
-                rows.append(row)
-                found[run.id] = entry
+            rows.append(self._row(run, entry))
+            found[run.id] = entry
         if found != known:
             _write_cache(self._cache, found)
         self._known = found
@@ -157,13 +162,8 @@ class Listing:
         name = hashlib.sha256(str(self._project).encode("utf-8", "surrogateescape")).hexdigest()[:24]
         return cache_folder() / "runs" / f"{name}.json"
 
-    def _row(self, run: RunFolder, entry: dict[str, Any]) -> RunRow | None:
-        try:
-            facts: Any = run.read_facts()
-        except UserError:
-            return None
-        if not isinstance(facts, dict):
-            return None
+    def _row(self, run: RunFolder, entry: dict[str, Any]) -> RunRow:
+        facts, is_damaged = facts_of(run)
         remarks = read_remarks(run)
         recipe = _cached(entry, "recipe", run.recipe, lambda: _of_recipe(run.recipe))
         measured = _cached(entry, "measured", run.evaluation, lambda: to_plain(_of_evaluation(run.evaluation)))
@@ -178,6 +178,7 @@ class Listing:
             tags=remarks.tags,
             note=remarks.note,
             came_from=_origin(facts.get("continued_from")),
+            is_damaged=is_damaged,
             **{**text, "model": last_part(text["model"])},
         )
 

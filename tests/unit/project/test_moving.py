@@ -70,6 +70,15 @@ def test_to_another_disk_by_a_copy_that_is_compared(
     assert list(tmp_path.glob(".*.part")) == []
 
 
+def test_a_name_as_long_as_names_can_be_goes_to_another_disk(
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = run.path.parents[1], tmp_path / ("n" * 250)
+    other_disk(monkeypatch, old)
+    assert move_project(old, new)
+    check(new, old)
+
+
 def other_disk(monkeypatch: pytest.MonkeyPatch, old: Path) -> None:
     rename = os.rename
 

@@ -1,15 +1,20 @@
 """Projects, their runs, and the list of recent ones."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from engine.catalogue import CATALOGUE
+from engine.project.atomic import write_json
 from engine.project.project import Project, new_job, open_run
 from engine.project.recent import forget, recent, remember
 from engine.project.settings import Settings, load_settings, save_settings
 from engine.protocol.errors import UserError
+from engine.protocol.events import Gauge, Launched, Waiting
 from engine.recipe.file import load, loads
+from tests.unit.project.made_run import leave, work_on, write
 
 
 def test_made_opened_and_filled(tmp_path: Path) -> None:
@@ -30,7 +35,28 @@ def test_a_damaged_run_does_not_hide_the_others(tmp_path: Path) -> None:
     project = Project.open_or_create(tmp_path / "p")
     good, bad = project.new_run(loads("", CATALOGUE)), project.new_run(loads("", CATALOGUE))
     bad.facts.write_text("{")
-    assert [run.folder.id for run in project.runs()] == [good.id]
+    assert [(run.folder.id, run.is_damaged) for run in project.runs()] == [(bad.id, True), (good.id, False)]
+
+
+def test_the_number_of_a_run_is_never_given_again(tmp_path: Path) -> None:
+    project = Project.open_or_create(tmp_path / "p")
+    first, second = (project.new_run(loads("", CATALOGUE), title="same") for _ in range(2))
+    shutil.rmtree(second.path)
+    third = Project.open_or_create(project.path).new_run(loads("", CATALOGUE), title="same")
+    assert [run.number for run in (first, second, third)] == ["0001", "0002", "0003"]
+    assert [run.named for run in project.runs()] == ["0003 same", "0001 same"]
+    facts = json.loads((project.path / "project.json").read_text("utf-8"))
+    write_json(project.path / "project.json", {**facts, "last_run": "many"})
+    assert project.new_run(loads("", CATALOGUE)).number == "0004"
+
+
+def test_what_a_run_waits_for_is_told(tmp_path: Path) -> None:
+    run = Project.open_or_create(tmp_path / "p").new_run(loads("", CATALOGUE))
+    write(run, Launched(kind="train"), Waiting(step=3, reason="disk"), Gauge())
+    work_on(run)
+    (told,) = Project(tmp_path / "p").runs()
+    assert (told.status, told.waits_for) == ("waiting", "disk")
+    leave(run)
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from engine.project.atomic import write_json
 from engine.project.claim import claimed
 from engine.project.project import Project
 from engine.project.queue import ANY, ONLY_IF_DONE, Entry, add, advance, entries, move, remove, set_after
-from engine.project.recent import remember
+from engine.project.recent import MOST, at_work, forget, recent, remember, remember_project_of
 from engine.project.run_folder import RunFolder
 from engine.protocol.errors import UserError
 from engine.protocol.events import Finished, Launched
@@ -90,13 +90,44 @@ def test_what_is_only_for_a_good_end_is_held(tmp_path: Path) -> None:
     assert looked.started is not None
     assert looked.started.folder == four
     assert states() == [("one", "failed"), ("two", "held"), ("three", "held"), ("four", "running")]
-    assert entries()[1].reason == say("Held back, because “one” failed.", "未开始，因为“one”失败了。")
+    assert entries()[1].reason == say("Held back, because “0001 one” failed.", "未开始，因为“0001 one”失败了。")
     end(four)
     set_after(entries()[1].id, ANY)
     looked = advance(begin)
     assert looked.started is not None
     assert looked.started.folder == two
     end(two)
+
+
+def test_what_trains_in_a_project_that_left_the_list_is_waited_for(tmp_path: Path) -> None:
+    (outside,), (one,) = new_runs(tmp_path / "a", "outside"), new_runs(tmp_path / "b", "one")
+    remember_project_of(outside)
+    begin(outside)
+    for number in range(MOST + 2):
+        remember(Project.open_or_create(tmp_path / f"other {number}").path)
+    assert tmp_path / "a" not in recent()
+    add(one)
+    assert advance(begin).started is None
+    end(outside)
+    started = advance(begin).started
+    assert started is not None
+    assert started.folder == one
+    remember(tmp_path / "b")
+    assert at_work() == []
+    forget(tmp_path / "b")  # a person took it off the list while it trains
+    assert queue.trains_here() == one
+    end(one)
+
+
+def test_what_a_queue_starts_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (one,) = new_runs(tmp_path / "a", "one")
+    one.facts.write_text("{")
+    monkeypatch.setattr(queue, "start_job", lambda run, kind, arguments: begin(run))
+    add(one)
+    advance()
+    assert recent() == [tmp_path / "a"]
+    assert one.read_facts()["title"] == "one"  # rebuilt
+    end(one)
 
 
 def test_behind_a_run_outside_of_the_queue(tmp_path: Path) -> None:
