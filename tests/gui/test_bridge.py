@@ -13,6 +13,7 @@ import pytest
 from PySide6.QtCore import QObject, Signal
 from pytestqt.qtbot import QtBot
 
+from engine.host import follow
 from engine.project.run_folder import JobFolder
 from engine.protocol.codec import encode_event
 from engine.protocol.errors import Failure, UserError
@@ -219,6 +220,9 @@ def test_a_drive_that_stalls_holds_up_nobody_else(
     stalled = JobFolder(tmp_path / "stalled")
     stalled.path.mkdir()
     os.mkfifo(stalled.events)
+    # A pipe is refused where a file should be; this one is read as a drive that does not answer.
+    plain = follow.open_plain
+    monkeypatch.setattr(follow, "open_plain", lambda path: path.open("rb") if path == stalled.events else plain(path))
     monkeypatch.setattr("gui.bridge.jobs._FollowLoop.patience_ms", 300)
     bridge, seen = Bridge(), []
     bridge.jobs.happened.connect(lambda path, events: seen.extend((path, event) for event in events))
@@ -257,9 +261,13 @@ CLOSING = """
 import sys
 from pathlib import Path
 from PySide6.QtCore import QTimer
+from engine.host import follow as following
 from engine.project.run_folder import JobFolder
 from gui import app
 from gui.main_window import MainWindow
+
+# A pipe is refused where a file should be; this one is read as a drive that does not answer.
+following.open_plain = lambda path: path.open("rb")
 
 def follow(context):
     context.runs.train.follow(JobFolder(Path(sys.argv[1])))
