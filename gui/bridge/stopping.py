@@ -21,6 +21,8 @@ from gui.bridge.loop import Loop
 log = logging.getLogger("lorimer.window")
 
 POLL_SECONDS = 0.1
+GIVE_UP_SECONDS = 60.0
+"""How long a ladder may be refused each look before it is given up; a disk that refuses once does not end the climb."""
 HURRY_SECONDS = 1e6
 """What the ladder's clock is put forward by; no patience is as long."""
 
@@ -42,6 +44,8 @@ class _Climb:
         rung, freed: as the ladder told them last.
         told: the rung that the window knows of.
         ahead: seconds that the ladder's clock is put forward.
+        fails_since: when the looks that were refused began, on the monotonic clock; None after one that was not.
+        is_told: the window knows that something was refused.
     """
 
     make: Callable[[Clock], Ladder]
@@ -50,13 +54,17 @@ class _Climb:
     freed: Text = NOTHING
     ahead: float = 0.0
     is_gone: bool = False
+    fails_since: float | None = None
+    is_told: bool = False
     _ladder: Ladder | None = None
 
     def poll(self) -> None:
         """Look once; the ladder is made at the first look."""
         self._ladder = self._ladder or self.make(self._now)
-        self.is_gone = self._ladder.poll()
-        self.rung, self.freed = getattr(self._ladder, "rung", ""), getattr(self._ladder, "freed", NOTHING)
+        try:
+            self.is_gone = self._ladder.poll()
+        finally:  # it may have climbed before something was refused
+            self.rung, self.freed = getattr(self._ladder, "rung", ""), getattr(self._ladder, "freed", NOTHING)
 
     def _now(self) -> float:
         return time.monotonic() + self.ahead
@@ -68,12 +76,14 @@ class JobCommands(Loop):
     Signals:
         climbed(Path, str): the ladder of the job in that folder stands on this rung now.
         gone(Path, Text): that job's process is gone; what memory it gave back, empty where that is not known.
-        failed(Path, Failure): the disk does not let that job be ended.
+        failed(Path, Failure): something was refused while that job is ended; told once, the climb goes on.
+        given_up(Path): nothing but refusals for long; the climb is over.
     """
 
     climbed = Signal(object, str)
     gone = Signal(object, object)
     failed = Signal(object, object)
+    given_up = Signal(object)
     _refused = Signal(object, object)
 
     def __init__(self, parent: QObject | None = None) -> None:
@@ -120,12 +130,23 @@ class JobCommands(Loop):
         if climb.rung != climb.told:
             climb.told = climb.rung
             self.climbed.emit(path, climb.rung)
-        if failure is not None or climb.is_gone:
-            del self._climbs[path]
         if failure is not None:
-            self.failed.emit(path, failure)
-        elif climb.is_gone:
+            self._refuse(path, climb, failure)
+            return
+        climb.fails_since = None
+        if climb.is_gone:
+            del self._climbs[path]
             self.gone.emit(path, climb.freed)
+
+    def _refuse(self, path: Path, climb: _Climb, failure: Failure) -> None:
+        now = time.monotonic()
+        climb.fails_since = climb.fails_since or now
+        if not climb.is_told:
+            climb.is_told = True
+            self.failed.emit(path, failure)
+        if now - climb.fails_since >= GIVE_UP_SECONDS:
+            del self._climbs[path]
+            self.given_up.emit(path)
 
 
 def _failure_of(work: Callable[[], object]) -> Failure | None:

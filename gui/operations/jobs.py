@@ -41,9 +41,17 @@ def start_later_job(context: AppContext, view: JobView, kind: str, arguments: di
 
 def tell_job(context: AppContext, view: JobView, command: str) -> None:
     """Send a command of the protocol to the job that is followed."""
-    if view.folder is not None and context.may_change():
-        view.ask(command)
-        context.bridge.commands.tell(view.folder, command, context.notices.failure)
+    folder = view.folder
+    if folder is None or not context.may_change():
+        return
+
+    def refused(failure: Failure) -> None:
+        context.notices.failure(failure)
+        if view.folder == folder and view.asked == command:
+            view.ask("")  # it never heard of it
+
+    view.ask(command)
+    context.bridge.commands.tell(folder, command, refused)
 
 
 def stop_job(context: AppContext, view: JobView) -> None:
@@ -69,6 +77,7 @@ class Stopping(QObject):
         commands.climbed.connect(self._climbed)
         commands.gone.connect(self._gone)
         commands.failed.connect(self._failed)
+        commands.given_up.connect(self._given_up)
         commands.end(folder, lambda clock: StopLadder(folder, now=clock, **PATIENCE))
 
     def _climbed(self, path: Path, rung: str) -> None:
@@ -81,9 +90,13 @@ class Stopping(QObject):
             self._end()
 
     def _failed(self, path: Path, failure: Failure) -> None:
-        """The disk refuses: nothing more to do."""
+        """Something is refused; the ladder goes on."""
         if path == self._folder.path:
             self._context.notices.failure(failure)
+
+    def _given_up(self, path: Path) -> None:
+        """Everything was refused for long: one may try again."""
+        if path == self._folder.path:
             self._end()
 
     def _end(self) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 from PySide6.QtCore import QUrl
 from PySide6.QtGui import QDesktopServices
 
@@ -10,8 +13,11 @@ from engine.project.showing import folder_to_show
 from engine.protocol.events import CONTINUE, FREE, PAUSE, SAVE
 from gui.context import AppContext
 from gui.operations.jobs import end_now, stop_job, tell_job
-from gui.operations.operation import change
+from gui.operations.operation import Operation, change
 from gui.operations.project import refresh_lists
+
+if TYPE_CHECKING:
+    from engine.project.project import RunSummary
 
 
 def pause_run(context: AppContext) -> None:
@@ -42,8 +48,42 @@ def continue_run(context: AppContext) -> None:
 def another_that_trains(context: AppContext) -> str:
     """Title of another run of the project whose process is alive, empty when there is none: two would share the
     memory that each was planned to have alone."""
-    others = (item for item in context.project.runs if item.folder != context.runs.run)
+    return _that_trains(_others(context))
+
+
+def _others(context: AppContext) -> list[RunSummary]:
+    return [item for item in context.project.runs if item.folder != context.runs.run]
+
+
+def _that_trains(others: list[RunSummary]) -> str:
     return next((item.title or item.folder.id for item in others if is_alive(item.folder)), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What only the disk knows of the run that is looked at.
+
+    Attributes:
+        has_begun: a process was started for it; so it is taken until it is known.
+        is_trained: there is an adapter.
+        other: as `another_that_trains`.
+    """
+
+    has_begun: bool = True
+    is_trained: bool = False
+    other: str = ""
+
+
+def look_at_run(context: AppContext) -> Operation:
+    """Read `Looked` in the background."""
+    run, others = context.runs.run, _others(context)
+
+    def look() -> Looked:
+        if run is None:
+            return Looked()
+        return Looked(run.events.exists(), run.adapter_written > 0, _that_trains(others))
+
+    return Operation(context).in_background(look).on_failure(lambda failure: None)
 
 
 def save_checkpoint(context: AppContext) -> None:
@@ -54,6 +94,11 @@ def save_checkpoint(context: AppContext) -> None:
 def free_run(context: AppContext) -> None:
     """End the process of a paused run, so that its memory is free; it goes on from its checkpoint."""
     tell_job(context, context.runs.train, FREE)
+
+
+def retry_run(context: AppContext) -> None:
+    """Have a run that waits for the disk try it at once."""
+    tell_job(context, context.runs.train, CONTINUE)
 
 
 def stop_run(context: AppContext) -> None:

@@ -6,6 +6,8 @@ from PySide6.QtWidgets import QPushButton, QWidget
 
 from engine.catalogue import CATALOGUE
 from engine.methods.registry import METHODS
+from engine.project.queue import HELD, Entry
+from engine.project.queue import WAITING as QUEUED
 from engine.project.run_folder import RunFolder
 from engine.protocol.errors import Failure, UserError
 from engine.protocol.events import PAUSE
@@ -18,12 +20,14 @@ from gui.i18n.language import tr
 from gui.i18n.numbers import clock, count, day, short
 from gui.operations import bundle as reporting
 from gui.operations.train import (
-    another_that_trains,
+    Looked,
     continue_run,
     end_run_now,
     free_run,
+    look_at_run,
     open_folder,
     pause_run,
+    retry_run,
     save_checkpoint,
     stop_run,
 )
@@ -32,8 +36,8 @@ from gui.pages.train_curves import CurvesCard
 from gui.pages.train_machine import MemoryCard, SpeedCard
 from gui.pages.train_reading import ReadingCard
 from gui.pages.train_strip import StandStrip
-from gui.pages.train_words import busy_words, happened_words, last_of, started_words, time_left, tone_of
-from gui.state.run import ENDINGS
+from gui.pages.train_words import busy_words, happened_words, last_of, started_words, time_left, tone_of, waits_for_disk
+from gui.state.run import HOW_STOPPED, at_risk, ending
 from gui.widgets.bars import ThinBar
 from gui.widgets.basic import add_shortcut, button, column, holder, label, rename, row, tool
 from gui.widgets.card import Card
@@ -59,7 +63,9 @@ class TrainPage(Page):
         self._told: tuple[object, object] | None = None
         self._headed: RunFolder | None = None
         self._recipe: Recipe | None = None
-        self._ending = ""
+        self._ending: object = None
+        self._looked = Looked()
+        self._knows_queue = False
         self._alone: QWidget | None = None
         self._pause = button(say("Pause", "暂停"), self._pause_or_continue, shortcut="Ctrl+P")
         self._save = button(say("Save checkpoint", "保存检查点"), lambda: save_checkpoint(context), shortcut="Ctrl+K")
@@ -68,6 +74,8 @@ class TrainPage(Page):
             self.head.addWidget(item)
         context.runs.train.changed.connect(self.refresh)
         context.runs.selected.connect(self._another_run)
+        for signal in (context.project.changed, context.runs.train.finished):
+            signal.connect(self._look)
         context.project.changed.connect(self.refresh)
         context.control.changed.connect(self.refresh)
 
@@ -78,7 +86,7 @@ class TrainPage(Page):
         state = job.state
         self._show_actions(state)
         self._head()
-        if job.folder is None or (state.status == STARTING and not job.folder.events.exists()):
+        if job.folder is None or (state.status == STARTING and not state.kind and not self._looked.has_begun):
             self._show_no_run()
         elif state.latest is not None:
             self.show_body()
@@ -87,21 +95,23 @@ class TrainPage(Page):
             self._show_failed_start(state.failure)
         elif state.is_over:
             self.show_banner().empty(
-                ENDINGS[state.status], say("It ended before its first step.", "在第一步之前结束。"), self._to_plan()
+                ending(state), say("It ended before its first step.", "在第一步之前结束。"), self._to_plan()
             )
         else:
             self._show_getting_ready(state)
 
     def _show_getting_ready(self, state: JobState) -> None:
         stage = state.stage or say("Starting the worker…", "正在启动工作进程……")
+        may = self.context.control.controls
         if not self.context.runs.train.is_stopping:
-            self._ending = ""
+            self._ending = None
             self.show_banner().working(stage, state.progress, lambda: stop_run(self.context))
-        elif self._ending != stage.en or self._stack.currentWidget() is not self.banner:
-            self._ending = stage.en  # the button stays while one reaches for it
+        elif self._ending != (key := (stage.en, may)) or self._stack.currentWidget() is not self.banner:
+            self._ending = key  # the button stays while one reaches for it
             now = button(
                 say("End now", "立即结束"), lambda: end_run_now(self.context), "danger", shortcut="Ctrl+Shift+."
             )
+            now.setEnabled(may)
             hint = say("Before the first step there is nothing to save.", "第一步之前没有需要保存的内容。")
             self.show_banner().empty(stage, hint, now)
 
@@ -109,7 +119,7 @@ class TrainPage(Page):
         again = button(say("Try again", "重试"), lambda: continue_run(self.context), "primary", shortcut="Ctrl+Return")
         plan = button(say("Change the plan", "修改计划"), lambda: self.context.wizard.go("plan"), shortcut="Ctrl+Left")
         log = button(say("Show the log", "查看日志"), self._show_log_alone, shortcut="Ctrl+L")
-        offered = [plan, log] if another_that_trains(self.context) else [again, plan, log]
+        offered = [plan, log] if self._looked.other else [again, plan, log]
         self.show_banner().wrong(failure, *offered)
 
     def _show_log_alone(self) -> None:
@@ -125,7 +135,43 @@ class TrainPage(Page):
             self._alone_log.read(folder.log)
         self._stack.setCurrentWidget(self._alone)
 
+    def _look(self) -> None:
+        """Read anew what the disk alone knows, in the background: a drive may stall."""
+        run = self.context.runs.run
+        look_at_run(self.context).on_success(lambda found: self._take(run, found))
+
+    def _take(self, run: RunFolder | None, found: Looked) -> None:
+        if run == self.context.runs.run and found != self._looked:
+            self._looked = found
+            self.refresh()
+
+    def _queued(self) -> Entry | None:
+        listed = self.context.project.listed
+        if not self._knows_queue:
+            self._knows_queue = True
+            listed.changed.connect(self._queue_changed)
+        run = self.context.runs.run
+        waits = (entry for entry in listed.queue if run is not None and entry.folder == run)
+        return next((entry for entry in waits if entry.state in (QUEUED, HELD)), None)
+
+    def _queue_changed(self) -> None:
+        if self._stack.currentWidget() is self.banner and not self._looked.has_begun:
+            self.refresh()
+
+    def _show_queued(self, entry: Entry) -> None:
+        sentence = say("This run waits in the queue.", "此训练正在排队。")
+        hint = say(
+            "It starts by itself when it is its turn, as long as a window is open.",
+            "轮到时会自动开始，只要有窗口打开。",
+        )
+        words = say("Show the queue", "查看队列")
+        queue = button(words, lambda: self.context.wizard.go("runs"), "primary", shortcut="Ctrl+Return")
+        self.show_banner().empty(sentence, entry.reason or hint, queue)
+
     def _show_no_run(self) -> None:
+        if (entry := self._queued()) is not None:
+            self._show_queued(entry)
+            return
         sentence = say("No run has been started in this project yet.", "此项目尚未开始训练。")
         hint = say(
             "Start one on the Plan page; it is shown here while it learns.", "请在“计划”页开始训练，过程会显示在这里。"
@@ -158,6 +204,8 @@ class TrainPage(Page):
 
     def _another_run(self) -> None:
         self._told = None
+        self._looked = Looked()
+        self._look()
         if self.is_built:
             self._curves.forget()
             self._reading.forget()
@@ -193,7 +241,11 @@ class TrainPage(Page):
         )
         self._failure = FailureStrip(report)
         self._strip = StandStrip(
-            self.context.runs.train, free=lambda: free_run(self.context), end=lambda: end_run_now(self.context)
+            self.context.runs.train,
+            free=lambda: free_run(self.context),
+            retry=lambda: retry_run(self.context),
+            end=lambda: end_run_now(self.context),
+            may=lambda: self.context.control.controls,
         )
         parts = (self._progress_card(), self._strip, self._failure, body, self._footer_bar())
         made = column(*parts, spacing=14)
@@ -267,16 +319,16 @@ class TrainPage(Page):
             tr(say("pass {n} of {all}", "第 {n} 轮，共 {all} 轮", n=now, all=short(epochs))) if epochs > 1 else ""
         )
         self._bar.put(step / total if total else 0)
-        ending = self.context.runs.train.is_stopping
-        self._left.setText(tr(say("stopping", "正在停止") if ending else time_left(state)))
-        self._since.setText("· " + tr(say("started {time}", "{time} 开始", time=day(state.started)[5:])))
+        ends, created = self.context.runs.train.is_stopping, self.context.runs.created
+        self._left.setText(tr(say("stopping", "正在停止") if ends else time_left(state, created)))
+        self._since.setText("· " + tr(say("started {time}", "{time} 开始", time=day(state.begun(created))[5:])))
 
     def _fill_happened(self, state: JobState) -> None:
         # Notes, measurements and checkpoints are another tuple whenever one of them came or went.
         told = (state.happened, state.plan)
         if self._told is None or any(now is not before for now, before in zip(told, self._told, strict=True)):
             self._told = told
-            self._notes.put(happened_lines(state), select=False)
+            self._notes.put(happened_lines(state, self.context.runs.created), select=False)
             for card in (self._curves, self._memory_card, self._speed_card):
                 card.mark(state)
         self._read_log()
@@ -285,16 +337,25 @@ class TrainPage(Page):
         failure = state.failure if state.is_over else None
         self._failure.put(failure)
         unfinished = state.is_over and state.status != "done" and state.step < state.total_steps
-        other = another_that_trains(self.context) if unfinished else ""
+        other = self._looked.other if unfinished else ""
         self._go_on.setVisible(unfinished and not other)
-        trained = state.is_over and self.context.runs.is_trained
-        self._evaluate.setVisible(trained)
+        self._go_on.setEnabled(self.context.control.controls)
+        self._evaluate.setVisible(state.is_over and self._looked.is_trained)
         self._strip.refresh()
-        running = say("You may close this window, the run goes on.", "可以关闭窗口，训练会继续。")
-        waiting = say("You may close this window, the run waits.", "可以关闭窗口，训练会继续等待。")
-        now = ENDINGS.get(state.status, waiting if state.status == WAITING else running)
-        ending = say("What was learned is kept.", "学到的内容会保留。") if self.context.runs.train.is_stopping else None
-        self._footer.say(busy_words(other) if other else ending or now)
+        self._footer.say(busy_words(other) if other else self._standing_words(state))
+
+    def _standing_words(self, state: JobState) -> Text:
+        """How it ended; before, what a stop under way keeps, or that the window may be closed."""
+        job = self.context.runs.train
+        if state.is_over:
+            return ending(state)
+        if job.is_stopping:
+            saves = job.rung not in HOW_STOPPED and not waits_for_disk(state)
+            risk = None if saves else at_risk(state)
+            return risk or say("What was learned is kept.", "学到的内容会保留。")
+        if state.status == WAITING:
+            return say("You may close this window, the run waits.", "可以关闭窗口，训练会继续等待。")
+        return say("You may close this window, the run goes on.", "可以关闭窗口，训练会继续。")
 
     # --------------------------------------------------------------------------------------------------------- log
     def _show_log(self, shown: bool) -> None:
@@ -323,11 +384,11 @@ def heading(recipe: Recipe) -> Text:
     return say("{what} on {model}", "{model} 上的 {what}", what=what, model=model)
 
 
-def happened_lines(state: JobState) -> list[tuple[str, str, str]]:
+def happened_lines(state: JobState, created: float = 0.0) -> list[tuple[str, str, str]]:
     """What happened, the newest first, in the order in which it was told: clocks may be set meanwhile."""
     lines = [(clock(event.time), tone_of(event), tr(happened_words(event))) for event in state.happened[-MOST_TOLD:]]
     lines.reverse()
     started = started_words(state)
     if started is not None and len(state.happened) <= MOST_TOLD:
-        lines.append((clock(state.started), PLAIN, tr(started)))
+        lines.append((clock(state.begun(created)), PLAIN, tr(started)))
     return lines

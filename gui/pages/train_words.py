@@ -52,19 +52,20 @@ def busy_words(title: str) -> Text:
     )
 
 
-def time_left(state: JobState) -> Text:
-    """How long it still takes, or took."""
+def time_left(state: JobState, created: float = 0.0) -> Text:
+    """How long it still takes, or how long was worked on it since the run was ``created``."""
     if state.is_over:
-        return say("took {time}", "用时 {time}", time=duration(max(0.0, state.ended - state.started)))
+        return say("took {time}", "用时 {time}", time=duration(state.worked(created)))
     if state.status == WAITING:
-        return say("paused", "已暂停") if not _waits_for_disk(state) else say("waiting for the disk", "等待磁盘")
+        return say("paused", "已暂停") if not waits_for_disk(state) else say("waiting for the disk", "等待磁盘")
     left = last_of(state).seconds_left
     if left is None:
         return say("measuring the speed…", "正在测速……")
     return say("{time} left", "剩余 {time}", time=duration(left))
 
 
-def _waits_for_disk(state: JobState) -> bool:
+def waits_for_disk(state: JobState) -> bool:
+    """Whether it stands still because the disk does not take what must be kept."""
     return state.waiting is not None and state.waiting.reason == "disk"
 
 

@@ -129,7 +129,7 @@ class JobView(QObject):
         self._freed[folder.path] = freed
 
     def ask(self, command: str) -> None:
-        """A command is sent to the job that is followed."""
+        """A command is sent to the job that is followed; empty when the disk did not take it."""
         self.asked = command
         self.changed.emit()
 

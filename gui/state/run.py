@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QObject, Signal
 
@@ -11,7 +12,11 @@ from engine.project.run_folder import JobFolder, RunFolder
 from engine.protocol.errors import UserError
 from engine.protocol.text import Text, say
 from gui.bridge.bridge import Bridge
+from gui.i18n.numbers import count
 from gui.state.job import JobView
+
+if TYPE_CHECKING:
+    from engine.protocol.state import JobState
 
 ENDINGS: dict[str, Text] = {
     "done": say("The run is done.", "训练完成。"),
@@ -19,7 +24,93 @@ ENDINGS: dict[str, Text] = {
     "paused": say("Paused. Continue whenever you like.", "已暂停，可随时继续。"),
     "failed": say("The run ended with an error. Its checkpoints are kept.", "训练出错结束。检查点已保留。"),
 }
-"""How a training run ended, in words."""
+"""How a training run ended, in words; `ending` says what was not saved, too."""
+HOW_STOPPED: dict[str, Text] = {
+    "terminated": say("It did not answer and was ended at step {n}.", "没有响应，已在第 {n} 步被结束。"),
+    "killed": say("Stopped by force at step {n}.", "已在第 {n} 步被强制停止。"),
+}
+"""Rung of the stop ladder → how the run was stopped."""
+KEPT = say("What was learned is kept.", "学到的内容已保存。")
+
+
+def ending(state: JobState) -> Text:
+    """How a training run ended: what it learned is only said to be kept where that is so."""
+    lost = unsaved(state)
+    if state.status != "stopped" or (lost is None and state.rung not in HOW_STOPPED):
+        return ENDINGS[state.status]
+    step = count(state.step)
+    how = HOW_STOPPED.get(state.rung, say("Stopped at step {n}.", "已在第 {n} 步停止。"))
+    how = Text(how.en.format(n=step), how.zh.format(n=step))
+    if not state.step:
+        return how
+    if lost is None:
+        return say("{how} {kept}", "{how}{kept}", how=how, kept=KEPT)
+    was = "was" if lost.is_one else "were"
+    if not lost.kept:
+        return say(
+            "{how} {Steps} {was} not saved; there is no checkpoint.",
+            "{how}{Steps}没有保存，也没有检查点。",
+            how=how,
+            Steps=lost.words,
+            was=was,
+        )
+    return say(
+        "{how} {Steps} {was} not saved; the checkpoint of step {kept} is kept.",
+        "{how}{Steps}没有保存；第 {kept} 步的检查点仍在。",
+        how=how,
+        Steps=lost.words,
+        was=was,
+        kept=count(lost.kept),
+    )
+
+
+def at_risk(state: JobState) -> Text | None:
+    """What an end now would cost, where nothing can be saved first; None where all is saved."""
+    lost = unsaved(state)
+    if lost is None:
+        return None
+    are = "is" if lost.is_one else "are"
+    steps = Text(lost.words.en.lower(), lost.words.zh)
+    if not lost.kept:
+        return say(
+            "A stop now keeps nothing: {steps} {are} in memory only.",
+            "现在停止将不保留任何内容：{steps}仅在内存中。",
+            steps=steps,
+            are=are,
+        )
+    return say(
+        "A stop now keeps the checkpoint of step {kept}; {steps} {are} in memory only.",
+        "现在停止将保留第 {kept} 步的检查点；{steps}仅在内存中。",
+        kept=count(lost.kept),
+        steps=steps,
+        are=are,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Unsaved:
+    """Steps that no checkpoint has.
+
+    Attributes:
+        kept: step of the newest checkpoint, 0 where there is none.
+        words: which steps, at the beginning of a sentence.
+        is_one: it is a single step.
+    """
+
+    kept: int
+    words: Text
+    is_one: bool
+
+
+def unsaved(state: JobState) -> Unsaved | None:
+    """The steps of a run that no checkpoint has, None when each is saved."""
+    kept = max((saved.step for saved in state.checkpoints), default=0)
+    if kept >= state.step:
+        return None
+    first, last = count(kept + 1), count(state.step)
+    if kept + 1 == state.step:
+        return Unsaved(kept, say("Step {n}", "第 {n} 步", n=last), True)
+    return Unsaved(kept, say("Steps {a} to {b}", "第 {a} 至 {b} 步", a=first, b=last), False)
 
 
 class RunState(QObject):
@@ -66,6 +157,12 @@ class RunState(QObject):
     def is_trained(self) -> bool:
         """Whether there is an adapter to evaluate, talk to and take away."""
         return self.run is not None and self.run.adapter_written > 0
+
+    @property
+    def created(self) -> float:
+        """When the run that is looked at was made, in epoch seconds; 0 where that is not known."""
+        known = self.facts.get("created")
+        return float(known) if isinstance(known, int | float) else 0.0
 
     def has_learned_since(self, moment: float) -> bool:
         """Whether the run went on after this epoch second: what was measured or written then is of an earlier state."""

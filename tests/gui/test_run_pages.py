@@ -29,6 +29,7 @@ from engine.project.evaluation import (
     write_evaluation,
 )
 from engine.project.project import Project
+from engine.project.queue import Entry
 from engine.project.run_folder import JobFolder, RunFolder
 from engine.protocol.codec import encode_event
 from engine.protocol.errors import Failure
@@ -48,12 +49,13 @@ from engine.protocol.events import (
     StepDone,
     Waiting,
 )
-from engine.protocol.state import JobState
-from engine.protocol.text import say
+from engine.protocol.state import JobState, apply_all
+from engine.protocol.text import Text, say
 from engine.recipe.file import loads
 from engine.recipe.recipe import Recipe
 from gui.bridge import stopping
 from gui.context import AppContext
+from gui.i18n.numbers import day
 from gui.operations import jobs
 from gui.operations import talk as talking
 from gui.operations import train as training
@@ -65,6 +67,7 @@ from gui.pages.export import ExportPage
 from gui.pages.page import Page
 from gui.pages.train import TrainPage
 from gui.state.measured import gain_of
+from gui.state.run import ending
 from gui.state.settings import AppSettings
 from gui.widgets.plots import LinePlot
 
@@ -320,7 +323,7 @@ def test_a_run_is_not_continued_beside_another(
     monkeypatch.setattr(training, "is_alive", lambda folder: folder == other)
     monkeypatch.setattr(training, "start_job", lambda *arguments: started.append(arguments))
     context.project.set_lists(Project(run.path.parent.parent).runs(), [])
-    assert "Continue the run" not in visible(page)
+    qtbot.waitUntil(lambda: "Continue the run" not in visible(page))
     assert "another" in page._footer.words.text()
     training.continue_run(context)
     assert started == []
@@ -376,18 +379,111 @@ def test_a_run_that_waits_for_the_disk_says_so_and_can_be_stopped(
 ) -> None:
     monkeypatch.setattr(follow, "is_alive", lambda folder: True)
     room = say("Free 160 MiB on D:.", "请在 D: 腾出 160 MiB。")
-    write(run, *begun(), step(1), Waiting(step=1, reason="disk", text=room))
+    saved = CheckpointSaved(step=1, path="checkpoints/step-000001")
+    write(run, *begun(), step(1), saved, step(2), step(3))
+    write(run, Waiting(step=3, reason="disk", code="disk.full", text=room))
     page = opened(TrainPage)
     assert isinstance(page, TrainPage)
     qtbot.waitUntil(lambda: page.is_ready and page._strip.isVisible())
     words = page._strip.sentence.text()
-    assert words.startswith("Free 160 MiB on D:.")
-    assert "until then it holds 0.8 GiB of memory" in words
+    assert words == (
+        "Free 160 MiB on D:. Until then it holds 0.8 GiB of memory. "
+        "A stop now keeps the checkpoint of step 1; steps 2 to 3 are in memory only."
+    )
+    assert page._strip._chip.text == "disk full"
     assert "Continue" not in visible(page)
     assert visible(page)["Stop and keep"].isEnabled()
     assert not visible(page)["Save checkpoint"].isEnabled()
-    write(run, Continued(step=1))
+    for words, command in (("Try now", "continue"), ("Free the memory", "free")):
+        visible(page)[words].click()
+        qtbot.waitUntil(lambda name=command: run.commands.is_file() and f'"{name}"' in run.commands.read_text())
+    write(run, Continued(step=3))
     qtbot.waitUntil(page._strip.isHidden)
+
+
+def test_a_drive_that_is_gone_is_not_called_full(
+    opened: Opened, run: RunFolder, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "is_alive", lambda folder: True)
+    write(run, *begun(), step(1), Waiting(step=1, reason="disk", code="disk.gone", text=say("It is gone.", "不在了。")))
+    page = opened(TrainPage)
+    assert isinstance(page, TrainPage)
+    qtbot.waitUntil(lambda: page.is_ready and page._strip.isVisible())
+    assert page._strip._chip.text == "disk gone"
+    assert page._strip.sentence.text().endswith("A stop now keeps nothing: step 1 is in memory only.")
+
+
+@pytest.mark.parametrize(
+    ("saved", "rung", "en", "zh"),
+    [
+        (93, "asked", "Stopped, as you asked. What was learned is kept.", "已按你的要求停止。学到的内容已保存。"),
+        (
+            93,
+            "killed",
+            "Stopped by force at step 93. What was learned is kept.",
+            "已在第 93 步被强制停止。学到的内容已保存。",
+        ),
+        (
+            50,
+            "killed",
+            "Stopped by force at step 93. Steps 51 to 93 were not saved; the checkpoint of step 50 is kept.",
+            "已在第 93 步被强制停止。第 51 至 93 步没有保存；第 50 步的检查点仍在。",
+        ),
+        (
+            92,
+            "terminated",
+            "It did not answer and was ended at step 93. Step 93 was not saved; the checkpoint of step 92 is kept.",
+            "没有响应，已在第 93 步被结束。第 93 步没有保存；第 92 步的检查点仍在。",
+        ),
+        (
+            0,
+            "asked",
+            "Stopped at step 93. Steps 1 to 93 were not saved; there is no checkpoint.",
+            "已在第 93 步停止。第 1 至 93 步没有保存，也没有检查点。",
+        ),
+    ],
+)
+def test_what_is_said_to_be_kept_is(saved: int, rung: str, en: str, zh: str) -> None:
+    checkpoints = [CheckpointSaved(step=saved, path="x")] if saved else []
+    events = [*begun(), *checkpoints, step(93), Finished(status="stopped", rung=rung)]
+    assert ending(apply_all(JobState(), events)) == Text(en, zh)
+
+
+def test_who_only_watches_cannot_press_what_changes_the_run(
+    opened: Opened, run: RunFolder, context: AppContext, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "is_alive", lambda folder: True)
+    write(run, *begun(), step(1), Waiting(step=1, until=time.time() + 300))
+    page = opened(TrainPage)
+    qtbot.waitUntil(lambda: "Pause and free the memory" in visible(page))
+    assert visible(page)["Stop and keep"].isEnabled()
+    monkeypatch.setattr(type(context.control), "controls", property(lambda control: False))
+    context.control.changed.emit()
+    for words in ("Stop and keep", "Continue", "Pause and free the memory"):
+        assert not visible(page)[words].isEnabled()
+
+
+def test_a_run_that_waits_in_the_queue_says_so(
+    opened: Opened, run: RunFolder, context: AppContext, qtbot: QtBot
+) -> None:
+    page = opened(TrainPage)
+    qtbot.waitUntil(lambda: page.banner.sentence.startswith("No run has been started"))
+    context.project.listed.put(queue=(Entry(id="a", run=str(run.path), title="x"),))
+    qtbot.waitUntil(lambda: page.banner.sentence == "This run waits in the queue.")
+    context.project.listed.put(queue=(Entry(id="a", run=str(run.path), title="x", state="ended"),))
+    qtbot.waitUntil(lambda: page.banner.sentence.startswith("No run has been started"))
+
+
+def test_a_run_that_goes_on_from_another_took_what_it_took_itself(opened: Opened, run: RunFolder, qtbot: QtBot) -> None:
+    facts = run.read_facts()
+    run.write_facts({**facts, "created": 50_000.0})
+    write(run, *begun(), step(1), Launched(kind="resume", time=50_001.0))
+    write(run, JobStarted(kind="resume", pid=2, time=50_002.0, resumed_from=1), replace(step(2), time=50_040.0))
+    write(run, Finished(status="done", time=50_044.0))
+    page = opened(TrainPage)
+    assert isinstance(page, TrainPage)
+    qtbot.waitUntil(lambda: page.is_ready and page._left.text() == "took 42 s")
+    assert page._since.text() == f"· started {day(50_002.0)[5:]}"
 
 
 class Ladder:
@@ -443,7 +539,7 @@ def test_the_rung_is_shown_and_its_patience_can_be_skipped(
 @pytest.mark.parametrize(
     "error", [PermissionError("the process is another's"), disk_error(OSError(28, "full"), Path("x"))]
 )
-def test_a_ladder_that_cannot_climb_is_told_and_the_next_one_does(
+def test_a_ladder_that_is_refused_is_told_once_and_climbs_on(
     opened: Opened,
     run: RunFolder,
     context: AppContext,
@@ -464,7 +560,36 @@ def test_a_ladder_that_cannot_climb_is_told_and_the_next_one_does(
         patch.setattr(ladder, "poll", fails)
         visible(page)["Stop and keep"].click()
         qtbot.waitUntil(lambda: len(context.notices.open) == 1)
-    assert not context.runs.train.is_stopping
+        qtbot.wait(300)  # some looks more
+        assert context.runs.train.is_stopping
+        assert len(context.notices.open) == 1
+    ladder.is_gone = True
+    qtbot.waitUntil(lambda: not context.runs.train.is_stopping)
+    assert len(ladder.made) == 1
+
+
+def test_a_ladder_that_is_refused_for_long_is_given_up_and_the_next_one_climbs(
+    opened: Opened,
+    run: RunFolder,
+    context: AppContext,
+    qtbot: QtBot,
+    monkeypatch: pytest.MonkeyPatch,
+    ladder: type[Ladder],
+) -> None:
+    monkeypatch.setattr(follow, "is_alive", lambda folder: True)
+    monkeypatch.setattr(stopping, "GIVE_UP_SECONDS", 0.2)
+    write(run, *begun(), step(1))
+    page = opened(TrainPage)
+    qtbot.waitUntil(lambda: page.is_ready)
+
+    def fails(self: Ladder) -> bool:
+        raise PermissionError("the process is another's")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ladder, "poll", fails)
+        visible(page)["Stop and keep"].click()
+        qtbot.waitUntil(lambda: len(context.notices.open) == 1)
+        qtbot.waitUntil(lambda: not context.runs.train.is_stopping)
     visible(page)["Stop and keep"].click()
     qtbot.waitUntil(lambda: context.runs.train.rung == "asked")
     ladder.is_gone = True
@@ -521,6 +646,7 @@ def test_a_disk_that_refuses_a_command_is_told(
     visible(page)["Pause"].click()
     qtbot.waitUntil(lambda: len(context.notices.open) == 1)
     assert context.notices.open[0].level == "error"
+    assert visible(page)["Pause"].isEnabled()  # it may be tried again
 
 
 def test_rate_and_gradient_are_curves_too(opened: Opened, run: RunFolder, qtbot: QtBot) -> None:
