@@ -48,6 +48,11 @@ class JobWatcher(QObject):
         loop.told.connect(self._hand_on)
         loop.post(loop.round)
 
+    def keep(self, folder: JobFolder) -> None:
+        """Follow the job unless it is followed already."""
+        if folder.path not in self._loops:
+            self.watch(folder)
+
     def forget(self, folder: JobFolder) -> None:
         """Stop following it; the job goes on."""
         loop = self._loops.pop(folder.path, None)

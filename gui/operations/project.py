@@ -224,11 +224,17 @@ def watch_runs(context: AppContext) -> None:
 
 
 class _RunsWatch(QObject):
-    """Reads the list of runs when the run that is looked at ends, and now and then while another trains."""
+    """Reads the list of runs when the run that is looked at ends, and now and then while another trains.
+
+    Those others are followed too: one that the system ends for lack of memory is started again. The end of each is told
+    (`ProjectState.run_ended`); the queue tells of its own.
+    """
 
     def __init__(self, context: AppContext) -> None:
         super().__init__(context.project)
         self._context = context
+        self._trained: dict[Path, RunSummary] = {}
+        self._kept: set[Path] = set()
         self._timer = QTimer(self)
         self._timer.setObjectName("runs are read again")
         self._timer.setInterval(WATCH_MS)
@@ -243,11 +249,41 @@ class _RunsWatch(QObject):
 
     def _wind(self) -> None:
         selected = self._context.runs.run
-        others = (run for run in self._context.project.runs if run.folder != selected)
-        if any(run.status in TRAINING for run in others):
+        others = {run.folder.path: run for run in self._context.project.runs if run.folder != selected}
+        training = {path: run for path, run in others.items() if run.status in TRAINING}
+        for path in self._trained.keys() & others.keys() - training.keys():
+            self._tell_end(others[path])
+        self._trained = training
+        queued = {entry.folder.path for entry in self._context.project.listed.queue}
+        self._follow({path for path, run in training.items() if run.status != "starting" and path not in queued})
+        if training:
             self._timer.start()
         else:
             self._timer.stop()
+
+    def _follow(self, training: set[Path]) -> None:
+        """Those of the queue are followed by it; one that is being started is not known to train yet."""
+        jobs, selected = self._context.bridge.jobs, self._context.runs.run
+        for path in self._kept - training:
+            if selected is None or selected.path != path:  # that one is followed by who looks at it
+                jobs.forget(RunFolder(path))
+        for path in training:
+            jobs.keep(RunFolder(path))
+        self._kept = training
+
+    def _tell_end(self, run: RunSummary) -> None:
+        context, folder = self._context, run.folder
+        if any(entry.folder == folder for entry in context.project.listed.queue):
+            return
+
+        def read() -> Any:
+            from engine.host.follow import replay
+
+            return replay(folder)
+
+        told = context.project.run_ended
+        title = run.title or folder.id
+        Operation(context).in_background(read).on_success(lambda state: told.emit(title, state))
 
 
 def refresh_lists(context: AppContext) -> Operation:

@@ -35,7 +35,8 @@ class ProjectState(QObject):
     Signals:
         opened: another project is open.
         changed: the runs, or the list of recent projects.
-        run_ended(str, JobState): a run of the queue has ended, of this project or another; its title, and how.
+        run_ended(str, JobState): a run that is not looked at has ended, of this project or, from the queue, of another;
+            its title, and how.
     """
 
     opened = Signal()

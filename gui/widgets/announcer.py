@@ -14,7 +14,7 @@ from gui.context import AppContext
 from gui.i18n.language import tr
 from gui.i18n.numbers import figure
 from gui.state.notices import ERROR, GOOD, INFO, WARNING
-from gui.state.run import ENDINGS
+from gui.state.run import ending
 from gui.theme.icon import app_icon
 
 if TYPE_CHECKING:
@@ -25,11 +25,17 @@ SHOWN_MS = 15_000
 """How long a notification may stay; the icon that it hangs on goes with it."""
 _LEVELS = {"done": GOOD, "failed": ERROR}
 _SIGNS = {ERROR: QSystemTrayIcon.MessageIcon.Warning, WARNING: QSystemTrayIcon.MessageIcon.Warning}
-FOR_DISK = say("The run waits: the disk is full.", "训练正在等待：磁盘已满。")
+FOR_DISK = {
+    "disk.full": say("The run waits: the disk is full.", "训练正在等待：磁盘已满。"),
+    "disk.gone": say("The run waits: its disk is gone.", "训练正在等待：磁盘已断开。"),
+}
+"""Code of what a run waits for → the notice."""
+DISK_REFUSES = say("The run waits: the disk refuses.", "训练正在等待：磁盘拒绝写入。")
 
 
 class RunAnnouncer(QObject):
-    """Tells that the run which is followed has ended, or waits for the disk, where the Train page does not show it.
+    """Tells that a run has ended, or that the one which is followed waits for the disk, where the Train page does not
+    show it.
 
     A window in the background asks for attention in the task bar and, where the desktop has a place for it, shows a
     notification; a click on that brings the window back to the run. What ended before the window opened is not news.
@@ -50,17 +56,26 @@ class RunAnnouncer(QObject):
         self._gone.setSingleShot(True)
         self._gone.timeout.connect(self.dismiss)
         self._waiting: Waiting | None = None
+        self._told: set[tuple[int, float]] = set()
         self._place = "train"
-        context.project.run_ended.connect(self._ended_in_queue)
+        context.project.run_ended.connect(self._ended_unseen)
         context.runs.train.finished.connect(self._ended)
         context.runs.train.changed.connect(self._look)
 
     def _ended(self) -> None:
         state = self._context.runs.train.state
         # When the window opened, by the clock as it is set now: it may have been set since.
-        if state.ended < time.time() - (time.monotonic() - self._opened):
+        if state.ended < time.time() - (time.monotonic() - self._opened) or self._is_told(state):
             return
-        self._tell(_level(state), ENDINGS[state.status], what_came_out(state))
+        self._tell(_level(state), ending(state), what_came_out(state))
+
+    def _is_told(self, state: JobState) -> bool:
+        """Whether this end was told already: a run that ends while one turns to another is noticed twice."""
+        end = (state.pid, state.ended)
+        if end in self._told:
+            return True
+        self._told.add(end)
+        return False
 
     def _look(self) -> None:
         """Tell once that a run waits for the disk, also since before the window opened: until someone makes room it
@@ -70,12 +85,13 @@ class RunAnnouncer(QObject):
             return
         self._waiting = waiting
         if waiting is not None and waiting.reason == "disk":
-            self._tell(WARNING, FOR_DISK, waiting.text)
+            self._tell(WARNING, FOR_DISK.get(waiting.code, DISK_REFUSES), waiting.text)
 
-    def _ended_in_queue(self, title: str, state: JobState) -> None:
-        """A run of the queue that nobody looks at has ended, maybe one of another project."""
-        ending = ENDINGS.get(state.status, NOTHING)
-        words = say("“{title}”: {ending}", "“{title}”：{ending}", title=title, ending=ending)
+    def _ended_unseen(self, title: str, state: JobState) -> None:
+        """A run that nobody looks at has ended, maybe one of another project."""
+        if not state.is_over or self._is_told(state):
+            return
+        words = say("“{title}”: {ending}", "“{title}”：{ending}", title=title, ending=ending(state))
         self._tell(_level(state), words, what_came_out(state), place="runs")
 
     def _tell(self, level: str, sentence: Text, more: Text, *, place: str = "train") -> None:

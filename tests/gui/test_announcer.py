@@ -7,15 +7,19 @@ import pytest
 from PySide6.QtWidgets import QApplication, QSystemTrayIcon
 from pytestqt.qtbot import QtBot
 
+from engine.catalogue import CATALOGUE
 from engine.host import follow
+from engine.project.project import Project
 from engine.project.run_folder import RunFolder
 from engine.protocol.codec import encode_event
 from engine.protocol.errors import Failure
 from engine.protocol.events import Event, Finished, Gauge, HeldOut, JobStarted, StepDone, Waiting
 from engine.protocol.text import say
+from engine.recipe.file import loads
 from gui.context import AppContext
 from gui.i18n.language import speak
 from gui.main_window import MainWindow
+from gui.operations import project
 from gui.widgets.announcer import RunAnnouncer
 
 
@@ -118,7 +122,7 @@ def test_a_click_on_the_notification_brings_the_run_back(
     assert raised == [window]
 
 
-def waits(tmp_path: Path, at: float) -> RunFolder:
+def waits(tmp_path: Path, at: float, code: str = "disk.full") -> RunFolder:
     """A run whose record says that it waits for the disk since then."""
     run = RunFolder(tmp_path / "run")
     run.path.mkdir()
@@ -127,7 +131,7 @@ def waits(tmp_path: Path, at: float) -> RunFolder:
     events: list[Event] = [
         JobStarted(kind="train", pid=1, time=at - 9),
         StepDone(step=8, steps=16, epoch=1, loss=1.5, learning_rate=1e-4, time=at - 2),
-        Waiting(step=8, reason="disk", text=room, time=at),
+        Waiting(step=8, reason="disk", code=code, text=room, time=at),
     ]
     run.events.write_text("".join(encode_event(event) + "\n" for event in events), encoding="utf-8")
     return run
@@ -152,3 +156,56 @@ def test_a_run_that_waits_for_the_disk_is_told_once(
     qtbot.waitUntil(lambda: context.runs.train.state.gauge is not None)
     assert told == ["The run waits: the disk is full. Free 160 MiB on D:."]
     assert [notice.level for notice in context.notices.open] == ["warning"]
+
+
+def test_a_drive_that_is_gone_is_not_told_as_full(
+    qtbot: QtBot,
+    context: AppContext,
+    tmp_path: Path,
+    announcer: RunAnnouncer,
+    in_background: list[object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(follow, "is_alive", lambda folder: True)
+    with qtbot.waitSignal(announcer.announced) as told:
+        context.runs.select(waits(tmp_path, time.time() + 60, "disk.gone"))
+    assert told.args == ["The run waits: its disk is gone. Free 160 MiB on D:."]
+
+
+def test_the_end_of_a_run_that_nobody_looks_at_is_told_once(
+    qtbot: QtBot,
+    context: AppContext,
+    tmp_project: Path,
+    announcer: RunAnnouncer,
+    in_background: list[object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(project, "WATCH_MS", 100)
+    alive: set[Path] = set()
+    monkeypatch.setattr(follow, "is_alive", lambda folder: folder.path in alive)
+    made = Project.open_or_create(tmp_project)
+    looked_at, other = (made.new_run(loads("", CATALOGUE), title=title) for title in ("mine", "other"))
+    alive.add(other.path)
+    step = StepDone(step=1, steps=8, epoch=1, loss=1.5, learning_rate=1e-4, time=time.time())
+    tell(other, JobStarted(kind="train", pid=1, time=time.time()), step)
+    with qtbot.waitSignal(context.runs.selected):
+        project.open_project(context, tmp_project, looked_at)
+    assert set(context.bridge.jobs._loops) == {looked_at.path, other.path}  # it is started again if memory runs out
+    context.runs.select(other)
+    context.runs.select(looked_at)
+    assert set(context.bridge.jobs._loops) == {looked_at.path, other.path}
+    told: list[str] = []
+    announcer.announced.connect(told.append)
+    tell(other, Finished(status="done", time=time.time()))
+    alive.clear()
+    qtbot.waitUntil(lambda: told == ["“other”: The run is done. Training loss 1.50."])
+    assert set(context.bridge.jobs._loops) == {looked_at.path}
+    context.runs.select(other)  # its end is told by itself as well, and was told
+    qtbot.waitUntil(lambda: context.runs.train.state.is_over)
+    assert len(told) == 1
+
+
+def tell(run: RunFolder, *events: Event) -> None:
+    """Put events at the end of a run's record."""
+    with run.events.open("a", encoding="utf-8") as file:
+        file.writelines(encode_event(event) + "\n" for event in events)

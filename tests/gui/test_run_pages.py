@@ -394,9 +394,10 @@ def test_a_run_that_waits_for_the_disk_says_so_and_can_be_stopped(
     assert "Continue" not in visible(page)
     assert visible(page)["Stop and keep"].isEnabled()
     assert not visible(page)["Save checkpoint"].isEnabled()
-    for words, command in (("Try now", "continue"), ("Free the memory", "free")):
-        visible(page)[words].click()
-        qtbot.waitUntil(lambda name=command: run.commands.is_file() and f'"{name}"' in run.commands.read_text())
+    visible(page)["Try now"].click()
+    visible(page)["Free the memory"].click()
+    qtbot.waitUntil(lambda: run.commands.is_file() and '"free"' in run.commands.read_text())
+    assert '"continue"' in run.commands.read_text()
     write(run, Continued(step=3))
     qtbot.waitUntil(page._strip.isHidden)
 
