@@ -353,9 +353,9 @@ def _tell(made: argparse.ArgumentParser, language: str) -> None:
 def _stop(made: argparse.ArgumentParser, language: str) -> None:
     _run_argument(made, language)
     about = say("seconds that it may take to save before it is ended", "结束之前允许其保存的秒数")
-    hint = say("Leave it out for a minute.", "省略则为一分钟。")
+    hint = say("Leave it out for a minute, or three steps.", "省略则为一分钟或三步的时间。")
     read = number("--patience", float, 0, 86400, hint=hint)
-    made.add_argument("--patience", type=read, default=60.0, help=about.in_language(language))
+    made.add_argument("--patience", type=read, help=about.in_language(language))
 
 
 def _rehearse(made: argparse.ArgumentParser, language: str) -> None:

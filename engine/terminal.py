@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -68,8 +71,8 @@ class Terminal:
         return failure.exit_code
 
     def _failure_lines(self, failure: Failure) -> None:
-        start = f"{failure.where}: " if failure.where else ""
-        self.show(start + self._read(failure.message))
+        message = self._read(failure.message)
+        self.show(message if _names(message, failure.where) else f"{failure.where}: {message}")
         if failure.hint:
             self.show("  " + self._read(failure.hint))
         if len(failure.problems) > 1 or (failure.problems and failure.problems[0].message != failure.message):
@@ -93,6 +96,19 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]
 def shown(text: str) -> str:
     """A text as it may be printed: names and messages can come from strangers, and a terminal obeys what they hold."""
     return _CONTROLS.sub("\ufffd", text)
+
+
+def _names(message: str, where: str) -> bool:
+    """Whether a message says itself where something is."""
+    return not where or re.search(rf"(?<!\w){re.escape(where)}(?!\w)", message) is not None
+
+
+def quoted(path: Path | str) -> str:
+    """A path as it can be pasted behind a command, whatever blanks and signs are in it."""
+    text = str(path)
+    if os.name != "nt":
+        return shlex.quote(text)
+    return f'"{text}"' if re.search(r"[^\w.:\\/-]", text) else text
 
 
 def more(count: int) -> Text:
@@ -171,9 +187,9 @@ def follow(job: JobFolder, terminal: Terminal, *, offset: int = 0, leave: bool =
             outcome.interrupted = True
             if leave:
                 break
-            seconds = 60.0 if ladder is None else 0.0
+            seconds = None if ladder is None else 0.0
             terminal.show(say("Saving and stopping…", "正在保存并停止……"))
-            ladder = StopLadder(job, save_seconds=seconds, terminate_seconds=10.0 if seconds else 0.0)
+            ladder = StopLadder(job, save_seconds=seconds, terminate_seconds=10.0 if seconds is None else 0.0)
     bar.close()
     return outcome
 

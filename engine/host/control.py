@@ -8,15 +8,17 @@ from contextlib import suppress
 
 from engine.host import platform
 from engine.host.freed import LITTLE_GIB, Held, given_back, held_by, left_of
-from engine.host.launch import is_alive, running_pid, stop_file, sweep
+from engine.host.launch import is_alive, read_tail, running_pid, stop_file, sweep
 from engine.project.atomic import disk_error, open_plain, write_json
 from engine.project.run_folder import JobFolder
-from engine.protocol.codec import encode_command
+from engine.protocol.codec import decode_event, encode_command
 from engine.protocol.errors import UserError
-from engine.protocol.events import STOP, Command
+from engine.protocol.events import STOP, Command, Continued, Launched, StepDone, Waiting
 from engine.protocol.text import NOTHING, Text
 
 ASKED, TERMINATED, KILLED = "asked", "terminated", "killed"
+SAVE_SECONDS, MOST_SECONDS = 60.0, 1800.0
+STEPS_LOOKED_AT, STEPS_WAITED = 10, 3
 FREE_SECONDS = 5.0
 """How long a driver may take to let go what an ended process held."""
 
@@ -37,7 +39,7 @@ class StopLadder:
     are ended too, and whether its memory was given back was looked at.
 
     Args:
-        save_seconds: how long the job may take to save and end by itself.
+        save_seconds: how long the job may take to save and end by itself; None: `save_patience`.
         terminate_seconds: how long after the polite end.
 
     Attributes:
@@ -49,12 +51,13 @@ class StopLadder:
         self,
         folder: JobFolder,
         *,
-        save_seconds: float = 60.0,
+        save_seconds: float | None = None,
         terminate_seconds: float = 10.0,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._folder = folder
-        self._patience = {"": 0.0, ASKED: save_seconds, TERMINATED: terminate_seconds, KILLED: terminate_seconds}
+        asked = save_patience(folder) if save_seconds is None else save_seconds
+        self._patience = {"": 0.0, ASKED: asked, TERMINATED: terminate_seconds, KILLED: terminate_seconds}
         self._now = now
         self._since = now()
         self._pid: int | None = None
@@ -113,7 +116,28 @@ class StopLadder:
             write_json(stop_file(self._folder), {"rung": rung})
 
 
-def stop(folder: JobFolder, *, save_seconds: float = 60.0, terminate_seconds: float = 10.0) -> str:
+def save_patience(folder: JobFolder) -> float:
+    """Seconds to wait for a job that was asked to save and end: a minute, and longer where its steps take longer, as it
+    looks at what it is told after each step."""
+    try:
+        lines = read_tail(folder.events).splitlines()
+    except OSError:
+        return SAVE_SECONDS
+    took, before = [0.0], 0.0
+    for line in lines:
+        try:
+            event = decode_event(line)
+        except (ValueError, TypeError, KeyError):
+            continue
+        if isinstance(event, StepDone):
+            took.append(event.time - before if before else 0.0)
+            before = event.time
+        elif isinstance(event, (Launched, Waiting, Continued)):
+            before = 0.0  # nobody computed between the two
+    return min(max(SAVE_SECONDS, STEPS_WAITED * max(took[-STEPS_LOOKED_AT:])), MOST_SECONDS)
+
+
+def stop(folder: JobFolder, *, save_seconds: float | None = None, terminate_seconds: float = 10.0) -> str:
     """Stop the job and wait until its process is gone. Gives the rung that was needed, "" when it had ended already."""
     ladder = StopLadder(folder, save_seconds=save_seconds, terminate_seconds=terminate_seconds)
     while not ladder.poll():

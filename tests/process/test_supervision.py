@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,8 +17,9 @@ from engine.host.control import send
 from engine.host.follow import Follower, last_status, replay
 from engine.host.launch import is_alive, running_pid, start_job
 from engine.project.run_folder import JobFolder
+from engine.protocol.codec import encode_event
 from engine.protocol.errors import UserError
-from engine.protocol.events import Event, Finished, StepDone
+from engine.protocol.events import Continued, Event, Finished, StepDone, Waiting
 from engine.protocol.state import JobState, apply_all
 from engine.protocol.text import say
 
@@ -220,3 +222,13 @@ def test_stop_means_stop_on_a_disk_that_takes_nothing(job: JobFolder, monkeypatc
         assert control.stop(job, save_seconds=60.0, terminate_seconds=5.0) == "terminated"
         assert time.monotonic() - began < 20
     assert not is_alive(job)
+
+
+@pytest.mark.parametrize(("apart", "patience"), [(0.1, 60.0), (100.0, 300.0), (1e6, 1800.0)])
+def test_a_job_whose_steps_are_long_is_given_longer_to_save(job: JobFolder, apart: float, patience: float) -> None:
+    job.path.mkdir()
+    assert control.save_patience(job) == 60.0
+    steps = [StepDone(step=n, steps=9, epoch=0, loss=1, learning_rate=0, time=1000 + n * apart) for n in range(1, 5)]
+    night = [Waiting(step=4, time=2e7), Continued(step=4, time=3e7), replace(steps[-1], step=5, time=4e7)]
+    job.events.write_text("".join(encode_event(event) + "\n" for event in [*steps, *night]) + "{half")
+    assert control.save_patience(job) == pytest.approx(patience)
