@@ -10,6 +10,7 @@ from engine.jobs import english
 from engine.project.bundle import Bundle, make_bundle, write_bundle
 from engine.project.project import open_run
 from engine.protocol.text import Text, say
+from engine.runs_command import size
 from engine.terminal import Terminal
 
 NOTHING_WRITTEN = say("Nothing is written: --out says where to.", "未写入文件：请用 --out 指定位置。")
@@ -41,7 +42,7 @@ def _lines(found: Bundle, out: Path | None) -> list[Text]:
             "{name}  {size}  {about}",
             "{name}  {size}  {about}",
             name=f"{item.name:<36}",
-            size=f"{len(item.content) / 1024:8.1f} KiB",
+            size=f"{size(len(item.content)):>10}",
             about=item.about,
         )
         for item in found.entries

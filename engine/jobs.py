@@ -12,7 +12,7 @@ from engine.project.run_folder import JobFolder, RunFolder
 from engine.protocol.errors import EXIT_INTERRUPTED, Failure
 from engine.protocol.events import DONE
 from engine.protocol.text import NOTHING, Text, say
-from engine.terminal import Outcome, Terminal, follow
+from engine.terminal import Outcome, Terminal, follow, quoted
 
 AGAIN = say("Give the same command again.", "请重新运行同一命令。")
 
@@ -49,7 +49,7 @@ def interruption(hint: Text = NOTHING, *, details: str = "") -> Failure:
 
 def resume_with(run: Path) -> Text:
     """How to go on with a run whose training was interrupted."""
-    return say("Go on with: lorimer resume {run}", "继续请用：lorimer resume {run}", run=run)
+    return say("Go on with: lorimer resume {run}", "继续请用：lorimer resume {run}", run=quoted(run))
 
 
 def english(value: Any) -> Any:

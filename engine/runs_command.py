@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 MOST_COMPARED = 6
 LOOK_SECONDS = 1.0
 """Between two looks at the queue while something else trains."""
-GIB, MIB = 2**30, 2**20
+LONGEST_TITLE = 60
+"""Letters of a title in a list, so that one run is one line."""
 
 
 # ---------------------------------------------------------------------------------------------------------------- list
@@ -41,7 +42,7 @@ def runs(options: argparse.Namespace, terminal: Terminal) -> int:
     taken = {row.folder.path: sizes(row.folder) for row in rows}
     chosen = [row for row in in_order(rows, options.sort, taken) if found(row, query)]
     value = {"project": str(project.path), "runs": [document(row) for row in chosen], "all": len(rows)}
-    lines = [_line(row) for row in chosen]
+    lines = [_line(row, longest=LONGEST_TITLE) for row in chosen]
     if not lines:
         lines = [say("No runs.", "没有训练。") if not rows else say("No run is like that.", "没有符合条件的训练。")]
     terminal.result(value, *lines)
@@ -59,6 +60,8 @@ def document(row: RunRow) -> dict[str, Any]:
         "id": row.folder.id,
         "title": row.title,
         "status": figures.status or "new",
+        "waits_for": figures.waits_for or None,
+        "damaged": row.is_damaged,
         "created": row.created,
         "seconds": figures.seconds,
         "model": row.model,
@@ -79,7 +82,7 @@ def document(row: RunRow) -> dict[str, Any]:
     }
 
 
-def _line(row: RunRow) -> Text:
+def _line(row: RunRow, *, longest: int = 0) -> Text:
     figures = row.figures
     loss = f"{figures.best_loss:.3f}" if figures.best_loss is not None else "—"
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(row.created))
@@ -87,19 +90,32 @@ def _line(row: RunRow) -> Text:
     return say(
         "{id}  {when}  {status}  {steps}/{total} steps  held-out loss {loss}  {title} {tags}",
         "{id}  {when}  {status}  {steps}/{total} 步  留出损失 {loss}  {title} {tags}",
-        id=row.folder.id[:4],
+        id=row.folder.number or row.folder.id,
         when=when,
-        status=status_words(figures.status),
+        status=row_status(row),
         steps=figures.steps,
         total=figures.total,
         loss=loss,
-        title=row.title,
+        title=shortened(row.title, longest) if longest else row.title,
         tags=tags,
     )
 
 
-def status_words(status: str) -> Text:
+def shortened(title: str, longest: int) -> str:
+    """A title of so many letters at most."""
+    return title if len(title) <= longest else title[: longest - 1].rstrip() + "…"
+
+
+def row_status(row: RunRow) -> Text:
+    """How a run stands, in a word, and whether its record is damaged."""
+    words = status_words(row.figures.status, row.figures.waits_for)
+    return say("{words}, record damaged", "{words}，记录损坏", words=words) if row.is_damaged else words
+
+
+def status_words(status: str, waits_for: str = "") -> Text:
     """A run's status in a word."""
+    if status == "waiting" and waits_for == "disk":
+        return say("waiting for the disk", "等待磁盘空间")
     return _STATUS.get(status, say("not started", "未开始"))
 
 
@@ -117,9 +133,11 @@ _STATUS = {
 def run_of(options: argparse.Namespace, given: Path) -> RunFolder:
     """The run that is meant: a folder, or in the project of the options its name or number. Raises `UserError`."""
     from engine.project.project import open_run
+    from engine.project.rebuilt import is_run
+    from engine.project.run_folder import RunFolder
 
     name = given.name
-    if not (given / "run.json").exists() and str(given) == name:
+    if str(given) == name and not is_run(RunFolder(given)):
         runs = options.project.expanduser().resolve() / "runs"
         listed = sorted(path.name for path in runs.iterdir() if path.is_dir()) if runs.is_dir() else []
         meant = [
@@ -138,7 +156,6 @@ def row_of(run: RunFolder) -> RunRow:
 
     found = next((row for row in Listing(run.path.parent.parent).read() if row.folder == run), None)
     if found is None:
-        run.read_facts()
         raise UserError(
             "run.not_in_project",
             say("{path} does not lie in a project's folder runs.", "{path} 不在项目的 runs 文件夹中。", path=run.path),
@@ -180,6 +197,7 @@ def reading_of_run(run: RunFolder) -> Reading | None:
 
 
 def _show_lines(row: RunRow, saved: Sequence[Kept], reading: Reading | None) -> list[Text]:
+    from engine.project.kept import in_a_row
     from engine.project.runs import sizes
 
     figures, taken = row.figures, sizes(row.folder)
@@ -196,8 +214,11 @@ def _show_lines(row: RunRow, saved: Sequence[Kept], reading: Reading | None) -> 
         figures_of = f"{row.measured.measure} {row.measured.base:.1%} → {row.measured.tuned:.1%}"
         lines.append(say("  evaluated: {figures}", "  评估：{figures}", figures=figures_of))
     if saved:
-        steps = ", ".join(str(item.step) for item in saved)
+        steps = in_a_row(item.step for item in saved)
         lines.append(say("  checkpoints: {steps}", "  检查点：{steps}", steps=steps))
+    if row.is_damaged:
+        lines.append(say("  run.json cannot be read; resuming the run writes it anew.",
+                         "  run.json 无法读取；继续训练时会重新写入。"))  # fmt: skip
     lines.append(say("  {all} on disk: checkpoints {checkpoints}, adapter {adapter}, exports {exports}, rest {rest}",
                      "  磁盘占用 {all}：检查点 {checkpoints}，适配器 {adapter}，导出 {exports}，其余 {rest}",
                      all=size(taken.total), checkpoints=size(taken.checkpoints), adapter=size(taken.adapter),
@@ -217,8 +238,9 @@ def _reading_lines(reading: Reading | None) -> list[Text]:
 
 def size(count: int) -> str:
     """Bytes as people read them."""
-    for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (1024, "KiB")):
-        if count >= unit:
+    for power, name in ((3, "GiB"), (2, "MiB"), (1, "KiB")):
+        unit = 1024**power
+        if count >= unit * 1000 / 1024:  # never "1010.0 KiB" beside "1.2 MiB"
             return f"{count / unit:.1f} {name}"
     return f"{count} B"
 
@@ -234,7 +256,7 @@ def compare(options: argparse.Namespace, terminal: Terminal) -> int:
     if not 2 <= len(set(chosen)) <= MOST_COMPARED or len(set(chosen)) != len(chosen):
         raise UserError(
             "usage",
-            say("Give two to {n} runs, each once.", "请给出 2 到 {n} 次不同的训练。", n=MOST_COMPARED),
+            say("Give 2 to {n} runs, each once.", "请给出 2 到 {n} 次不同的训练。", n=MOST_COMPARED),
             say("See: lorimer runs list", "参见：lorimer runs list"),
         )
     rows = [row_of(run) for run in chosen]
@@ -332,6 +354,8 @@ def delete(options: argparse.Namespace, terminal: Terminal) -> int:
 
 
 def _would_free(run: RunFolder, steps: list[int] | None, count: int) -> Text:
+    from engine.project.kept import in_a_row
+
     again = say("Give --yes to do it.", "加上 --yes 即执行。")
     if steps is None:
         return say("{run} takes {n}. {again}", "{run} 占用 {n}。{again}", run=run.id, n=size(count), again=again)
@@ -342,7 +366,7 @@ def _would_free(run: RunFolder, steps: list[int] | None, count: int) -> Text:
     return say(
         "Checkpoints {steps} of {run} take {n}. {again}",
         "{run} 的检查点 {steps} 占用 {n}。{again}",
-        steps=", ".join(map(str, steps)),
+        steps=in_a_row(steps),
         run=run.id,
         n=size(count),
         again=again,
@@ -383,9 +407,9 @@ def queue(options: argparse.Namespace, terminal: Terminal) -> int:
 
 def _queue_line(number: int, item: Entry) -> Text:
     only = _ONLY if item.after == "done" and not item.is_over else NOTHING
-    values = {"n": number, "title": item.title, "state": state_words(item), "only": only}
+    values = {"n": number, "title": shortened(item.named, LONGEST_TITLE), "state": state_words(item), "only": only}
     words = say("{n}. {title}: {state}{only}", "{n}. {title}：{state}{only}", **values)
-    return say("{words} {why}", "{words} {why}", words=words, why=item.reason) if item.reason else words
+    return say("{words}. {why}", "{words}。{why}", words=words, why=item.reason) if item.reason else words
 
 
 def state_words(item: Entry) -> Text:
@@ -409,7 +433,7 @@ def queue_add(options: argparse.Namespace, terminal: Terminal) -> int:
 
     entry = add(run_of(options, options.run), after=ONLY_IF_DONE if options.only_if_done else ANY)
     hint = say("An open window starts it, or: lorimer queue run", "打开的窗口会启动它，也可运行：lorimer queue run")
-    words = say("{title} waits for its turn. {hint}", "{title} 已排队。{hint}", title=entry.title, hint=hint)
+    words = say("{title} waits for its turn. {hint}", "{title} 已排队。{hint}", title=entry.named, hint=hint)
     terminal.result(plain([entry])[0], words)
     return EXIT_DONE
 
@@ -420,7 +444,7 @@ def queue_remove(options: argparse.Namespace, terminal: Terminal) -> int:
 
     entry = _entry(options.entry)
     remove(entry.id)
-    words = say("{title} waits no more.", "{title} 已移出队列。", title=entry.title)
+    words = say("{title} waits no more.", "{title} 已移出队列。", title=entry.named)
     terminal.result({"removed": entry.run}, words)
     return EXIT_DONE
 
@@ -468,7 +492,7 @@ def queue_run(options: argparse.Namespace, terminal: Terminal) -> int:
             continue
         if looked.started is not None:
             item = looked.started
-            terminal.show(say("Training: {title}", "开始训练：{title}", title=item.title))
+            terminal.show(say("Training: {title}", "开始训练：{title}", title=item.named))
             # The record of before is passed over.
             outcome = follow(item.folder, terminal, offset=max(0, item.told))
             ran.append({"run": item.run, "status": outcome.status})
@@ -481,7 +505,8 @@ def queue_run(options: argparse.Namespace, terminal: Terminal) -> int:
             terminal.show(say("Something else trains; waiting for its end.", "有其他训练正在进行，等待其结束。"))
             told = True
         time.sleep(LOOK_SECONDS)
-    words = say("{n} runs have ended; nothing waits any more.", "{n} 次训练已结束，队列已空。", n=len(ran))
+    runs = say("1 run has", "1 次训练") if len(ran) == 1 else say("{n} runs have", "{n} 次训练", n=len(ran))
+    words = say("{runs} ended; nothing waits any more.", "{runs}已结束，队列已空。", runs=runs)
     terminal.result({"ran": ran}, words)
     return EXIT_DONE
 

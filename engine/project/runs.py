@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
 import tomllib
 from collections.abc import Callable, Sequence
@@ -31,7 +32,7 @@ from engine.protocol.text import NOTHING, Text
 if TYPE_CHECKING:
     from engine.recipe.recipe import Recipe
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 LARGEST_BYTES = 64 * 2**20
 """Of files that are read whole for the list: a larger one is none that Lorimer wrote."""
 UNDER_WAY = frozenset({"starting", "working", "waiting"})
@@ -55,6 +56,7 @@ class Figures:
         loss: of the last step; None before the first.
         best_loss, best_step: lowest held-out loss, and where; None and 0 before any.
         failure: why it failed, in a sentence.
+        waits_for: why it stands still, as `Waiting.reason`; empty where it does not, or a person paused it.
     """
 
     status: str = ""
@@ -67,6 +69,7 @@ class Figures:
     best_loss: float | None = None
     best_step: int = 0
     failure: Text = NOTHING
+    waits_for: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,13 +265,20 @@ class _Counted:
             started=state.started,
             ended=state.ended,
             seconds=self._worked + max(0.0, running),
-            steps=state.step,
+            steps=state.step or self._told_steps,
             total=state.total_steps,
             loss=state.latest.loss if state.latest else None,
             best_loss=state.best.loss if state.best else None,
             best_step=state.best.step if state.best else 0,
             failure=state.failure.message if state.failure else NOTHING,
+            waits_for=state.waiting.reason if state.waiting else "",
         )
+
+    @property
+    def _told_steps(self) -> int:
+        """By the result alone, where the record of the steps was lost and a process found nothing left to do."""
+        steps = self.state.result.get("steps")
+        return steps if isinstance(steps, int) and steps > 0 else 0
 
     def _count(self, event: Event) -> None:
         """The end of a process that died unheard is told when somebody looks, which may be much later."""
@@ -451,12 +461,14 @@ class Query:
 
 
 def query_of(text: str, *, status: str = "", tag: str = "") -> Query:
-    """The query that is typed: words, ``#tag`` or ``tag:NAME``, and ``status:NAME``."""
+    """The query that is typed: words, ``#tag`` or ``tag:NAME``, and ``status:NAME``; a tag of several words stands in
+    quotation marks, ``#"good one"``."""
     asked, words = Query(status=status, tag=tag), []
-    for word in text.split():
+    for word in _WORD.findall(text):
         name, colon, value = word.partition(":")
-        if word.startswith("#") and len(word) > 1:
-            asked = replace(asked, tag=word[1:])
+        value = value.strip(_QUOTES)
+        if word.startswith("#") and word[1:].strip(_QUOTES):
+            asked = replace(asked, tag=word[1:].strip(_QUOTES))
         elif colon and value and name.lower() == "tag":
             asked = replace(asked, tag=value)
         elif colon and value and name.lower() == "status":
@@ -464,6 +476,10 @@ def query_of(text: str, *, status: str = "", tag: str = "") -> Query:
         else:
             words.append(word.casefold())
     return replace(asked, words=tuple(words))
+
+
+_QUOTES = '"“”'
+_WORD = re.compile(r'(?:#|tag:)["“][^"“”]+["”]|\S+', re.IGNORECASE)
 
 
 def found(row: RunRow, query: Query) -> bool:

@@ -1,6 +1,8 @@
 """``lorimer runs`` and ``lorimer queue`` without a worker: documents, sentences, what is refused."""
 
 import json
+import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,13 @@ from engine import runs_command
 from engine.cli import main
 from engine.host import trash
 from engine.host.launch import is_alive
+from engine.jobs import resume_with
 from engine.project import queue
 from engine.project.kept import kept
-from engine.project.recent import remember
+from engine.project.recent import recent, remember
 from engine.project.run_folder import RunFolder
-from engine.protocol.events import Finished, Launched
+from engine.protocol.events import Finished, Launched, Result, RunPlanned, Waiting
+from engine.runs_command import size
 from engine.terminal import Outcome
 from tests.unit.project.made_run import evaluate, leave, make_run, step, work_on, write
 
@@ -73,6 +77,71 @@ def test_compare(capsys: Capture, project: Path) -> None:
     assert told["differing"] == [{"setting": "train.epochs", "values": [3.0, 2.0]}]
     for runs in (["1"], ["1", "1"]):
         assert call(capsys, "runs", "compare", *runs, "--project", project, code=2)["error"]["code"] == "usage"
+
+
+def test_a_damaged_record_is_told_and_the_run_can_be_had(capsys: Capture, project: Path) -> None:
+    run = run_of(project, 1)
+    run.facts.write_text("{")
+    assert [item["damaged"] for item in call(capsys, "runs", "--project", project)["runs"]] == [False, True]
+    assert main(["runs", "show", "1", "--project", str(project)]) == 0
+    told = capsys.readouterr().out
+    assert "done, record damaged" in told
+    assert "run.json cannot be read" in told
+    assert call(capsys, "bundle", run.path)["entries"]
+    assert call(capsys, "runs", "delete", 1, "--project", project)["bytes"] > 0
+
+
+def test_resuming_rebuilds_the_record_and_remembers_the_project(
+    capsys: Capture, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of(project, 1)
+    run.facts.write_text("{")
+    written = Finished(status="done")
+    monkeypatch.setattr("engine.jobs.start_job", lambda folder, kind, arguments: write(folder, written))
+    assert call(capsys, "resume", run.path)["status"] == "done"
+    assert run.read_facts()["title"] == "clinic replies"
+    assert recent() == [project]
+
+
+def test_a_run_that_waits_for_the_disk_is_not_called_paused(capsys: Capture, project: Path) -> None:
+    run = run_of(project, 2)
+    write(run, Launched(kind="resume"), Waiting(step=40, reason="disk"))
+    work_on(run)
+    os.utime(run.events, (5000, 5000))
+    (told,) = call(capsys, "runs", "--project", project, "--status", "training")["runs"]
+    assert (told["status"], told["waits_for"]) == ("waiting", "disk")
+    assert main(["runs", "--project", str(project)]) == 0
+    assert "waiting for the disk" in capsys.readouterr().out
+    leave(run)
+
+
+def test_lines_stay_short_and_paths_can_be_pasted(capsys: Capture, tmp_path: Path) -> None:
+    project = tmp_path / "p 项目 🎉"
+    run = make_run(project, "word " * 50)
+    assert main(["runs", "--project", str(project)]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert len(line) < 140
+    assert line.rstrip().endswith("…")
+    hint = resume_with(run.path).en
+    assert shlex.split(hint.partition("with: ")[2]) == ["lorimer", "resume", str(run.path)]
+    assert main(["runs", "show", "99", "--project", str(project)]) == 2
+    assert capsys.readouterr().err.startswith("99 is not a run")
+    assert [size(count) for count in (999, 1010 * 1024, 1010 * 2**20, 2**30)] == [
+        "999 B",
+        "1.0 MiB",
+        "1.0 GiB",
+        "1.0 GiB",
+    ]
+    assert main(["runs", "show", "1", "--project", str(project), "--lang", "zh"]) == 0
+    assert "检查点：20、40" in capsys.readouterr().out
+
+
+def test_steps_are_told_although_their_record_was_lost(capsys: Capture, project: Path) -> None:
+    run = run_of(project, 1)
+    run.events.unlink()
+    plan = RunPlanned(steps=60, epochs=1, rows=9, held_out=1, trained_parameters=5, all_parameters=50, device="cpu")
+    write(run, Launched(kind="resume"), plan, Result(value={"steps": 60}), Finished(status="done"))
+    assert call(capsys, "runs", "show", 1, "--project", project)["steps"] == 60
 
 
 def test_tags_note_and_title(capsys: Capture, project: Path) -> None:
@@ -144,7 +213,7 @@ def test_the_queue_is_listed_changed_and_run(capsys: Capture, project: Path, mon
     assert call(capsys, "queue", "remove", "orders", code=2)["error"]["code"] == "queue.unknown"
     assert call(capsys, "queue", "remove", 2) == {"removed": str(two.path)}
     assert main(["queue", "list", "--lang", "zh"]) == 0
-    assert capsys.readouterr().out == "1. clinic replies：已停止\n"
+    assert capsys.readouterr().out == "1. 0001 clinic replies：已停止\n"
 
 
 # ------------------------------------------------------------------------------------------------------------ projects

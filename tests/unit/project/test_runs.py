@@ -223,3 +223,9 @@ def test_only_settings_that_differ_are_told() -> None:
     assert told["method.rank"][1] is None
     assert "data.decisions" not in told
     assert differing([recipes[0], recipes[0]]) == []
+
+
+def test_a_tag_of_several_words_is_found_in_quotation_marks() -> None:
+    for typed in ('#"good one" clinic', "tag:“good one” clinic", 'clinic tag:"good one"'):
+        assert query_of(typed) == query_of("clinic", tag="good one")
+    assert query_of('#good # say"so').words == ("#", 'say"so')
