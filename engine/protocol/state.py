@@ -122,8 +122,13 @@ class JobState:
     def worked(self, created: float = 0.0) -> float:
         """Seconds that processes worked on it, pauses and the time between two processes left out. ``created`` as in
         `begun`."""
-        own = [max(0.0, end - start) for start, end in self.spans if start >= created]
-        return sum(own) + (max(0.0, self.heard - self.since) if self.since else 0.0)
+        is_own = any(start >= created for start, _ in (*self.spans, (self.since, 0.0)))
+        spans = [(start, end) for start, end in self.spans if start >= created or not is_own]
+        return sum(max(0.0, end - start) for start, end in spans) + self._under_way
+
+    @property
+    def _under_way(self) -> float:
+        return max(0.0, self.heard - self.since) if self.since else 0.0
 
 
 def apply(state: JobState, event: Event) -> JobState:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QLabel, QSizePolicy, QStackedLayout
 
 from engine.protocol.events import CheckpointSaved
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 SMOOTH = 0.85
 MOST_MARKED = 40
+NARROW = 600
+"""Pixels of width below which only the newest held-out loss is told."""
 EARLY_STOP = "train.early_stop"
 APART = 0.22
 """Share of the run between two marks whose words stand side by side."""
@@ -134,9 +137,15 @@ class CurvesCard(Card):
             "norm": say("now {n}", "当前 {n}", n=short(last.grad_norm)),
         }
         self.trained.setText("● " + tr(words[view]))
-        if self.held.text() != (words_held := held_out_words(state)):
+        if self.held.text() != (words_held := held_out_words(state, short=self.width() < NARROW)):
             self.held.setText(words_held)
         self.held.setVisible(view == "loss")
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Words that do not fit are left out whole."""
+        super().resizeEvent(event)
+        if self._state is not None and self._state.latest is not None:
+            self._put_legend(self._state, self._state.latest)
 
     # ------------------------------------------------------------------------------------------------------- marks
     def forget(self) -> None:

@@ -35,8 +35,10 @@ class MemoryCard(Card):
         peak = self.plot.highest("held")
         predicted = state.plan.predicted_memory_gib if state.plan is not None else None
         if predicted is not None:
-            words = say("predicted {n}", "预计 {n}", n=gib(predicted))
-            self.plot.level("predicted", predicted, tr(words), dotted=True, at=0.5)
+            words = tr(say("predicted {n}", "预计 {n}", n=gib(predicted)))
+            # On the side of the line where the curve is not.
+            below = (self.plot.newest("held") or 0.0) >= predicted
+            self.plot.level("predicted", predicted, words, dotted=True, at=0.96 if below else 0.5, below=below)
         total = state.gauge.memory_total_gib if state.gauge is not None else None
         if total is not None and total <= ALL_SHOWN * max(peak or 0.0, predicted or 0.0):
             on = say("{n} on the card", "显卡共 {n}", n=gib(total))

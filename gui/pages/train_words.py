@@ -69,10 +69,12 @@ def waits_for_disk(state: JobState) -> bool:
     return state.waiting is not None and state.waiting.reason == "disk"
 
 
-def held_out_words(state: JobState) -> str:
-    """The newest held-out loss and the best."""
+def held_out_words(state: JobState, *, short: bool = False) -> str:
+    """The newest held-out loss and, where there is room, the step of the best, which is marked on the axis, too."""
     if state.best is None:
         return ""
+    if short:
+        return "● " + tr(say("held out {now}", "留出 {now}", now=figure(state.held_out[-1].loss)))
     words = say(
         "held out {now}, best at {step}",
         "留出 {now}，第 {step} 步最佳",

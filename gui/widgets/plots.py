@@ -48,8 +48,8 @@ REDRAW_MS = 100
 AXIS_WIDTH = 44
 APART_SECONDS = 0.033
 """Plots draw one after the other, each in a frame of its own, however late their timers are."""
-LOW = 90
-"""Pixels of height below which the numbers of the upright axis stand further apart."""
+NUMBER_HIGH = 15
+"""Pixels from one number of the upright axis to the next at least."""
 SPEAKS = 70
 """Pixels of height from which levels have words."""
 WORDS_HIGH = 24
@@ -70,6 +70,19 @@ KEYS = say(
 )
 # Words stand left of an upright line and above a level one, whichever side of the plot it is on.
 _ANCHORS = {90: [(1, 0), (1, 0)], 0: [(1, 1), (1, 1)]}
+_BELOW = [(1, 0), (1, 0)]
+
+
+class UprightAxis(pg.AxisItem):  # type: ignore[misc]
+    """Its numbers never touch, however low the plot is."""
+
+    def tickSpacing(self, minVal: float, maxVal: float, size: float) -> list[tuple[float, float]]:
+        """Distance of its numbers and where they begin, in its unit; ``size`` is its length in pixels."""
+        levels: list[tuple[float, float]] = super().tickSpacing(minVal, maxVal, size)
+        spacing, offset = levels[0]
+        while maxVal > minVal and size > 0 and 0 < spacing * size / (maxVal - minVal) < NUMBER_HIGH:
+            spacing *= 2
+        return [(spacing, offset), *levels[1:]]
 
 
 class Growing:
@@ -184,7 +197,7 @@ class LinePlot(QWidget):
         self._series: dict[str, _Series] = {}
         self._marks: dict[str, Any] = {}
         self._near: dict[str, tuple[float, str]] = {}
-        self._plot = pg.PlotWidget(background=colour("card"))
+        self._plot = pg.PlotWidget(background=colour("card"), axisItems={"left": UprightAxis("left")})
         self._plot.setFrameShape(self._plot.Shape.NoFrame)
         self._plot.viewport().setCursor(Qt.CursorShape.CrossCursor)
         layout = QVBoxLayout(self)
@@ -298,15 +311,26 @@ class LinePlot(QWidget):
         self._near[key] = (x, words)
 
     def level(
-        self, key: str, y: float, words: str, ink: str = "warn", *, dotted: bool = False, at: float = 0.96
+        self,
+        key: str,
+        y: float,
+        words: str,
+        ink: str = "warn",
+        *,
+        dotted: bool = False,
+        at: float = 0.96,
+        below: bool = False,
     ) -> None:
-        """A horizontal dashed line with words, such as a limit; the same key moves it. The words end at ``at``, a share
-        of the width."""
-        before = self._marks.get(key)
-        if before is not None and (before.value(), before.label.format) == (y, words):
-            return
-        style = Qt.PenStyle.DotLine if dotted else Qt.PenStyle.DashLine
-        self._line(key, y, words, 0, ink, style=style, at=at)
+        """A horizontal dashed line with words, such as a limit; the same key moves it. The words stand above it, or
+        below, and end at ``at``, a share of the width."""
+        anchors, before = _BELOW if below else _ANCHORS[0], self._marks.get(key)
+        if before is None or (before.value(), before.label.format) != (y, words):
+            style = Qt.PenStyle.DotLine if dotted else Qt.PenStyle.DashLine
+            self._line(key, y, words, 0, ink, style=style, at=at)
+        made = self._marks[key].label
+        if (made.orthoPos, made.anchors) != (at, anchors):
+            made.anchors = anchors
+            made.setPosition(at)
 
     def _line(
         self,
@@ -417,6 +441,11 @@ class LinePlot(QWidget):
         ys = self._series[key].ys
         return float(ys.max()) if len(ys) else None
 
+    def newest(self, key: str) -> float | None:
+        """The last value of a curve, None while it has none."""
+        ys = self._series[key].ys
+        return float(ys[-1]) if len(ys) else None
+
     def csv(self) -> str:
         """All numbers as CSV: curve, x, y."""
         text = io.StringIO()
@@ -470,7 +499,6 @@ class LinePlot(QWidget):
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Keep the corner in its place and the words in view."""
         super().resizeEvent(event)
-        self._plot.getPlotItem().getAxis("left").setTickDensity(0.5 if self.height() < LOW else 1.0)
         self._place_corner()
         self.touch()
 

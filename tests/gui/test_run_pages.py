@@ -69,7 +69,7 @@ from gui.pages.train import TrainPage
 from gui.state.measured import gain_of
 from gui.state.run import ending
 from gui.state.settings import AppSettings
-from gui.widgets.plots import LinePlot
+from gui.widgets.plots import NUMBER_HIGH, LinePlot, UprightAxis
 
 Opened = Callable[[type[Page]], Page]
 
@@ -701,6 +701,37 @@ def test_where_a_plot_is_low_the_words_of_levels_are_read_at_the_mouse(qtbot: Qt
         low, high = plot._plot.getViewBox().viewRange()[1]
         assert low <= 0 < 24.0 < high
     qtbot.waitUntil(lambda: not plot._timer.isActive())
+
+
+def test_the_words_of_what_was_predicted_do_not_cover_the_curve(opened: Opened, run: RunFolder, qtbot: QtBot) -> None:
+    write(run, *begun(), step(1))
+    page = opened(TrainPage)
+    assert isinstance(page, TrainPage)
+    qtbot.waitUntil(lambda: page.is_ready)
+    words = page._memory._marks["predicted"].label
+    assert words.anchors == [(1, 1), (1, 1)]  # above the line, the curve is below
+    write(run, replace(step(2), memory_gib=1.01))
+    qtbot.waitUntil(lambda: words.anchors == [(1, 0), (1, 0)])
+
+
+def test_numbers_of_an_axis_do_not_touch(qtbot: QtBot) -> None:
+    for pixels in (30.0, 60.0, 300.0):
+        for highest in (0.7, 2100.0, 16.0):
+            axis = UprightAxis("left")
+            axis.setStyle(maxTickLevel=0)
+            spacing = axis.tickSpacing(0.0, highest, pixels)[0][0]
+            assert spacing * pixels / highest >= NUMBER_HIGH
+            assert spacing <= highest or pixels < 40  # at least one number where there is room
+
+
+def test_a_narrow_card_leaves_out_words_whole(opened: Opened, run: RunFolder, qtbot: QtBot) -> None:
+    write(run, *begun(), step(1), HeldOut(step=1, loss=0.5, best=True), step(2))
+    page = opened(TrainPage)
+    assert isinstance(page, TrainPage)
+    page.resize(1400, 750)
+    qtbot.waitUntil(lambda: page.is_ready and page._held.text() == "● held out 0.50, best at 1")
+    page.resize(800, 750)
+    qtbot.waitUntil(lambda: page._held.text() == "● held out 0.50")
 
 
 def test_a_machine_with_much_more_memory_does_not_flatten_the_curve(

@@ -160,6 +160,7 @@ def test_what_was_worked_leaves_out_pauses_nights_and_what_nobody_heard() -> Non
     state = apply_all(JobState(), NIGHT)
     assert (state.worked(), state.begun()) == (30.0, 100.0)
     assert (state.worked(40_000.0), state.begun(40_000.0)) == (10.0, 50_001.0)  # the first part is another run's
+    assert state.worked(1e9) == 30.0  # a clock that was set: all of it
     assert apply_all(JobState(), NIGHT[:8]).worked() == 30.0  # under way
 
 
