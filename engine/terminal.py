@@ -77,7 +77,8 @@ class Terminal:
             self.show("  " + self._read(failure.hint))
         if len(failure.problems) > 1 or (failure.problems and failure.problems[0].message != failure.message):
             for problem in failure.problems[:SHOWN]:
-                self.show(f"  - {problem.where}: " + self._read(problem.message) + " " + self._read(problem.hint))
+                told = say("{message} {hint}", "{message}{hint}", message=problem.message, hint=problem.hint)
+                self.show(f"  - {problem.where}: {self._read(told)}")
             if len(failure.problems) > SHOWN:
                 self.show("  " + self._read(more(len(failure.problems) - SHOWN)))
 

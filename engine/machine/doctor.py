@@ -87,7 +87,7 @@ def lines(report: dict[str, Any]) -> list[Text]:
         found.append(
             say(
                 "Problem: {message} {hint}",
-                "问题：{message} {hint}",
+                "问题：{message}{hint}",
                 message=Text(**problem["message"]),
                 hint=Text(**problem["hint"]),
             )

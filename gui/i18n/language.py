@@ -23,6 +23,14 @@ def tr(text: Text | str) -> str:
     return text if isinstance(text, str) else text.in_language(_current.language)
 
 
+def sentences(*texts: Text | str) -> str:
+    """Sentences behind one another; those that are empty are left out. Chinese has no blank behind its full stop."""
+    found = ""
+    for text in filter(None, map(tr, texts)):
+        found += text if not found or found.endswith(tuple("。！？；：")) else f" {text}"
+    return found
+
+
 def language() -> str:
     """ "en" or "zh"."""
     return _current.language

@@ -35,7 +35,7 @@ def gib(value: float | None) -> str:
 def size(value: float) -> str:
     """Size of files given in bytes, in binary units."""
     for power, unit in ((_GIB, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
-        if value >= power:
+        if value >= power * 1000 / 1024:  # never "1010 KiB" beside "1.2 MiB"
             scaled = value / power
             return f"{scaled:.1f} {unit}" if scaled < 10 else f"{scaled:.0f} {unit}"
     return tr(say("{n} bytes", "{n} 字节", n=count(value)))

@@ -62,7 +62,7 @@ class QueueWatch(QObject):
         for entry, state in ended:
             context.bridge.jobs.forget(entry.folder)
             if context.runs.run != entry.folder:  # the end of the run that is looked at is told by itself
-                context.project.run_ended.emit(entry.title, state)
+                context.project.run_ended.emit(entry.named, state)
         if looked.started is not None:
             self._tell_start(looked.started)
         if looked.started is not None or ended:
@@ -76,7 +76,7 @@ class QueueWatch(QObject):
         # Followed although nobody looks: a training that the system ends for lack of memory is started again.
         context.bridge.jobs.watch(entry.folder)
         words = say(
-            "“{title}” was next in the queue and trains now.", "队列中的“{title}”已开始训练。", title=entry.title
+            "“{title}” was next in the queue and has been started.", "队列中的“{title}”已启动。", title=entry.named
         )
         context.notices.tell(INFO, words)
 
@@ -101,7 +101,7 @@ def enqueue(context: AppContext, run: RunFolder) -> Operation:
     behind = behind if behind is not None and behind.events.exists() else None
 
     def told(entry: Entry) -> None:
-        words = say("“{title}” waits for its turn.", "“{title}”已排队。", title=entry.title)
+        words = say("“{title}” waits for its turn.", "“{title}”已排队。", title=entry.named)
         hint = say(
             "It starts by itself while a window is open; the queue is on the Runs page.",
             "只要有窗口打开就会自动开始；队列在“训练记录”页。",

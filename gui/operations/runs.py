@@ -231,6 +231,7 @@ def go_on_from(context: AppContext, run: RunFolder, step: int) -> Operation:
 
 def _begin(context: AppContext, run: RunFolder) -> None:
     from engine.host.launch import start_job
+    from engine.project.recent import remember_project_of
 
     if not is_open(context):
         return  # the new run waits in the list
@@ -240,6 +241,7 @@ def _begin(context: AppContext, run: RunFolder) -> None:
         return
 
     def start() -> bool:
+        remember_project_of(run)
         start_job(run, "resume", {"run": str(run.path)})
         return True
 

@@ -9,6 +9,7 @@ from PySide6.QtCore import QUrl
 from PySide6.QtGui import QDesktopServices
 
 from engine.host.launch import is_alive, start_job
+from engine.project.rebuilt import repair
 from engine.project.showing import folder_to_show
 from engine.protocol.events import CONTINUE, FREE, PAUSE, SAVE
 from gui.context import AppContext
@@ -37,6 +38,7 @@ def continue_run(context: AppContext) -> None:
         return
 
     def resume() -> bool:
+        repair(run)
         start_job(run, "resume", {"run": str(run.path)})
         return True
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 READ_MS = 2000
 """Time between two looks at runs that are under way, while the page is looked at."""
-DETAILS_WIDTH, LEAST_CHOICE = 336, 118
+DETAILS_WIDTH, LEAST_CHOICE, STATE_WIDTH = 336, 118, 126
 ALL_TAGS = say("every tag", "所有标签")
 
 
@@ -57,7 +57,10 @@ def _row(line: dict[str, Any]) -> RunRow:
 COLUMNS = (
     Column(say("Run", "训练"), lambda line: titled(_row(line)), tip=lambda line: titled(_row(line))),
     Column(
-        say("State", "状态"), lambda line: tr(status_of(_row(line))[0]), 100, tone=lambda line: status_of(_row(line))[1]
+        say("State", "状态"),
+        lambda line: tr(status_of(_row(line))[0]),
+        STATE_WIDTH,
+        tone=lambda line: status_of(_row(line))[1],
     ),
     Column(say("Held-out loss", "留出损失"), lambda line: figure(_row(line).figures.best_loss, 3), 96, right=True),
     Column(

@@ -124,7 +124,7 @@ class CompareView(QWidget):
         plot.setMinimumHeight(LEAST_PLOT)
         plot.not_saved.connect(lambda error: self._context.notices.failure(Failure.of(error)))
         for number, (item, state) in enumerate(zip(compared.rows, compared.states, strict=True)):
-            plot.add(str(number), as_text(item.title), ink=INKS[number], smooth=smooth, points=points)
+            plot.add(str(number), as_text(item.named), ink=INKS[number], smooth=smooth, points=points)
             plot.put(str(number), *values(state))
         card = Card(name, "", plot)
         card.body.setStretch(0, 1)
@@ -143,10 +143,10 @@ class CompareView(QWidget):
         self._same.setVisible(not compared.differing)
 
     def _head(self, item: RunRow, ink: int) -> QWidget:
-        line = row(Swatch(ink), ElidedLabel(item.title, "strong"), spacing=6)
+        line = row(Swatch(ink), ElidedLabel(item.named, "strong"), spacing=6)
         line.setStretch(1, 1)
         made = holder(line)
-        made.setProperty("words", item.title)
+        made.setProperty("words", item.named)
         return made
 
     def _put_lines(self, line: int, rows: list[list[str]]) -> int:

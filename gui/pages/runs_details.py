@@ -20,6 +20,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from engine.project.kept import in_a_row
 from engine.project.remarks import LONGEST_TITLE
 from engine.protocol.text import NOTHING, Text, say
 from gui.context import AppContext
@@ -288,10 +289,10 @@ class Details(Card):
         box.setTextFormat(Qt.TextFormat.PlainText)
         box.setIcon(QMessageBox.Icon.Question)
         box.setTextFormat(Qt.TextFormat.PlainText)  # a title may look like HTML
-        box.setText(tr(say("Move “{title}” to the trash?", "将“{title}”移到回收站？", title=row.title)))
+        box.setText(tr(say("Move “{title}” to the trash?", "将“{title}”移到回收站？", title=row.named)))
         box.setInformativeText(tr(GOES_WITH_IT))
         if spare is not None:
-            steps = ", ".join(count(item.step) for item in spare)
+            steps = in_a_row(item.step for item in spare)
             box.setText(
                 tr(say("Move the checkpoints {steps} to the trash?", "将检查点 {steps} 移到回收站？", steps=steps))
             )

@@ -60,21 +60,21 @@ class QueueCard(Card):
         self._area.setFixedHeight(LINE * min(MOST_LINES, len(queue)) + 4)
 
     def _line(self, number: int, item: Entry, queue: tuple[Entry, ...]) -> list[QWidget]:
-        title = ElidedLabel(f"{item.title}  {tr(item.reason)}" if item.reason else item.title)
+        title = ElidedLabel(f"{item.named}  {tr(item.reason)}" if item.reason else item.named)
         only = QCheckBox(tr(say("only if done", "须完成")))
         only.setToolTip(tr(ONLY))
         only.setChecked(item.after == "done")
         only.setVisible(item.state in ("waiting", "held"))
-        only.setAccessibleName(f"{item.title}: {tr(ONLY)}")
+        only.setAccessibleName(f"{item.named}: {tr(ONLY)}")
         only.clicked.connect(lambda on: self._set_after(item.id, on))
         words, tone = entry_status(item)
         return [label(f"{number + 1}.", "muted"), Chip(words, tone), title, only, self._moves(item, queue)]
 
     def _moves(self, item: Entry, queue: tuple[Entry, ...]) -> QWidget:
         waiting = [each.id for each in queue if each.state == "waiting"]
-        up = self._tool("↑", say("Move {title} up", "上移 {title}", title=item.title), operations.move, item.id, -1)
-        down = self._tool("↓", say("Move {title} down", "下移 {title}", title=item.title), operations.move, item.id, 1)
-        out = self._tool("✕", say("Take {title} out", "移出 {title}", title=item.title), operations.take_out, item.id)
+        up = self._tool("↑", say("Move {title} up", "上移 {title}", title=item.named), operations.move, item.id, -1)
+        down = self._tool("↓", say("Move {title} down", "下移 {title}", title=item.named), operations.move, item.id, 1)
+        out = self._tool("✕", say("Take {title} out", "移出 {title}", title=item.named), operations.take_out, item.id)
         up.setEnabled(item.id in waiting[1:])
         down.setEnabled(item.id in waiting[:-1])
         made = QWidget()

@@ -21,6 +21,8 @@ STATUSES: dict[str, tuple[Text, str]] = {
     "starting": (say("starting", "启动中"), ACCENT),
     "working": (say("training", "训练中"), ACCENT),
     "waiting": (say("paused", "已暂停"), WARN),
+    "disk": (say("waits for disk", "等待磁盘空间"), WARN),
+    "damaged": (say("record damaged", "记录损坏"), BAD),
     "done": (say("done", "完成"), GOOD),
     "stopped": (say("stopped", "已停止"), PLAIN),
     "paused": (say("paused", "已暂停"), WARN),
@@ -59,6 +61,10 @@ MEASURES: dict[str, Text] = {
 
 def status_of(row: RunRow) -> tuple[Text, str]:
     """A run's status in a word, and its tone."""
+    if row.figures.status == "waiting" and row.figures.waits_for == "disk":
+        return STATUSES["disk"]
+    if row.is_damaged and not row.is_under_way:
+        return STATUSES["damaged"]
     return STATUSES.get(row.figures.status, STATUSES["failed"])
 
 
@@ -132,6 +138,8 @@ def facts_of(row: RunRow, sizes: Sizes | None) -> list[Fact]:
         (say("Time", "用时"), duration(figures.seconds) if figures.seconds else NONE),
         (say("Best held-out loss", "最佳留出损失"), best_words(figures)),
     ]
+    if row.is_damaged:
+        found.insert(0, (say("Record", "记录"), DAMAGED, "bad"))
     if figures.best_loss is None and figures.loss is not None:
         found[-1] = (say("Training loss", "训练损失"), figure(figures.loss, 3))
     if row.measured is not None:
@@ -152,8 +160,8 @@ def facts_of(row: RunRow, sizes: Sizes | None) -> list[Fact]:
 
 
 def titled(row: RunRow) -> str:
-    """The title with its tags."""
-    return " ".join((row.title, *(f"#{tag}" for tag in row.tags)))
+    """The title behind its number, with its tags."""
+    return " ".join((row.named, *(f"#{tag}" for tag in row.tags)))
 
 
 def number_words(shown: int, all_: int, taken: int) -> Text:
@@ -171,6 +179,10 @@ def frees(taken: int) -> Text:
     return say("frees {n} once the trash is emptied", "清空回收站后释放 {n}", n=size(taken))
 
 
+DAMAGED = say(
+    "run.json is unreadable; continuing the run writes it anew",
+    "run.json 无法读取，继续训练时会重新写入",
+)
 SEVERAL = say("Ctrl or Shift: several to compare", "按住 Ctrl 或 Shift 可多选对比")
 ONE_AT_A_TIME = say("one run trains at a time", "每次只训练一个")
 ABOUT_QUEUE = say(

@@ -79,7 +79,7 @@ def line_of(problem: Problem) -> Text:
     """A problem in one line: where, what, and what to do."""
     where = f"{problem.where}: " if problem.where else ""
     message, hint = problem.message, problem.hint
-    return Text(en=f"{where}{message.en} {hint.en}".strip(), zh=f"{where}{message.zh} {hint.zh}".strip())
+    return Text(en=f"{where}{message.en} {hint.en}".strip(), zh=f"{where}{message.zh}{hint.zh}")
 
 
 def details_of(failure: Failure) -> str:

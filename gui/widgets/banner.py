@@ -9,7 +9,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from engine.protocol.text import NOTHING, Text, as_text, say
-from gui.i18n.language import tr
+from gui.i18n.language import sentences, tr
 from gui.i18n.numbers import count, duration, percent, size
 from gui.state.notices import details_of
 from gui.widgets.basic import button, clear, column, copy, label, row
@@ -81,7 +81,7 @@ class StatusBanner(QWidget):
         self._card.set_tone("bad")
         self._where.setText(failure.where)
         self._where.setVisible(bool(failure.where))
-        lines = [f"• {p.where}: {tr(p.message)} {tr(p.hint)}".strip() for p in failure.problems[:12]]
+        lines = [f"• {p.where}: {sentences(p.message, p.hint)}" for p in failure.problems[:12]]
         self._problems.setText("\n".join(lines))
         self._problems.setVisible(len(lines) > 1)
 

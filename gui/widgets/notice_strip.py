@@ -11,7 +11,7 @@ from PySide6.QtWidgets import QFrame, QHBoxLayout, QPushButton, QVBoxLayout, QWi
 
 from engine.project.showing import folder_to_show
 from engine.protocol.text import Text, say
-from gui.i18n.language import tr
+from gui.i18n.language import sentences, tr
 from gui.state.notices import ERROR, GOOD, WARNING, Notice, Notices
 from gui.widgets.basic import button, clear, copy, label, row
 from gui.widgets.chip import BAD, PLAIN, WARN, Chip
@@ -84,7 +84,7 @@ class NoticeStrip(QWidget):
 
 def words_of(notice: Notice) -> str:
     """What a notice says: the sentence, and each of several problems in a line of its own."""
-    sentence = f"{tr(notice.message)} {tr(notice.hint)}".strip()
+    sentence = sentences(notice.message, notice.hint)
     if len(notice.problems) < 2:
         return sentence
     lines = [f"• {tr(problem)}" for problem in notice.problems[:MOST_PROBLEMS]]

@@ -153,7 +153,7 @@ class ProjectCard(QToolButton):
         box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         box.setIcon(QMessageBox.Icon.Question)
         box.setTextFormat(Qt.TextFormat.PlainText)
-        box.setText(tr(say("Move “{title}” to the trash?", "将“{title}”移到回收站？", title=run.title)))
+        box.setText(tr(say("Move “{title}” to the trash?", "将“{title}”移到回收站？", title=run.named)))
         box.setInformativeText(tr(GOES_WITH_IT))
         move = box.addButton(tr(say("Move to the trash", "移到回收站")), QMessageBox.ButtonRole.DestructiveRole)
         keep = box.addButton(tr(say("Keep it", "保留")), QMessageBox.ButtonRole.RejectRole)
@@ -183,9 +183,17 @@ class ProjectCard(QToolButton):
 
 def run_words(run: RunSummary) -> str:
     """A run in one line of a menu: title, when, how it stands."""
-    status = tr(_RUN_STATUS.get(run.status, NOTHING))
-    words = " · ".join(part for part in (run.title, day(run.created), status) if part)
+    status = tr(_status(run))
+    words = " · ".join(part for part in (run.named, day(run.created), status) if part)
     return words.replace("&", "&&")
+
+
+def _status(run: RunSummary) -> Text:
+    if run.status == "waiting" and run.waits_for == "disk":
+        return say("waiting for the disk", "等待磁盘空间")
+    if run.is_damaged and run.status not in TRAINING:
+        return say("record damaged", "记录损坏")
+    return _RUN_STATUS.get(run.status, NOTHING)
 
 
 def _inner(menu: QMenu, words: str) -> QMenu:

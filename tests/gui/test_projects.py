@@ -97,10 +97,10 @@ def answer(card: ProjectCard, words: str) -> None:
 def test_the_run_that_is_looked_at_is_marked(card: ProjectCard, context: AppContext, runs: list[RunFolder]) -> None:
     menu = card.menu_now()
     assert next(iter(lines(menu))) == "Runs of this project"
-    assert [a.text().split(" · ")[0] for a in menu.actions() if a.isChecked()] == ["two"]
-    lines(menu)["one"].trigger()
+    assert [a.text().split(" · ")[0] for a in menu.actions() if a.isChecked()] == ["0002 two"]
+    lines(menu)["0001 one"].trigger()
     assert context.runs.run == runs[0]
-    assert [a.text().split(" · ")[0] for a in card.menu_now().actions() if a.isChecked()] == ["one"]
+    assert [a.text().split(" · ")[0] for a in card.menu_now().actions() if a.isChecked()] == ["0001 one"]
 
 
 def test_every_run_can_be_reached(qtbot: QtBot, card: ProjectCard, context: AppContext, tmp_project: Path) -> None:
@@ -109,8 +109,8 @@ def test_every_run_can_be_reached(qtbot: QtBot, card: ProjectCard, context: AppC
     qtbot.waitUntil(lambda: len(context.project.runs) == MOST_RUNS + 2, timeout=PATIENCE)
     menu = card.menu_now()
     earlier = inner(menu, "2 earlier runs")
-    assert list(lines(earlier)) == ["two", "one"]
-    lines(earlier)["one"].trigger()
+    assert list(lines(earlier)) == ["0002 two", "0001 one"]
+    lines(earlier)["0001 one"].trigger()
     assert context.runs.run is not None
     assert context.runs.run.read_facts()["title"] == "one"
 
@@ -124,8 +124,8 @@ def test_runs_of_another_project_are_listed_and_opened(
         projects.open_project(context, context.project.path)
     qtbot.waitUntil(lambda: bool(context.project.others), timeout=PATIENCE)
     other = inner(card.menu_now(), "other")
-    assert list(lines(other))[:3] == ["Open", "newer", "older"]
-    lines(other)["older"].trigger()
+    assert list(lines(other))[:3] == ["Open", "0002 newer", "0001 older"]
+    lines(other)["0001 older"].trigger()
     qtbot.waitUntil(lambda: context.runs.run == old, timeout=PATIENCE)
     assert context.project.name == "other"
     qtbot.waitUntil(lambda: context.wizard.current == "train", timeout=PATIENCE)
@@ -143,10 +143,10 @@ def test_a_run_goes_to_the_trash_after_a_question(
         return True, "trash"
 
     monkeypatch.setattr(QFile, "moveToTrash", trash)
-    lines(inner(card.menu_now(), "Remove a run"))["two"].trigger()
+    lines(inner(card.menu_now(), "Remove a run"))["0002 two"].trigger()
     answer(card, "Keep it")
     assert moved == []
-    lines(inner(card.menu_now(), "Remove a run"))["two"].trigger()
+    lines(inner(card.menu_now(), "Remove a run"))["0002 two"].trigger()
     answer(card, "Move to the trash")
     assert moved == [str(runs[1].path)]
     qtbot.waitUntil(lambda: [run.title for run in context.project.runs] == ["one"], timeout=PATIENCE)
@@ -176,7 +176,7 @@ def test_a_run_that_is_worked_on_is_never_removed(
     work_on(runs[1])
     projects.refresh_lists(context)
     qtbot.waitUntil(lambda: context.project.runs[0].status == "working", timeout=PATIENCE)
-    assert not lines(inner(card.menu_now(), "Remove a run"))["two"].isEnabled()
+    assert not lines(inner(card.menu_now(), "Remove a run"))["0002 two"].isEnabled()
     end(runs[1])
 
 

@@ -19,10 +19,12 @@ from engine.project.project import Project
 from engine.project.remarks import Remarks, read_remarks, write_remarks
 from engine.project.run_folder import RunFolder
 from engine.protocol.errors import UserError
-from engine.protocol.events import Finished, Launched
+from engine.protocol.events import Finished, Launched, Waiting
 from engine.protocol.text import say
 from engine.recipe.file import load
 from gui.context import AppContext
+from gui.i18n.language import sentences, speak
+from gui.i18n.numbers import size
 from gui.operations import plan as plans
 from gui.operations import project as projects
 from gui.operations import queue as queues
@@ -30,6 +32,7 @@ from gui.operations import runs as operations
 from gui.pages.runs import RunsPage
 from gui.state.settings import AppSettings
 from gui.widgets.announcer import RunAnnouncer
+from gui.widgets.project_card import run_words
 from tests.unit.project.made_run import evaluate, leave, make_run, step, work_on, write
 
 PATIENCE = 30_000
@@ -80,6 +83,11 @@ def page(qtbot: QtBot, opened: Pages, runs: list[RunFolder], context: AppContext
 
 
 def titles(page: RunsPage) -> list[str]:
+    """Without the numbers before them."""
+    return [text.partition(" ")[2] for text in numbered(page)]
+
+
+def numbered(page: RunsPage) -> list[str]:
     paged = page.table.paged
     return [paged.columns[0].text(paged.row(number) or {}) for number in range(paged.rowCount())]
 
@@ -141,7 +149,7 @@ def test_reading_takes_a_moment_and_may_fail(
 
 
 def test_the_list_tells_what_is_known(qtbot: QtBot, page: RunsPage, context: AppContext) -> None:
-    assert titles(page) == ["third", "orders", "clinic replies #best"]
+    assert numbered(page) == ["0003 third", "0002 orders", "0001 clinic replies #best"]
     assert page._subtitle.text().startswith("3 runs · ")
     assert context.wizard.step("runs").word.en == "3"
     choose(page, 2)
@@ -162,8 +170,8 @@ def test_a_run_under_way_moves(qtbot: QtBot, page: RunsPage, runs: list[RunFolde
     assert page._timer.isActive()
     choose(page, 1)
     assert not page._details._remove.isEnabled()
+    write(run, Finished(status="stopped"))  # before it leaves: the curve is read meanwhile, and tells who died unheard
     leave(run)
-    write(run, Finished(status="stopped"))
     qtbot.waitUntil(lambda: context.project.listed.rows[1].figures.status == "stopped", timeout=PATIENCE)
     assert not page._timer.isActive()
 
@@ -350,7 +358,7 @@ def test_the_queue_is_shown_changed_and_worked_off(
     assert page._queue.isVisibleTo(page)
     QApplication.processEvents()
     names = {b.accessibleName(): b for b in page._queue.findChildren(QToolButton) if b.isVisibleTo(page)}
-    names["Move orders up"].click()
+    names["Move 0002 orders up"].click()
     qtbot.waitUntil(
         lambda: [item.title for item in context.project.listed.queue] == ["orders", "third"], timeout=PATIENCE
     )
@@ -361,11 +369,11 @@ def test_the_queue_is_shown_changed_and_worked_off(
 
     look(qtbot, context)
     assert is_alive(runs[1])
-    assert "trains now" in context.notices.open[-1].message.en
+    assert "has been started" in context.notices.open[-1].message.en
     leave(runs[1])
     write(runs[1], Finished(status="done"))
     look(qtbot, context)
-    assert told == ["orders done"]
+    assert told == ["0002 orders done"]
     assert [item.state for item in context.project.listed.queue] == ["ended", "running"]
     leave(runs[2])
     write(runs[2], Finished(status="stopped"))
@@ -448,3 +456,32 @@ def test_chinese_is_whole(qtbot: QtBot, opened: Pages, runs: list[RunFolder], co
     buttons = [b.text() for b in page.findChildren(QPushButton) if b.isVisibleTo(page)]
     assert not [text for text in buttons if text.isascii()]
     assert Project(context.project.path).runs()[0].title == "third"
+
+
+def test_a_damaged_record_and_a_wait_for_the_disk_are_told(
+    qtbot: QtBot, page: RunsPage, runs: list[RunFolder], context: AppContext
+) -> None:
+    runs[0].facts.write_text("{")
+    write(runs[1], Launched(kind="resume"), Waiting(step=30, reason="disk"))
+    work_on(runs[1])
+    page._read()
+    qtbot.waitUntil(lambda: context.project.listed.rows[2].is_damaged, timeout=PATIENCE)
+    state = page.table.paged.columns[1].text
+    assert [state(page.table.paged.row(number) or {}) for number in (1, 2)] == ["waits for disk", "record damaged"]
+    choose(page, 2)
+    assert facts(page, "Record") == "run.json is unreadable; continuing the run writes it anew"
+    described = [run_words(run).rpartition(" · ")[2] for run in Project(context.project.path).runs()]
+    assert described[1:] == ["waiting for the disk", "record damaged"]
+    leave(runs[1])
+
+
+def test_chinese_sentences_stand_without_a_blank() -> None:
+    words = (say("One.", "一。"), say("Two.", "二。"))
+    assert sentences(*words, "") == "One. Two."
+    speak("zh")
+    try:
+        assert sentences(*words) == "一。二。"
+        assert sentences(say("One", "一"), words[1]) == "一 二。"
+    finally:
+        speak("en")
+    assert [size(count) for count in (1010 * 1024, 999 * 1024)] == ["1.0 MiB", "999 KiB"]
