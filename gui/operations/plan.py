@@ -379,6 +379,7 @@ def start_training(context: AppContext) -> None:
     """Make a run of the draft, start it, and look at it; while a run of the queue trains, it waits behind that."""
     from engine.host.launch import start_job
     from engine.project.queue import is_at_work
+    from engine.project.recent import remember_project_of
 
     project = context.project.project
     if project is None:
@@ -391,6 +392,7 @@ def start_training(context: AppContext) -> None:
 
     def start() -> Any:
         run = project.new_run(context.draft.recipe)
+        remember_project_of(run)
         start_job(run, "train", {"run": str(run.path)})
         return run
 

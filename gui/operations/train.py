@@ -10,6 +10,7 @@ from PySide6.QtGui import QDesktopServices
 
 from engine.host.launch import is_alive, start_job
 from engine.project.rebuilt import repair
+from engine.project.recent import remember_project_of
 from engine.project.showing import folder_to_show
 from engine.protocol.events import CONTINUE, FREE, PAUSE, SAVE
 from gui.context import AppContext
@@ -39,6 +40,7 @@ def continue_run(context: AppContext) -> None:
 
     def resume() -> bool:
         repair(run)
+        remember_project_of(run)
         start_job(run, "resume", {"run": str(run.path)})
         return True
 
