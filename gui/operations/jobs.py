@@ -8,19 +8,19 @@ from typing import Any
 
 from PySide6.QtCore import QObject
 
-from engine.host.control import ASKED, TERMINATED, StopLadder
+from engine.host.control import ASKED, TERMINATED, StopLadder, save_patience
 from engine.host.launch import start_job
 from engine.project.project import new_job
 from engine.project.run_folder import JobFolder
 from engine.protocol.errors import Failure
 from engine.protocol.text import Text
+from gui.bridge.stopping import Clock
 from gui.context import AppContext
 from gui.operations.operation import change
 from gui.state.job import JobView
 
-PATIENCE = {"save_seconds": 60.0, "terminate_seconds": 10.0}
-"""Seconds that a job is given to save and end by itself, and after the polite end."""
-NEXT_RUNG = {ASKED: PATIENCE["save_seconds"], TERMINATED: PATIENCE["terminate_seconds"]}
+TERMINATE_SECONDS = 10.0
+"""What a job is given after the polite end."""
 
 
 def start_later_job(context: AppContext, view: JobView, kind: str, arguments: dict[str, Any]) -> None:
@@ -72,17 +72,23 @@ class Stopping(QObject):
     def __init__(self, folder: JobFolder, view: JobView, context: AppContext) -> None:
         super().__init__(context)
         self._context, self._folder, self._view = context, folder, view
+        self._patience = {TERMINATED: TERMINATE_SECONDS}
         view.set_stopping(folder, True)
         commands = context.bridge.commands
         commands.climbed.connect(self._climbed)
         commands.gone.connect(self._gone)
         commands.failed.connect(self._failed)
         commands.given_up.connect(self._given_up)
-        commands.end(folder, lambda clock: StopLadder(folder, now=clock, **PATIENCE))
+        commands.end(folder, self._made)
+
+    def _made(self, clock: Clock) -> StopLadder:
+        """In the thread of the commands: how long the job may take to save is read from its record."""
+        seconds = self._patience[ASKED] = save_patience(self._folder)
+        return StopLadder(self._folder, save_seconds=seconds, terminate_seconds=TERMINATE_SECONDS, now=clock)
 
     def _climbed(self, path: Path, rung: str) -> None:
         if path == self._folder.path:
-            self._view.climb(self._folder, rung, time.monotonic() + NEXT_RUNG.get(rung, 0.0))
+            self._view.climb(self._folder, rung, time.monotonic() + self._patience.get(rung, 0.0))
 
     def _gone(self, path: Path, freed: Text) -> None:
         if path == self._folder.path:

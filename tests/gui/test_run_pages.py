@@ -537,6 +537,20 @@ def test_the_rung_is_shown_and_its_patience_can_be_skipped(
     assert not page._strip._timer.isActive()
 
 
+def test_a_run_whose_steps_are_long_is_given_longer_to_save(
+    opened: Opened, run: RunFolder, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch, ladder: type[Ladder]
+) -> None:
+    monkeypatch.setattr(follow, "is_alive", lambda folder: True)
+    write(run, *begun(), *[replace(step(n), time=1000.0 + 100 * n) for n in range(1, 4)])
+    page = opened(TrainPage)
+    assert isinstance(page, TrainPage)
+    qtbot.waitUntil(lambda: page.is_ready)
+    visible(page)["Stop and keep"].click()
+    qtbot.waitUntil(lambda: page._strip.sentence.text().endswith("The next step comes in 5 min."))
+    ladder.is_gone = True
+    qtbot.waitUntil(lambda: not page.context.runs.train.is_stopping)
+
+
 @pytest.mark.parametrize(
     "error", [PermissionError("the process is another's"), disk_error(OSError(28, "full"), Path("x"))]
 )
