@@ -14,7 +14,7 @@ from gui.context import AppContext
 from gui.i18n.language import tr
 from gui.i18n.numbers import figure
 from gui.state.notices import ERROR, GOOD, INFO, WARNING
-from gui.state.run import ending
+from gui.state.run import ending, unsaved
 from gui.theme.icon import app_icon
 
 if TYPE_CHECKING:
@@ -133,6 +133,8 @@ class RunAnnouncer(QObject):
 
 
 def _level(state: JobState) -> str:
+    if state.status == "stopped" and unsaved(state) is not None:
+        return WARNING
     return _LEVELS.get(state.status, INFO)
 
 

@@ -74,6 +74,17 @@ def test_a_failure_says_why_in_the_language_of_the_window(
     assert [notice.level for notice in context.notices.open] == ["error"]
 
 
+def test_what_a_stop_lost_is_told_as_a_warning(
+    qtbot: QtBot, context: AppContext, tmp_path: Path, announcer: RunAnnouncer, in_background: list[object]
+) -> None:
+    with qtbot.waitSignal(announcer.announced) as told:
+        context.runs.select(ended(tmp_path, "stopped", time.time() + 60))
+    assert told.args == [
+        "Stopped at step 8. Steps 1 to 8 were not saved; there is no checkpoint. Best held-out loss 1.25."
+    ]
+    assert [notice.level for notice in context.notices.open] == ["warning"]
+
+
 def test_who_looks_at_the_run_is_not_told_twice(
     qtbot: QtBot, context: AppContext, tmp_path: Path, window: MainWindow, announcer: RunAnnouncer
 ) -> None:
