@@ -386,8 +386,10 @@ def _later_job(
 ) -> int:
     """A job on a finished run, followed to its end."""
     from engine.project.project import new_job, open_run
+    from engine.project.rebuilt import repair
 
     run = open_run(path)
+    repair(run)
     outcome = run_job(new_job(run, kind), kind, {"run": str(run.path), **arguments}, terminal)
     failure = failure_of(outcome, AGAIN)
     if failure is not None:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from engine.project.atomic import read_plain
+from engine.project.atomic import read_json, read_plain
 from engine.project.run_folder import RunFolder
 from engine.protocol.errors import UserError
 
@@ -53,13 +53,12 @@ def facts_of(run: RunFolder) -> tuple[dict[str, Any], bool]:
 
 
 def rebuilt_facts(run: RunFolder) -> dict[str, Any]:
-    """What the recipe and the folder's name and time say of a run. Where its base model and data lay is written down
+    """What the recipe, the adapter, and the folder's name and time say of a run. Where its data lay is written down
     again when it is gone on with."""
     name = re.sub(r"^\d+-", "", run.id)
     recipe = _recipe(run.recipe) or _recipe(run.recipe_as_run)
-    source, model = _text(recipe, "model", "source"), {}
-    if source and os.path.isabs(source):
-        model = {"model_folder": source}
+    source = _text(recipe, "model", "source")
+    folder = next((place for place in (_base(run), source) if os.path.isabs(place)), "")
     return {
         "id": run.id,
         "title": name.replace("-", " ").strip() or run.id,
@@ -67,7 +66,7 @@ def rebuilt_facts(run: RunFolder) -> dict[str, Any]:
         "model": source,
         "method": _text(recipe, "method", "name"),
         "objective": _text(recipe, "objective", "name"),
-        **model,
+        **({"model_folder": folder} if folder else {}),
     }
 
 
@@ -83,6 +82,16 @@ def repair(run: RunFolder) -> bool:
             os.replace(run.facts, run.path / "run.damaged.json")
         run.write_facts(facts)
     return is_damaged
+
+
+def _base(run: RunFolder) -> str:
+    """The folder of the base model, as the adapter names it; empty before there is one."""
+    try:
+        about = read_json(run.adapter / "adapter_config.json")
+    except UserError:
+        return ""
+    folder = about.get("base_model_name_or_path") if isinstance(about, dict) else None
+    return folder if isinstance(folder, str) else ""
 
 
 def _made(run: RunFolder) -> float:

@@ -11,6 +11,7 @@ from PySide6.QtCore import QObject
 from engine.host.control import ASKED, TERMINATED, StopLadder, save_patience
 from engine.host.launch import start_job
 from engine.project.project import new_job
+from engine.project.rebuilt import repair
 from engine.project.run_folder import JobFolder
 from engine.protocol.errors import Failure
 from engine.protocol.text import Text
@@ -30,6 +31,7 @@ def start_later_job(context: AppContext, view: JobView, kind: str, arguments: di
         return
 
     def start() -> JobFolder:
+        repair(run)
         folder = new_job(run, kind)
         start_job(folder, kind, {"run": str(run.path), **arguments})
         return folder

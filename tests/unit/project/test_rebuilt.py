@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.project.atomic import write_json
 from engine.project.bundle import make_bundle
 from engine.project.fork import fork
 from engine.project.project import Project, open_run
@@ -43,6 +44,15 @@ def test_it_is_opened_reported_and_gone_on_with(run: RunFolder, tmp_path: Path) 
     facts = made.read_facts()
     assert (facts["title"], facts["model"]) == ("clinic replies 20+", "Qwen/Qwen2.5-0.5B")
     assert facts["continued_from"] == {"run": run.id, "step": 20}
+
+
+def test_its_base_model_is_the_one_that_its_adapter_names(run: RunFolder, tmp_path: Path) -> None:
+    assert "model_folder" not in facts_of(run)[0]
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "config.json").write_text("{}")
+    write_json(run.adapter / "adapter_config.json", {"base_model_name_or_path": str(tmp_path / "base")})
+    repair(run)
+    assert run.trained_on() == tmp_path / "base"
 
 
 def test_it_is_written_down_again(run: RunFolder, tmp_path: Path) -> None:
