@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import time
@@ -10,12 +11,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from engine.project.atomic import read_json, read_plain
+from engine.project.atomic import open_plain, read_json, read_plain
 from engine.project.run_folder import RunFolder
 from engine.protocol.errors import UserError
 
 LARGEST_BYTES = 16 * 2**20
 """Of a recipe: a larger one is none that Lorimer wrote."""
+LONGEST_LINE = 2**20
+"""Bytes of a first line that is still an event."""
 BEING_MADE_SECONDS = 5.0
 """A folder without ``run.json`` that was changed since may be one that is being made just now."""
 
@@ -95,11 +98,23 @@ def _base(run: RunFolder) -> str:
 
 
 def _made(run: RunFolder) -> float:
-    """When its recipe was written, which happens once; else when anything was."""
-    for path in (run.recipe, run.events, run.path):
+    """When the first thing happened that its record tells of, or its recipe was written; a copy of a project is newer
+    than its runs are."""
+    moments = [_began(run)]
+    for path in (run.recipe, run.path):
         with suppress(OSError):
-            return path.stat().st_mtime
-    return 0.0
+            moments.append(path.stat().st_mtime)
+    return min((moment for moment in moments if moment > 0), default=0.0)
+
+
+def _began(run: RunFolder) -> float:
+    """The time in the first line of the record, 0 where there is none."""
+    try:
+        with open_plain(run.events) as file:
+            moment = json.loads(file.readline(LONGEST_LINE)).get("time")
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return 0.0
+    return float(moment) if isinstance(moment, (int, float)) and 0 < moment < time.time() else 0.0
 
 
 def _recipe(path: Path) -> dict[str, Any]:

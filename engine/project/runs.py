@@ -196,9 +196,14 @@ class Listing:
             self._followed.pop(run.id, None)
             return build(Figures, plain)
         figures = self._follow(run, stamp[0])
-        # What was found out may itself have been written down (the end of a process that died unheard).
-        entry["events"], entry["figures"] = list(_stamp(run.events) or stamp), to_plain(figures)
+        entry["events"], entry["figures"] = list(self._read_until(run) or stamp), to_plain(figures)
         return figures
+
+    def _read_until(self, run: RunFolder) -> Stamp | None:
+        """The record as it is now, where all of it was read: what was found out may itself have been written down (the
+        end of a process that died unheard), and more may have come since."""
+        followed, now = self._followed.get(run.id), _stamp(run.events)
+        return now if followed is not None and now is not None and now[0] == followed.read else None
 
     def _follow(self, run: RunFolder, length: int) -> Figures:
         followed = self._followed.get(run.id)

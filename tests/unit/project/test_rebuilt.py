@@ -14,7 +14,8 @@ from engine.project.project import Project, open_run
 from engine.project.rebuilt import BEING_MADE_SECONDS, facts_of, repair, run_folders
 from engine.project.run_folder import RunFolder
 from engine.project.runs import Listing
-from tests.unit.project.made_run import make_run
+from engine.protocol.events import Finished
+from tests.unit.project.made_run import make_run, write
 
 
 @pytest.fixture(params=["damaged", "absent", "a list"])
@@ -32,7 +33,10 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> RunFolder:
 def test_it_is_listed_with_what_can_be_known(run: RunFolder, tmp_path: Path) -> None:
     (row,) = Listing(tmp_path).read()
     assert (row.title, row.model, row.method, row.objective) == ("clinic replies", "Qwen2.5-0.5B", "qlora", "sft")
-    assert (row.created, row.files, row.figures.steps, row.is_damaged) == (5000.0, ("clinic.jsonl",), 40, True)
+    assert (row.created, row.files, row.figures.steps, row.is_damaged) == (1000.0, ("clinic.jsonl",), 40, True)
+    run.events.write_text("[]\n")
+    assert Listing(tmp_path).read()[0].created == 5000.0  # of the recipe
+    write(run, Finished(status="done"))
     (line,) = Project(tmp_path).runs()
     assert (line.title, line.status, line.is_damaged) == ("clinic replies", "done", True)
 

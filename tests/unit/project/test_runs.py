@@ -229,3 +229,19 @@ def test_a_tag_of_several_words_is_found_in_quotation_marks() -> None:
     for typed in ('#"good one" clinic', "tag:“good one” clinic", 'clinic tag:"good one"'):
         assert query_of(typed) == query_of("clinic", tag="good one")
     assert query_of('#good # say"so').words == ("#", 'say"so')
+
+
+def test_what_comes_while_a_record_is_read_is_not_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(tmp_path, "one", status="", steps=5, saved=())
+    os.utime(run.events, (5000, 5000))
+    listed, figures = Listing(tmp_path), listing._Followed.figures
+
+    def and_more(followed: listing._Followed) -> listing.Figures:
+        found = figures(followed)
+        write(run, Launched(kind="resume"), step(6), Finished(status="stopped"))
+        return found
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(listing._Followed, "figures", and_more)
+        assert listed.read()[0].figures.status == "failed"  # it died unheard, and was begun again the next moment
+    assert listed.read()[0].figures.status == "stopped"
