@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 SMOOTH = 0.85
 MOST_MARKED = 40
+LOWEST = 84
+"""Pixels of height that a curve needs, in a small window below strips that say why a run stands still."""
 NARROW = 600
 """Pixels of width below which only the newest held-out loss is told."""
 EARLY_STOP = "train.early_stop"
@@ -91,7 +93,7 @@ class CurvesCard(Card):
     def _plot_of(self, name: str) -> LinePlot:
         if name not in self._plots:
             self._plots[name] = made = _MAKERS[name](self._make)
-            made.setMinimumHeight(110)
+            made.setMinimumHeight(LOWEST)
             self._stack.addWidget(made)
         return self._plots[name]
 

@@ -13,7 +13,7 @@ from gui.pages.train_words import RECOVERY, machine_words, memory_name, memory_w
 from gui.widgets.card import Card
 from gui.widgets.plots import LinePlot
 
-LOWEST = 62
+LOWEST = 56
 ALL_SHOWN = 5.0
 """Times the run's memory up to which the machine's own is drawn too; of more, the curve would be a line at the foot."""
 MOST_MARKED = 40

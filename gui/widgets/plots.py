@@ -48,7 +48,7 @@ REDRAW_MS = 100
 AXIS_WIDTH = 44
 APART_SECONDS = 0.033
 """Plots draw one after the other, each in a frame of its own, however late their timers are."""
-NUMBER_HIGH = 15
+NUMBER_HIGH = 12
 """Pixels from one number of the upright axis to the next at least."""
 SPEAKS = 70
 """Pixels of height from which levels have words."""
