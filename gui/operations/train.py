@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QUrl
@@ -17,6 +16,7 @@ from gui.context import AppContext
 from gui.operations.jobs import end_now, stop_job, tell_job
 from gui.operations.operation import Operation, change
 from gui.operations.project import refresh_lists
+from gui.state.run import Looked
 
 if TYPE_CHECKING:
     from engine.project.project import RunSummary
@@ -63,31 +63,17 @@ def _that_trains(others: list[RunSummary]) -> str:
     return next((item.title or item.folder.id for item in others if is_alive(item.folder)), "")
 
 
-@dataclass(frozen=True, slots=True)
-class Looked:
-    """What only the disk knows of the run that is looked at.
-
-    Attributes:
-        has_begun: a process was started for it; so it is taken until it is known.
-        is_trained: there is an adapter.
-        other: as `another_that_trains`.
-    """
-
-    has_begun: bool = True
-    is_trained: bool = False
-    other: str = ""
-
-
-def look_at_run(context: AppContext) -> Operation:
-    """Read `Looked` in the background."""
-    run, others = context.runs.run, _others(context)
+def look_at_run(context: AppContext) -> None:
+    """Read in the background what only the disk knows of the run that is looked at: a drive may stall."""
+    runs, run, others = context.runs, context.runs.run, _others(context)
+    if run is None:
+        return
 
     def look() -> Looked:
-        if run is None:
-            return Looked()
         return Looked(run.events.exists(), run.adapter_written > 0, _that_trains(others))
 
-    return Operation(context).in_background(look).on_failure(lambda failure: None)
+    looking = Operation(context).in_background(look).on_failure(lambda failure: None)  # it stands as it is known
+    looking.on_success(lambda found: runs.set_looked(run, found))
 
 
 def save_checkpoint(context: AppContext) -> None:

@@ -20,7 +20,6 @@ from gui.i18n.language import tr
 from gui.i18n.numbers import clock, count, day, short
 from gui.operations import bundle as reporting
 from gui.operations.train import (
-    Looked,
     continue_run,
     end_run_now,
     free_run,
@@ -64,7 +63,6 @@ class TrainPage(Page):
         self._headed: RunFolder | None = None
         self._recipe: Recipe | None = None
         self._ending: object = None
-        self._looked = Looked()
         self._knows_queue = False
         self._alone: QWidget | None = None
         self._pause = button(say("Pause", "暂停"), self._pause_or_continue, shortcut="Ctrl+P")
@@ -76,8 +74,10 @@ class TrainPage(Page):
         context.runs.selected.connect(self._another_run)
         for signal in (context.project.changed, context.runs.train.finished):
             signal.connect(self._look)
+        context.runs.looked_at.connect(self.refresh)
         context.project.changed.connect(self.refresh)
         context.control.changed.connect(self.refresh)
+        self._look()
 
     # ------------------------------------------------------------------------------------------------------ states
     def refresh(self) -> None:
@@ -86,7 +86,9 @@ class TrainPage(Page):
         state = job.state
         self._show_actions(state)
         self._head()
-        if job.folder is None or (state.status == STARTING and not state.kind and not self._looked.has_begun):
+        if job.folder is None or (
+            state.status == STARTING and not state.kind and not self.context.runs.looked.has_begun
+        ):
             self._show_no_run()
         elif state.latest is not None:
             self.show_body()
@@ -119,7 +121,7 @@ class TrainPage(Page):
         again = button(say("Try again", "重试"), lambda: continue_run(self.context), "primary", shortcut="Ctrl+Return")
         plan = button(say("Change the plan", "修改计划"), lambda: self.context.wizard.go("plan"), shortcut="Ctrl+Left")
         log = button(say("Show the log", "查看日志"), self._show_log_alone, shortcut="Ctrl+L")
-        offered = [plan, log] if self._looked.other else [again, plan, log]
+        offered = [plan, log] if self.context.runs.looked.other else [again, plan, log]
         self.show_banner().wrong(failure, *offered)
 
     def _show_log_alone(self) -> None:
@@ -136,14 +138,7 @@ class TrainPage(Page):
         self._stack.setCurrentWidget(self._alone)
 
     def _look(self) -> None:
-        """Read anew what the disk alone knows, in the background: a drive may stall."""
-        run = self.context.runs.run
-        look_at_run(self.context).on_success(lambda found: self._take(run, found))
-
-    def _take(self, run: RunFolder | None, found: Looked) -> None:
-        if run == self.context.runs.run and found != self._looked:
-            self._looked = found
-            self.refresh()
+        look_at_run(self.context)
 
     def _queued(self) -> Entry | None:
         listed = self.context.project.listed
@@ -155,7 +150,7 @@ class TrainPage(Page):
         return next((entry for entry in waits if entry.state in (QUEUED, HELD)), None)
 
     def _queue_changed(self) -> None:
-        if self._stack.currentWidget() is self.banner and not self._looked.has_begun:
+        if self._stack.currentWidget() is self.banner and not self.context.runs.looked.has_begun:
             self.refresh()
 
     def _show_queued(self, entry: Entry) -> None:
@@ -204,7 +199,6 @@ class TrainPage(Page):
 
     def _another_run(self) -> None:
         self._told = None
-        self._looked = Looked()
         self._look()
         if self.is_built:
             self._curves.forget()
@@ -337,10 +331,10 @@ class TrainPage(Page):
         failure = state.failure if state.is_over else None
         self._failure.put(failure)
         unfinished = state.is_over and state.status != "done" and state.step < state.total_steps
-        other = self._looked.other if unfinished else ""
+        other = self.context.runs.looked.other if unfinished else ""
         self._go_on.setVisible(unfinished and not other)
         self._go_on.setEnabled(self.context.control.controls)
-        self._evaluate.setVisible(state.is_over and self._looked.is_trained)
+        self._evaluate.setVisible(state.is_over and self.context.runs.looked.is_trained)
         self._strip.refresh()
         self._footer.say(busy_words(other) if other else self._standing_words(state))
 

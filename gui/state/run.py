@@ -113,26 +113,45 @@ def unsaved(state: JobState) -> Unsaved | None:
     return Unsaved(kept, say("Steps {a} to {b}", "第 {a} 至 {b} 步", a=first, b=last), False)
 
 
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What only the disk knows of a run.
+
+    Attributes:
+        has_begun: a process was started for it; so it is taken until it is known.
+        is_trained: there is an adapter.
+        other: title of another run of the project whose process is alive, empty when there is none.
+    """
+
+    has_begun: bool = True
+    is_trained: bool = False
+    other: str = ""
+
+
 class RunState(QObject):
     """One run: its training, and the later jobs on it.
 
     Attributes:
         run: the run that is looked at, None when there is none.
         facts: ``run.json`` of it.
+        looked: what was read of it in the background.
         train, evaluate, export: its jobs (`export` also merges).
 
     Signals:
         selected: another run is looked at.
+        looked_at: `looked` is another.
         changed: any of its jobs' states.
     """
 
     selected = Signal()
+    looked_at = Signal()
     changed = Signal()
 
     def __init__(self, bridge: Bridge, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self.run: RunFolder | None = None
         self.facts: dict[str, Any] = {}
+        self.looked = Looked()
         self.train = JobView(bridge, self)
         self.evaluate = JobView(bridge, self)
         self.export = JobView(bridge, self)
@@ -145,10 +164,17 @@ class RunState(QObject):
         """Look at another run, or at none."""
         self.run = run
         self.facts = _facts(run)
+        self.looked = Looked()
         self.train.follow(run)
         self.evaluate.follow(_newest(run, "evaluate"))
         self.export.follow(_newest(run, "export", "merge"))
         self.selected.emit()
+
+    def set_looked(self, run: RunFolder, found: Looked) -> None:
+        """The disk was asked about a run, which may not be the one that is looked at any more."""
+        if run == self.run and found != self.looked:
+            self.looked = found
+            self.looked_at.emit()
 
     def _read_facts(self) -> None:
         self.facts = _facts(self.run)

@@ -464,6 +464,20 @@ def test_who_only_watches_cannot_press_what_changes_the_run(
         assert not visible(page)[words].isEnabled()
 
 
+def test_a_page_that_is_made_later_knows_what_the_run_has(
+    opened: Opened, run: RunFolder, context: AppContext, qtbot: QtBot
+) -> None:
+    trained(run)
+    write(run, *begun(), step(1), Finished(status="done"))
+    context.runs.select(run)
+    qtbot.waitUntil(lambda: context.runs.train.state.is_over)
+    page = TrainPage(context)
+    qtbot.addWidget(page)
+    page.show()
+    page.refresh()
+    qtbot.waitUntil(lambda: "See whether it helped →" in visible(page))
+
+
 def test_a_run_that_waits_in_the_queue_says_so(
     opened: Opened, run: RunFolder, context: AppContext, qtbot: QtBot
 ) -> None:
