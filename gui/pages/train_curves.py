@@ -158,9 +158,9 @@ class CurvesCard(Card):
     def mark(self, state: JobState) -> None:
         """A line for each checkpoint, for the best, for an early end, and for each warning and recovery. Words stand at
         the most telling of them, as far as there is room; those of the others are read where the mouse is."""
-        self.loss.clear_marks()
-        written: list[int] = []
-        for step, words, ink, speaks in reversed(marks_of(state)):
+        marks, written = marks_of(state), list[int]()
+        self.loss.keep_marks({words for _, words, _, _ in marks})
+        for step, words, ink, speaks in reversed(marks):
             has_room = all(abs(step - other) >= APART * max(1, state.step) for other in written)
             if speaks and has_room:
                 written.append(step)

@@ -196,6 +196,7 @@ class LinePlot(QWidget):
         self._name, self._x_label = name, tr(x_label)
         self._series: dict[str, _Series] = {}
         self._marks: dict[str, Any] = {}
+        self._pens: dict[str, tuple[str, Qt.PenStyle]] = {}
         self._near: dict[str, tuple[float, str]] = {}
         self._plot = pg.PlotWidget(background=colour("card"), axisItems={"left": UprightAxis("left")})
         self._plot.setFrameShape(self._plot.Shape.NoFrame)
@@ -343,9 +344,15 @@ class LinePlot(QWidget):
         style: Qt.PenStyle = Qt.PenStyle.DashLine,
         at: float = 0.96,
     ) -> None:
+        pen = (ink, style)
         if key in self._marks:
-            self._marks[key].setValue(value)
-            self._marks[key].label.setFormat(words)
+            line = self._marks[key]
+            if (line.value(), line.label.format) != (value, words):
+                line.setValue(value)
+                line.label.setFormat(words)
+            if self._pens[key] != pen:
+                self._pens[key] = pen
+                line.setPen(pg.mkPen(colour(ink), width=1, style=style))
             return
         line = pg.InfiniteLine(
             pos=value,
@@ -358,13 +365,20 @@ class LinePlot(QWidget):
             line.label.fill = pg.mkBrush(colour("card"))  # readable where another level crosses the words
         line.label.setFont(text_font(11))
         self._plot.addItem(line)
-        self._marks[key] = line
+        self._marks[key], self._pens[key] = line, pen
+
+    def keep_marks(self, keys: set[str]) -> None:
+        """Take all upright lines away but these. A line that stays is not made anew: what Qt sets aside for its words
+        is not all given back, which adds up over days."""
+        for key in [key for key, line in self._marks.items() if line.angle and key not in keys]:
+            self._plot.removeItem(self._marks.pop(key))
+            del self._pens[key], self._near[key]
 
     def clear_marks(self) -> None:
         """Take all lines away."""
         for line in self._marks.values():
             self._plot.removeItem(line)
-        self._marks, self._near = {}, {}
+        self._marks, self._pens, self._near = {}, {}, {}
 
     def touch(self) -> None:
         """Draw at the next tick."""
