@@ -130,7 +130,7 @@ def waits_for_room(run: RunFolder, need: int) -> Text:
     saved = checkpoints(run)
     kept = say("the checkpoint of step {n} is kept", "第 {n} 步的检查点仍在", n=saved[-1].step) if saved else None
     return say(
-        "The disk is full: the run waits, and goes on by itself when {need} MiB are free. Nothing is lost: "
+        "The disk is full: the run waits, and goes on by itself once there is room for {need} MiB. Nothing is lost: "
         "{kept}.{more}",
         "磁盘已满：训练正在等待，腾出 {need} MiB 后会自动继续。没有丢失任何内容：{kept}。{more}",
         need=max(1, round(need / MIB)),

@@ -342,7 +342,7 @@ def _tell_disk(run: RunFolder, recipe: Recipe, trained: int, channel: Channel) -
     if need <= free:
         return
     text = say(
-        "The run keeps up to {need} MiB, and {free} MiB are free: it will wait until there is room.{more}",
+        "The run keeps up to {need} MiB, and the disk has room for {free} MiB: it will wait until there is more.{more}",
         "训练最多需保存 {need} MiB，目前可用 {free} MiB：空间不足时会等待。{more}",
         need=round(need / MIB),
         free=round(free / MIB),

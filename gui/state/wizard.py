@@ -193,6 +193,9 @@ _STATUS = {
 
 
 def _share(job: JobView) -> Text:
+    waiting = job.state.waiting
+    if waiting is not None and waiting.reason == "disk":
+        return say("waits for disk", "等待磁盘")
     if job.state.status == "waiting":
         return say("paused", "已暂停")
     if job.state.total_steps == 0:
