@@ -487,7 +487,7 @@ class TrainSettings(Section):
     short_rows: Literal["grouped", "shuffled", "packed"] = setting(
         "grouped",
         label=say("Short rows", "短行"),
-        term="length grouping, packing",
+        term="packing",
         help=say(
             "Rows of like length together: less padding, faster. Packed rows stand behind one another without padding; "
             "none attends to another. For supervised fine-tuning only.",
