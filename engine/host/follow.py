@@ -31,14 +31,12 @@ from engine.protocol.events import (
     Finished,
     JobStarted,
     Launched,
-    Note,
     RunPlanned,
     StepDone,
+    damaged_lines,
 )
-from engine.protocol.state import MOST_STEPS, JobState, apply_all, stride_of
-from engine.protocol.text import say
+from engine.protocol.state import MOST_STEPS, JobState, apply_all, is_damage, stride_of
 
-DAMAGED, FEW_DAMAGED = "events.damaged", 4
 CHUNK_BYTES = 4 * 1024**2
 """What is read at once: a record of any length is followed in little memory."""
 FULL_BYTES = 1024**2
@@ -133,7 +131,7 @@ class Follower:
         if self.offset == 0 and self.has_more:
             self._highest = _last_step(self._folder.events)  # what will not be kept need not be decoded first
         if not complete and self.has_more:  # no event is as long as that
-            told: list[Event] = [] if self._in_long_line else [damaged_line()]
+            told: list[Event] = [] if self._in_long_line else [damaged_lines(1)]
             self._in_long_line = True
             self.offset += len(content)
             return told
@@ -170,10 +168,10 @@ class Follower:
                 if step is not None:
                     events.append(_event_of(step))
                     step = None
-                events.append(_event_of(line))
+                _append(events, _event_of(line))
         if step is not None:
             events.append(_event_of(step))
-        return _few_damaged(events)
+        return events
 
     def _last_word(self) -> list[Event]:
         """The terminal event that the process could not write, written to its file so that it is told once; before it
@@ -275,28 +273,15 @@ def _event_of(line: bytes) -> Event:
     try:
         return decode_event(line)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return damaged_line()
+        return damaged_lines(1)
 
 
-def damaged_line() -> Note:
-    """What is told in the place of a line that cannot be read."""
-    text = say("A line of the job's record is damaged and was passed over.", "任务记录中有一行已损坏，已跳过。")
-    return Note(text=text, level="warning", code=DAMAGED)
-
-
-def _few_damaged(events: list[Event]) -> list[Event]:
-    """Damaged lines are told once for many."""
-    bad = [number for number, event in enumerate(events) if isinstance(event, Note) and event.code == DAMAGED]
-    if len(bad) < FEW_DAMAGED:
-        return events
-    text = say(
-        "{n} lines of the job's record are damaged and were passed over.",
-        "任务记录中有 {n} 行已损坏，已跳过。",
-        n=len(bad),
-    )
-    events[bad[0]] = Note(text=text, level="warning", code=DAMAGED)
-    gone = set(bad[1:])
-    return [event for number, event in enumerate(events) if number not in gone]
+def _append(events: list[Event], event: Event) -> None:
+    """Add an event; damaged lines behind one another are told once."""
+    if events and is_damage(event) and is_damage(events[-1]):
+        events[-1] = damaged_lines(events[-1].count + event.count)
+    else:
+        events.append(event)
 
 
 def _rung(folder: JobFolder) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from engine.protocol.errors import Failure
-from engine.protocol.text import NOTHING, Text
+from engine.protocol.text import NOTHING, Text, say
 
 PROTOCOL_VERSION = 1
 
@@ -228,6 +228,7 @@ class Note(Event):
 
     Attributes:
         step: the optimizer step it happened at, 0 where it belongs to none.
+        count: how many of the kind it tells of.
     """
 
     type: ClassVar[str] = "note"
@@ -235,6 +236,21 @@ class Note(Event):
     level: str = "info"
     code: str = ""
     step: int = 0
+    count: int = 1
+
+
+DAMAGED = "events.damaged"
+
+
+def damaged_lines(count: int) -> Note:
+    """What is told in the place of lines of a record that cannot be read and stand behind one another."""
+    one = say("A line of the job's record is damaged and was passed over.", "任务记录中有一行已损坏，已跳过。")
+    many = say(
+        "{n} lines of the job's record are damaged and were passed over.",
+        "任务记录中有 {n} 行已损坏，已跳过。",
+        n=count,
+    )
+    return Note(text=one if count == 1 else many, level="warning", code=DAMAGED, count=count)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

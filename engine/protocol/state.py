@@ -7,10 +7,11 @@ events the newest. The file has them all.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 from engine.protocol.errors import Failure
 from engine.protocol.events import (
+    DAMAGED,
     FAILED,
     TERMINAL,
     CheckpointSaved,
@@ -30,6 +31,7 @@ from engine.protocol.events import (
     Stage,
     StepDone,
     Waiting,
+    damaged_lines,
 )
 from engine.protocol.text import NOTHING, Text
 
@@ -200,6 +202,10 @@ class _Growing:
 
     def _add(self, name: str, event: object) -> None:
         known = self._list(name)
+        if known and is_damage(event) and is_damage(known[-1]):
+            # One note for lines behind one another, however many of them are read at once.
+            known[-1] = damaged_lines(known[-1].count + event.count)
+            return
         known.append(event)
         if len(known) > MOST_EVENTS:
             del known[: -MOST_EVENTS + MOST_EVENTS // 10]
@@ -241,6 +247,11 @@ class _Growing:
         if self._latest is not None and self._latest.step > step:
             steps = self._lists["steps"]
             self._latest = steps[-1] if steps else None
+
+
+def is_damage(event: object) -> TypeGuard[Note]:
+    """Whether it tells of lines that cannot be read."""
+    return isinstance(event, Note) and event.code == DAMAGED
 
 
 _SERIES: dict[type[Event], str] = {HeldOut: "held_out", CheckpointSaved: "checkpoints", Note: "notes"}

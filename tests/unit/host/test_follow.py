@@ -8,7 +8,7 @@ from engine.host import follow
 from engine.host.follow import Follower, last_status, log_tail, replay
 from engine.project.run_folder import JobFolder
 from engine.protocol.codec import encode_event
-from engine.protocol.events import Event, Finished, Gauge, HeldOut, JobStarted, Note, RolledBack, StepDone
+from engine.protocol.events import DAMAGED, Event, Finished, Gauge, HeldOut, JobStarted, Note, RolledBack, StepDone
 from engine.protocol.state import MOST_STEPS, JobState, apply_all, stride_of
 from engine.protocol.text import say
 
@@ -83,7 +83,7 @@ def test_a_line_longer_than_a_piece_is_told_once_and_passed_over(job: JobFolder,
     follower = Follower(job)
     events = all_of(follower)
     assert [type(event) for event in events] == [StepDone, Note, StepDone]
-    assert getattr(events[1], "code") == follow.DAMAGED  # noqa: B009
+    assert getattr(events[1], "code") == DAMAGED  # noqa: B009
     write(job, step(3))
     assert follower.poll() == [step(3)]
 

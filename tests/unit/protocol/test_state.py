@@ -20,6 +20,7 @@ from engine.protocol.events import (
     StepDone,
     Unknown,
     Waiting,
+    damaged_lines,
 )
 from engine.protocol.state import MOST_EVENTS, MOST_STEPS, JobState, apply, apply_all, stride_of
 from engine.protocol.text import say
@@ -172,3 +173,14 @@ def test_what_was_worked_is_the_same_one_by_one_and_for_a_process_that_was_start
             state = apply(state, event)
         assert state == apply_all(JobState(), events)
         assert state.worked() == seconds
+
+
+def test_damaged_lines_are_one_note_however_many_are_read_at_once() -> None:
+    other = Note(text=say("x", "x"))
+    events = [damaged_lines(1), damaged_lines(2), other, damaged_lines(1), damaged_lines(1)]
+    at_once, one_by_one = apply_all(JobState(), events), JobState()
+    for event in events:
+        one_by_one = apply_all(one_by_one, [event])
+    assert at_once == one_by_one
+    assert at_once.notes == (damaged_lines(3), other, damaged_lines(2))
+    assert "3 lines" in at_once.notes[0].text.en

@@ -410,12 +410,12 @@ def told() -> Any:
 # ------------------------------------------------------------------------------------------- ended by the system
 def test_a_process_that_the_system_ended_goes_on_with_less(new_run: Callable[..., RunFolder]) -> None:
     run, after = new_run(), Teller()
-    train(run, Teller(stop_after=6))
+    train(run, Teller(stop_after=7))
     assert train(run, after, resume=True, killed=True)["status"] == "done"
-    assert after.of(StepDone)[0].step == 7
+    assert after.of(StepDone)[0].step == 8
     (entry,) = as_run(run).recovered
-    assert (entry.step, entry.cause, entry.batch_size, entry.accumulation) == (6, "killed", 2, 4)
-    assert "step 6" in after.recoveries[0].text.en
+    assert (entry.step, entry.cause, entry.batch_size, entry.accumulation) == (7, "killed", 2, 4)
+    assert "step 7" in after.recoveries[0].text.en
 
 
 def test_a_process_that_cannot_do_with_less_says_so(new_run: Callable[..., RunFolder]) -> None:
