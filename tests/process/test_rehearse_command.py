@@ -108,7 +108,7 @@ def test_ctrl_c_ends_the_trial_too(recipe: Path, lorimer_home: Path) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     process = command(recipe)
     trials = lorimer_home / "cache" / "jobs"
-    until(lambda: list(trials.glob("*/trials/01/process.json")) or process.poll() is not None)
+    until(lambda: any(map(running_pid, map(JobFolder, trials.glob("*/trials/01")))) or process.poll() is not None)
     trial = JobFolder(next(trials.glob("*/trials/01")))
     pid = running_pid(trial)
     assert pid is not None
