@@ -2,7 +2,6 @@
 nothing is left running, and the window stays usable."""
 
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from pytestqt.qtbot import QtBot
 
 from engine.host import control, launch, platform
 from engine.host.follow import Follower, last_status, log_tail, replay
-from engine.host.launch import is_alive, running_pid, start_job
+from engine.host.launch import is_alive, start_job
 from engine.project.project import Project
 from engine.project.run_folder import JobFolder, RunFolder
 from engine.protocol.errors import Failure
@@ -25,9 +24,9 @@ from gui.context import AppContext
 from gui.pages.train import TrainPage
 from gui.state.settings import AppSettings
 from gui.widgets.log_view import MOST_IN_LINE, readable
+from tests.process.fake_worker import end, start_fakes
 from tests.process.misbehaving import RUBBISH, course
 
-FAKE = Path(__file__).parent / "misbehaving.py"
 LAST = len(course()) - 1
 EVERY_RUNG = ["asked", "terminated"]
 LONGEST_GAP = 1.0
@@ -127,32 +126,10 @@ CASES = [
 @pytest.fixture
 def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[JobFolder]:
     """A job folder whose worker is the misbehaving one; whatever is left of it is ended."""
-    _fake(tmp_path, monkeypatch)
+    start_fakes(monkeypatch, tmp_path, "-S", "-E")
     folder = JobFolder(tmp_path / "一个 job")
     yield folder
-    _end(folder)
-
-
-def _fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def start(arguments: list[str], stdin: Any, stdout: Any, stderr: Any, *, detached: bool) -> Any:
-        return platform.start(
-            [sys.executable, "-S", "-E", str(FAKE), *arguments],
-            folder=tmp_path,
-            environment={},
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-            detached=detached,
-        )
-
-    monkeypatch.setattr(launch, "_start", start)
-
-
-def _end(folder: JobFolder) -> None:
-    pid = running_pid(folder)
-    if pid is not None:
-        platform.end_group(pid, force=True)
-    _until(lambda: not is_alive(folder))
+    end(folder)
 
 
 def _until(done: Callable[[], Any], seconds: float = 15.0) -> None:
@@ -233,7 +210,7 @@ def test_the_window_stays_usable(
     qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any], status: str
 ) -> None:
     """The Train page looks at it, with the log open; the longest time for which nothing else came to its turn."""
-    _fake(tmp_path, monkeypatch)
+    start_fakes(monkeypatch, tmp_path, "-S", "-E")
     context = AppContext(AppSettings(language="en", theme="light"), tmp_path / "project")
     project = Project.open_or_create(tmp_path / "project")
     page = TrainPage(context)
@@ -246,7 +223,7 @@ def test_the_window_stays_usable(
         longest = _watch(qtbot, context, run, arguments, status)
     finally:
         context.close()
-        _end(run)
+        end(run)
         context.deleteLater()
     assert longest < LONGEST_GAP
 

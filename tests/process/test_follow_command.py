@@ -3,7 +3,6 @@
 import argparse
 import io
 import json
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,37 +12,22 @@ from typing import Any
 import pytest
 
 from engine.follow_command import stop, tell, watch
-from engine.host import launch, platform
 from engine.host.follow import replay
-from engine.host.launch import is_alive, running_pid, start_job
+from engine.host.launch import is_alive, start_job
 from engine.project.run_folder import RunFolder
 from engine.protocol.errors import UserError
 from engine.terminal import Terminal
-
-FAKE = Path(__file__).parent / "misbehaving.py"
+from tests.process.fake_worker import end, start_fakes
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunFolder]:
-    def start(arguments: list[str], stdin: Any, stdout: Any, stderr: Any, *, detached: bool) -> Any:
-        return platform.start(
-            [sys.executable, str(FAKE), *arguments],
-            folder=tmp_path,
-            environment={},
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-            detached=detached,
-        )
-
-    monkeypatch.setattr(launch, "_start", start)
+    start_fakes(monkeypatch, tmp_path)
     folder = RunFolder(tmp_path / "run")
     folder.path.mkdir()
     folder.write_facts({"id": "run", "title": "run"})
     yield folder
-    pid = running_pid(folder)
-    if pid is not None:
-        platform.end_group(pid, force=True)
+    end(folder)
 
 
 def document(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Trainings that the system ends for lack of memory: started again a few times, and never what a person ended."""
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,10 +15,10 @@ from engine.project.run_folder import JobFolder, RunFolder
 from engine.protocol.events import CheckpointSaved, Event, Finished, JobStarted, Launched, Note, StepDone
 from engine.protocol.state import JobState, apply_all
 from engine.terminal import Terminal, follow
+from tests.process.fake_worker import end, start_fakes
 from tests.tiny_model import make_model, write_rows
 
 STEPS = 40
-FAKE = Path(__file__).parent / "misbehaving.py"
 
 
 @pytest.fixture
@@ -41,28 +40,10 @@ def count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], No
 def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[JobFolder]:
     """A job folder whose worker is the misbehaving one."""
 
-    def start(arguments: list[str], stdin: Any, stdout: Any, stderr: Any, *, detached: bool) -> Any:
-        return platform.start(
-            [sys.executable, str(FAKE), *arguments],
-            folder=tmp_path,
-            environment={},
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-            detached=detached,
-        )
-
-    monkeypatch.setattr(launch, "_start", start)
+    start_fakes(monkeypatch, tmp_path)
     folder = JobFolder(tmp_path / "run")
     yield folder
-    _end(folder)
-
-
-def _end(folder: JobFolder) -> None:
-    pid = running_pid(folder)
-    if pid is not None:
-        platform.end_group(pid, force=True)
-    _until(lambda: not is_alive(folder))
+    end(folder)
 
 
 def _until(done: Callable[[], Any], seconds: float = 30.0) -> None:
@@ -242,4 +223,4 @@ def test_a_real_run_that_was_ended_is_done_in_the_end(
         assert recipe.recovered[0].step >= 10
         assert "started again" in capsys.readouterr().err
     finally:
-        _end(run)
+        end(run)

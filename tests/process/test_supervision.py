@@ -15,39 +15,24 @@ import pytest
 from engine.host import control, launch, platform
 from engine.host.control import send
 from engine.host.follow import Follower, last_status, replay
-from engine.host.launch import is_alive, running_pid, start_job
+from engine.host.launch import is_alive, start_job
 from engine.project.run_folder import JobFolder
 from engine.protocol.codec import encode_event
 from engine.protocol.errors import UserError
 from engine.protocol.events import Continued, Event, Finished, StepDone, Waiting
 from engine.protocol.state import JobState, apply_all
 from engine.protocol.text import say
-
-FAKE = Path(__file__).parent / "misbehaving.py"
+from tests.process.fake_worker import end, start_fakes
 
 
 @pytest.fixture
 def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[JobFolder]:
     """A job folder whose worker is the misbehaving one; whatever is left of it is ended."""
 
-    def start(arguments: list[str], stdin: Any, stdout: Any, stderr: Any, *, detached: bool) -> Any:
-        return platform.start(
-            [sys.executable, str(FAKE), *arguments],
-            folder=tmp_path,
-            environment={},
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-            detached=detached,
-        )
-
-    monkeypatch.setattr(launch, "_start", start)
+    start_fakes(monkeypatch, tmp_path)
     folder = JobFolder(tmp_path / "一个 job")
     yield folder
-    pid = running_pid(folder)
-    if pid is not None:
-        platform.end_group(pid, force=True)
-    _until(lambda: not is_alive(folder))
+    end(folder)
 
 
 def _until(done: Any, seconds: float = 15.0) -> None:
