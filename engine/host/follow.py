@@ -35,7 +35,7 @@ from engine.protocol.events import (
     StepDone,
     damaged_lines,
 )
-from engine.protocol.state import MOST_STEPS, JobState, apply_all, is_damage, stride_of
+from engine.protocol.state import MOST_STEPS, JobState, append, apply_all, stride_of
 
 CHUNK_BYTES = 4 * 1024**2
 """What is read at once: a record of any length is followed in little memory."""
@@ -168,7 +168,7 @@ class Follower:
                 if step is not None:
                     events.append(_event_of(step))
                     step = None
-                _append(events, _event_of(line))
+                append(events, _event_of(line))
         if step is not None:
             events.append(_event_of(step))
         return events
@@ -274,14 +274,6 @@ def _event_of(line: bytes) -> Event:
         return decode_event(line)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return damaged_lines(1)
-
-
-def _append(events: list[Event], event: Event) -> None:
-    """Add an event; damaged lines behind one another are told once."""
-    if events and is_damage(event) and is_damage(events[-1]):
-        events[-1] = damaged_lines(events[-1].count + event.count)
-    else:
-        events.append(event)
 
 
 def _rung(folder: JobFolder) -> str:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import psutil
 
 from engine.host import platform
+from engine.host.memory import GIB, resident_bytes
 from engine.protocol.text import NOTHING, Text, say
 
-GIB = 1024**3
 LITTLE_GIB = 0.05
 
 
@@ -31,19 +31,13 @@ class Held:
 def held_by(group: int) -> Held:
     """What the process group ``group`` holds now; its head's children count, whatever group they are in."""
     pids = set(platform.group_members(group))
-    resident = 0
     for pid in list(pids | {group}):
         try:
             family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
         except psutil.Error:
             continue
         pids.update(process.pid for process in family)
-    for pid in pids:
-        try:
-            resident += psutil.Process(pid).memory_info().rss
-        except psutil.Error:
-            continue
-    return Held(resident / GIB, _on_gpus(pids), frozenset(pids))
+    return Held(resident_bytes(pids) / GIB, _on_gpus(pids), frozenset(pids))
 
 
 def _on_gpus(pids: set[int] | frozenset[int]) -> float | None:
@@ -60,13 +54,7 @@ def _on_gpus(pids: set[int] | frozenset[int]) -> float | None:
 def left_of(before: Held) -> Held:
     """What of a group that ended is still there: processes that live on, and memory that the driver has not let go."""
     alive = frozenset(pid for pid in before.pids if platform.process_mark(pid) is not None)
-    resident = 0
-    for pid in alive:
-        try:
-            resident += psutil.Process(pid).memory_info().rss
-        except psutil.Error:
-            continue
-    return Held(resident / GIB, _on_gpus(before.pids) if before.gpu_gib else before.gpu_gib, alive)
+    return Held(resident_bytes(alive) / GIB, _on_gpus(before.pids) if before.gpu_gib else before.gpu_gib, alive)
 
 
 def given_back(before: Held, after: Held) -> Text:

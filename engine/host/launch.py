@@ -106,7 +106,7 @@ def _runs(about: bytes) -> bool:
     """Whether the process that `about_process` told of still runs."""
     try:
         known = json.loads(about)
-        return known["mark"] is not None and platform.process_mark(int(known["pid"])) == known["mark"]
+        return platform.is_running(known["pid"], known["mark"])
     except (ValueError, KeyError, TypeError):
         return False
 
@@ -178,7 +178,7 @@ def _is_started_now(folder: JobFolder) -> bool:
     """Whether a host, which is alive, is about to start a process for ``folder``."""
     try:
         host = read_json(process_file(folder))["starts"]
-        return host["mark"] is not None and platform.process_mark(int(host["pid"])) == host["mark"]
+        return platform.is_running(host["pid"], host["mark"])
     except (UserError, KeyError, TypeError, ValueError):
         return False
 
@@ -195,8 +195,7 @@ def running_pid(folder: JobFolder) -> int | None:
     child = _started.get(pid)
     if child is not None and child.poll() is not None:
         return None
-    mark = known.get("mark")
-    return pid if mark is not None and platform.process_mark(pid) == mark else None
+    return pid if platform.is_running(pid, known.get("mark")) else None
 
 
 def sweep(folder: JobFolder) -> None:

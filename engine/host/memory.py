@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from types import TracebackType
 
 import psutil
@@ -17,12 +18,17 @@ def tree_bytes(pid: int | None = None) -> int:
         family = [head, *head.children(recursive=True)]
     except psutil.Error:
         return 0
-    return sum(_resident(process) for process in family)
+    return resident_bytes(process.pid for process in family)
 
 
-def _resident(process: psutil.Process) -> int:
+def resident_bytes(pids: Iterable[int]) -> int:
+    """Resident bytes of some processes; one that has ended has none."""
+    return sum(map(_resident, pids))
+
+
+def _resident(pid: int) -> int:
     try:
-        return int(process.memory_info().rss)
+        return int(psutil.Process(pid).memory_info().rss)
     except psutil.Error:
         return 0
 

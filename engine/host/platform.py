@@ -213,10 +213,24 @@ def process_mark(pid: int) -> str | None:
     try:
         # The name stands in brackets and may hold anything, brackets too.
         fields = (_PROCESSES / str(pid) / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()
-        boot = _BOOT.read_text("ascii").strip()
     except OSError:
         return None
-    return None if fields[0] in "ZX" else f"{boot}:{fields[19]}"
+    boot = _this_boot()
+    return None if fields[0] in "ZX" or not boot else f"{boot}:{fields[19]}"
+
+
+def is_running(pid: object, mark: object) -> bool:
+    """Whether the process of this number and `process_mark` runs, and not a later one with its number. Both may come
+    from a file that anybody wrote."""
+    return isinstance(pid, int) and mark is not None and process_mark(pid) == mark
+
+
+def _this_boot() -> str:
+    """Linux's name for the time since the machine was started; empty where it does not say."""
+    try:
+        return _BOOT.read_text("ascii").strip()
+    except OSError:
+        return ""
 
 
 def started() -> float:
@@ -241,10 +255,7 @@ def is_of_this_boot(mark: object) -> bool:
     Only Linux's do."""
     if current() != LINUX or not isinstance(mark, str):
         return False
-    try:
-        boot = _BOOT.read_text("ascii").strip()
-    except OSError:
-        return False
+    boot = _this_boot()
     return bool(boot) and mark.startswith(f"{boot}:")
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from engine.host.platform import process_mark
+from engine.host.platform import is_running, process_mark
 from engine.project.atomic import disk_error
 from engine.protocol.errors import EXIT_MACHINE, UserError
 from engine.protocol.text import say
@@ -107,8 +107,7 @@ def _owner(path: Path) -> dict[str, Any]:
 
 
 def _is_there(owner: dict[str, Any]) -> bool:
-    pid, mark = owner.get("pid"), owner.get("mark")
-    return isinstance(pid, int) and mark is not None and process_mark(pid) == mark
+    return is_running(owner.get("pid"), owner.get("mark"))
 
 
 def _is_old(path: Path) -> bool:

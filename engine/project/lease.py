@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from engine.host.platform import process_mark
+from engine.host.platform import is_running, process_mark
 
 RENEW_SECONDS = 10.0
 VOID_SECONDS = 90.0
@@ -133,7 +133,7 @@ class Lease:
 
     def _is_void(self, number: int, holder: Holder) -> bool:
         if holder.host == self.me.host and holder.mark:
-            return process_mark(holder.pid) != holder.mark
+            return not is_running(holder.pid, holder.mark)
         stamp = self._file(number).stat().st_mtime_ns
         if self._seen[:2] != (number, stamp):
             self._seen = (number, stamp, self._now())

@@ -202,11 +202,7 @@ class _Growing:
 
     def _add(self, name: str, event: object) -> None:
         known = self._list(name)
-        if known and is_damage(event) and is_damage(known[-1]):
-            # One note for lines behind one another, however many of them are read at once.
-            known[-1] = damaged_lines(known[-1].count + event.count)
-            return
-        known.append(event)
+        append(known, event)
         if len(known) > MOST_EVENTS:
             del known[: -MOST_EVENTS + MOST_EVENTS // 10]
 
@@ -249,7 +245,15 @@ class _Growing:
             self._latest = steps[-1] if steps else None
 
 
-def is_damage(event: object) -> TypeGuard[Note]:
+def append(known: list[Any], event: object) -> None:
+    """Add an event; damaged lines behind one another are one note, however many of them are read at once."""
+    if known and _is_damage(event) and _is_damage(known[-1]):
+        known[-1] = damaged_lines(known[-1].count + event.count)
+    else:
+        known.append(event)
+
+
+def _is_damage(event: object) -> TypeGuard[Note]:
     """Whether it tells of lines that cannot be read."""
     return isinstance(event, Note) and event.code == DAMAGED
 

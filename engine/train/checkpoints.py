@@ -26,12 +26,11 @@ from safetensors import SafetensorError
 from engine.host.platform import sync_folder
 from engine.project import kept
 from engine.project.atomic import disk_error, share, write_json
+from engine.project.kept import MANIFEST, PROGRESS
 from engine.project.run_folder import RunFolder
 from engine.protocol.errors import EXIT_MACHINE, UserError
 from engine.protocol.text import say
 
-MANIFEST = "manifest.json"
-PROGRESS = "progress.json"
 OLD, REMOVED, PART = ".old", ".removed", ".part"
 """Ends of hidden names: moved away to be replaced, to be removed, not finished."""
 SMALL_BYTES = 2**20
@@ -71,9 +70,8 @@ def latest(run: RunFolder) -> Checkpoint | None:
     return next((item for item in reversed(checkpoints(run)) if is_whole(item)), None)
 
 
-def damaged(run: RunFolder) -> list[Checkpoint]:
-    """Checkpoints that `latest` passes over: newer than it, and not whole."""
-    good = latest(run)
+def damaged(run: RunFolder, good: Checkpoint | None) -> list[Checkpoint]:
+    """Checkpoints that `latest`, which is ``good``, passes over: newer than it, and not whole."""
     return [item for item in checkpoints(run) if good is None or item.step > good.step]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from engine.project.run_folder import RunFolder
+from engine.project.runs import sizes
 from engine.protocol.channel import Channel
 from engine.protocol.errors import Stopped, UserError
 from engine.protocol.events import CONTINUE, FREE, SAVE, STOP, Continued, Waiting
@@ -145,7 +145,7 @@ def could_go(run: RunFolder) -> Text:
         others = [path for path in run.path.parent.iterdir() if path != run.path and path.is_dir()]
     except OSError:
         return Text("", "")
-    largest = sorted(((size_of(path), path.name) for path in others), reverse=True)[:NAMED]
+    largest = sorted(((sizes(RunFolder(path)).total, path.name) for path in others), reverse=True)[:NAMED]
     named = [f"{name} ({size / MIB:.0f} MiB)" for size, name in largest if size >= MIB]
     if not named:
         return Text("", "")
@@ -155,18 +155,6 @@ def could_go(run: RunFolder) -> Text:
         runs=", ".join(named),
         zh="、".join(named),
     )
-
-
-def size_of(folder: Path) -> int:
-    """Bytes of all files in a folder, links not followed."""
-    total = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += os.lstat(os.path.join(place, name)).st_size
-            except OSError:
-                continue
-    return total
 
 
 def waits_for_disk(error: UserError) -> Text:

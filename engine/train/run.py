@@ -47,6 +47,7 @@ from engine.project.atomic import read_json, write_json, write_lines, write_text
 from engine.project.environment import differences, environment
 from engine.project.fingerprint import model_files
 from engine.project.run_folder import RunFolder
+from engine.project.runs import sizes
 from engine.protocol.channel import Channel
 from engine.protocol.codec import build
 from engine.protocol.errors import Stopped, UserError
@@ -67,7 +68,7 @@ from engine.recipe.recipe import Recipe
 from engine.train import checkpoints
 from engine.train.adapter import save_adapter, save_state
 from engine.train.checkpoints import Checkpoint
-from engine.train.disk import MIB, Disk, Freed, could_go, free_bytes, size_of
+from engine.train.disk import MIB, Disk, Freed, could_go, free_bytes
 from engine.train.plan import Schedule, schedule
 from engine.train.recovery import MOST_RETURNS, Recoveries, ended, roll_back, rows_of, went_back
 from engine.train.scoring import chosen
@@ -199,7 +200,7 @@ def _checkpoint(run: RunFolder, channel: Channel) -> Checkpoint | None:
     """Where to go on from. Damaged ones that are passed over are told and removed: none may count as one to keep."""
     checkpoints.mend(run)
     found = checkpoints.latest(run)
-    for bad in checkpoints.damaged(run):
+    for bad in checkpoints.damaged(run, found):
         text = say(
             "The checkpoint of step {bad} is damaged; going on from {found}.",
             "第 {bad} 步的检查点已损坏，将从{found}继续。",
@@ -338,7 +339,7 @@ def _tell_disk(run: RunFolder, recipe: Recipe, trained: int, channel: Channel) -
     """Say before the first step where the disk will not hold what the run keeps; it then waits for room."""
     checkpoint = checkpoint_bytes(trained, recipe)
     kept = disk_bytes(trained, recipe, checkpoint, recipe.train.keep_checkpoints + 2)
-    need, free = kept - size_of(run.checkpoints), free_bytes(run.path)
+    need, free = kept - sizes(run).checkpoints, free_bytes(run.path)
     if need <= free:
         return
     text = say(

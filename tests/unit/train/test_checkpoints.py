@@ -45,7 +45,7 @@ def test_written_checkpoint_is_whole_and_remembers(run: RunFolder) -> None:
 
 def test_run_without_checkpoints_has_none(run: RunFolder) -> None:
     assert checkpoints.latest(run) is None
-    assert checkpoints.damaged(run) == []
+    assert checkpoints.damaged(run, checkpoints.latest(run)) == []
 
 
 @pytest.mark.parametrize("harm", ["flipped", "shorter", "missing", "no manifest", "no json", "no files", "other json"])
@@ -62,7 +62,7 @@ def test_damaged_newest_is_passed_over(run: RunFolder, harm: str) -> None:
         "other json": lambda: manifest.write_text("[1]"),
     }[harm]()
     assert checkpoints.latest(run) == good
-    assert checkpoints.damaged(run) == [bad]
+    assert checkpoints.damaged(run, checkpoints.latest(run)) == [bad]
 
 
 def test_failed_filling_leaves_nothing_and_keeps_the_old_one(run: RunFolder) -> None:
