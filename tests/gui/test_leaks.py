@@ -26,7 +26,7 @@ def test_nothing_is_left_of_a_round(
     for _ in range(ROUNDS):
         play(context, window, begin_fake)
     after = look(context, window)
-    assert after.processes == before.processes == 0
+    assert after.processes <= before.processes  # an earlier test's process may only now take its leave
     assert after.threads <= before.threads
     assert after.files <= before.files
     assert after.timers <= before.timers
