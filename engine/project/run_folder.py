@@ -124,6 +124,31 @@ class RunFolder(JobFolder):
         return self.path / "evaluation.json"
 
     @property
+    def forgetting(self) -> Path:
+        """What the last evaluation found to be forgotten."""
+        return self.path / "forgetting.json"
+
+    @property
+    def effect(self) -> Path:
+        """What the adapter does to weights and probabilities."""
+        return self.path / "effect.json"
+
+    @property
+    def harness(self) -> Path:
+        """Results of lm-evaluation-harness tasks."""
+        return self.path / "harness.json"
+
+    @property
+    def judgement(self) -> Path:
+        """What a judge model said of both models' answers; holds rows."""
+        return self.path / "judgement.json"
+
+    @property
+    def judge_answers(self) -> Path:
+        """Single answers of a judge, by what it was asked: a judging that was interrupted goes on from them."""
+        return self.path / "judge_answers.jsonl"
+
+    @property
     def exports(self) -> Path:
         """What was taken away and not put elsewhere; ``exports.json`` lists all, elsewhere ones too."""
         return self.path / "exports"
