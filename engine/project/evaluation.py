@@ -5,17 +5,19 @@ The file is ``evaluation.json`` in the run's folder. Light: the window and the c
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 from pydantic import TypeAdapter, ValidationError
 
 from engine.project.atomic import read_json, write_json
+from engine.project.measures import MEASURES, Estimate, Group, Labels, Measure, Overlap
 from engine.project.run_folder import RunFolder
 from engine.protocol.errors import UserError
 from engine.protocol.text import Text, say
 
-EVALUATION_VERSION = 1
+EVALUATION_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,8 @@ class Scores:
         rouge_l: mean ROUGE-L F1 of the answers, 0 to 1.
         preference_accuracy: share of rows whose chosen answer is preferred; preference runs only.
         ranking_accuracy: share of rows whose chosen answer has the higher log-probability; preference runs only.
+        rouge_1, rouge_2: mean F1 of words and pairs of words, 0 to 1.
+        bleu, chrf: of all rows together, 0 to 100.
     """
 
     loss: float | None
@@ -39,6 +43,10 @@ class Scores:
     rouge_l: float | None
     preference_accuracy: float | None = None
     ranking_accuracy: float | None = None
+    rouge_1: float | None = None
+    rouge_2: float | None = None
+    bleu: float | None = None
+    chrf: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +59,10 @@ class SideOfRow:
     loss: float | None
     token_accuracy: float | None
     cut: bool = False
+    rouge_1: float | None = None
+    rouge_2: float | None = None
+    bleu: float | None = None
+    chrf: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +74,8 @@ class EvaluatedRow:
         prompt: the last user turn.
         reference: the right answer (the chosen one in a preference row).
         base, tuned: what each model did.
+        group: the key of its `Group` before small ones are put together; "" in an old file.
+        label: the label that the right answer is, where answers are labels; else "".
     """
 
     where: str
@@ -69,6 +83,8 @@ class EvaluatedRow:
     reference: str
     base: SideOfRow
     tuned: SideOfRow
+    group: str = ""
+    label: str = ""
 
     @property
     def changed(self) -> bool:
@@ -77,9 +93,22 @@ class EvaluatedRow:
 
     @property
     def gain(self) -> float:
-        """How much better the tuned answer is, −2 to 2: exact match weighs most, then ROUGE-L."""
+        """How much better the tuned answer is, −2 to 2: exact match first, then ROUGE-L (chrF where no word is)."""
         exact = float(bool(self.tuned.exact)) - float(bool(self.base.exact))
-        return exact + (self.tuned.rouge_l or 0.0) - (self.base.rouge_l or 0.0)
+        return exact + _likeness(self.tuned) - _likeness(self.base)
+
+    @property
+    def outcome(self) -> str:
+        """``better``, ``worse`` or ``same``: the tuned answer against the base's; by the loss where none was asked."""
+        gain = self.gain
+        if self.base.answer is None or self.tuned.answer is None:
+            gain = 0.0 if self.base.loss is None or self.tuned.loss is None else self.base.loss - self.tuned.loss
+        return "same" if abs(gain) < 1e-9 else "better" if gain > 0 else "worse"
+
+
+def _likeness(side: SideOfRow) -> float:
+    """How like the right answer, 0 to 1."""
+    return (side.chrf or 0.0) / 100 if side.rouge_l is None else side.rouge_l
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +149,15 @@ class Evaluation:
         max_new_tokens: where answers were cut.
         seconds: how long it took.
         created: epoch seconds.
+        measures: what applies of `MEASURES`, in its order, with intervals and tests; without both in an old file.
+        headline: name of the measure that says most about this run's rows; "" where there is none.
+        groups: by task or by column, the largest first; empty where answers were not asked.
+        grouped_by: name of the rows' own column; "" for the kind of task.
+        labels: where the right answers are labels.
+        overlap: measured rows that occur in the training data; None where its files are gone.
+        seed: of the sample of rows, of the resampling and of the tests.
+        resamples: how often the rows were drawn again.
+        tokenizer: sacrebleu's tokenizer that BLEU counts words by.
     """
 
     base: Scores
@@ -132,6 +170,24 @@ class Evaluation:
     seconds: float = 0.0
     created: float = 0.0
     version: int = EVALUATION_VERSION
+    measures: tuple[Measure, ...] = ()
+    headline: str = ""
+    groups: tuple[Group, ...] = ()
+    grouped_by: str = ""
+    labels: Labels | None = None
+    overlap: Overlap | None = None
+    seed: int = 0
+    resamples: int = 0
+    tokenizer: str = ""
+
+    @property
+    def is_old(self) -> bool:
+        """It was made by a version that gave no intervals: measure again to have them."""
+        return self.version < EVALUATION_VERSION
+
+    def measure(self, name: str) -> Measure | None:
+        """The measure of this name; None where it does not apply."""
+        return next((measure for measure in self.measures if measure.name == name), None)
 
     def best(self, count: int) -> tuple[EvaluatedRow, ...]:
         """Rows that gained most, best first; only rows that gained."""
@@ -163,7 +219,7 @@ def read_evaluation(run: RunFolder) -> Evaluation | None:
         return None
     plain = read_json(run.evaluation)
     try:
-        return _adapter().validate_python(plain)
+        return _with_measures(_adapter().validate_python(plain))
     except ValidationError as error:
         raise UserError(
             "file.damaged",
@@ -172,6 +228,31 @@ def read_evaluation(run: RunFolder) -> Evaluation | None:
             where=str(run.evaluation),
             details=str(error),
         ) from error
+
+
+def _with_measures(found: Evaluation) -> Evaluation:
+    """An old file's figures as measures, which have neither interval nor test."""
+    if not found.is_old or found.measures:
+        return found
+    measures = []
+    for name in MEASURES:
+        base, tuned = getattr(found.base, name, None), getattr(found.tuned, name, None)
+        if base is not None or tuned is not None:
+            change = None if base is None or tuned is None else tuned - base
+            measures.append(Measure(name, Estimate(base), Estimate(tuned), Estimate(change), rows=len(found.rows)))
+    return replace(found, measures=tuple(measures), headline=headline_of(measures))
+
+
+def headline_of(measures: Sequence[Measure], *, labels: bool = False, short: bool = True) -> str:
+    """The measure that says most: labels where there are, exact match of short answers, else what there is.
+
+    Args:
+        labels: the right answers are labels.
+        short: they are a few words, which can be met exactly.
+    """
+    there = {measure.name for measure in measures if measure.difference.value is not None}
+    first = ("label_accuracy",) * labels + ("preference_accuracy",) + ("exact_match",) * short
+    return next((n for n in (*first, "rouge_l", "chrf", "exact_match", "token_accuracy", "loss") if n in there), "")
 
 
 @cache
