@@ -9,6 +9,7 @@ import os
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +89,11 @@ class LlamaCpp:
 
 
 @contextmanager
-def loaded(path: Path, context: int) -> Iterator[LlamaCpp]:
+def loaded(path: Path, context: int, *, lora: Path | None = None) -> Iterator[LlamaCpp]:
     """The GGUF at ``path`` on the CPU, for texts of up to ``context`` tokens; freed when the block ends.
+
+    Args:
+        lora: GGUF of an adapter to put on it.
 
     Raises:
         UserError: llama.cpp does not load it.
@@ -99,7 +103,7 @@ def loaded(path: Path, context: int) -> Iterator[LlamaCpp]:
 
     key = secrets.token_hex(16)
     try:
-        server = xllamacpp.Server(_parameters(xllamacpp, path, context, key))
+        server = xllamacpp.Server(parameters(path, context=context, key=key, exact=True, lora=lora))
     except (RuntimeError, ValueError) as error:
         raise _failed(path.name, str(error)) from error
     model = LlamaCpp(server.listening_address, key, path.name)
@@ -110,23 +114,63 @@ def loaded(path: Path, context: int) -> Iterator[LlamaCpp]:
         del server
 
 
-def _parameters(xllamacpp: Any, path: Path, context: int, key: str) -> Any:
-    parameters = xllamacpp.CommonParams()
-    parameters.model.path = str(path)
-    parameters.n_ctx = context
-    parameters.n_parallel = 1
-    parameters.n_gpu_layers = 0
-    parameters.cache_type_k = parameters.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
-    parameters.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
-    threads = 1 if path.stat().st_size < _ONE_THREAD else max(1, (os.cpu_count() or 2) - 1)
-    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = threads
-    parameters.use_jinja = True
-    parameters.fit_params = parameters.warmup = parameters.ui = False
-    parameters.cache_ram_mib = 0
-    parameters.verbosity = -1
-    # Any process of this machine could else ask while the check runs.
-    parameters.api_keys = [key]
-    return parameters
+def parameters(
+    path: Path,
+    *,
+    context: int,
+    key: str,
+    exact: bool = False,
+    lora: Path | None = None,
+    gpu_layers: int = -1,
+    port: int = 0,
+    parallel: int = 1,
+    alias: str = "",
+) -> Any:
+    """What `xllamacpp.Server` is started with: on this machine only, without a web page. Every use of it comes here.
+
+    Args:
+        context: length of the longest text in tokens; 0 for the model's own.
+        key: what a client must name; any process of this machine could else ask.
+        exact: on the CPU with a cache in 32-bit floats and without shortcuts in the attention, for a comparison; else
+            as fast as it goes, on a GPU where the wheel knows one.
+        lora: GGUF of an adapter to put on the weights.
+        gpu_layers: layers on a GPU where there is one, -1 for as many as fit. Not with ``exact``.
+        port: 0 for a free one.
+        parallel: answers at a time; each has ``context`` tokens.
+        alias: the model's name in answers; empty for its path.
+    """
+    import xllamacpp
+
+    values = xllamacpp.CommonParams()
+    values.model.path = str(path)
+    values.n_ctx = context * parallel
+    values.n_parallel = parallel
+    values.port = port
+    values.n_gpu_layers = 0 if exact else gpu_layers
+    if exact:
+        values.cache_type_k = values.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+        values.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    if lora is not None:
+        values.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(lora), 1.0)]
+    if alias:
+        values.model_alias = {alias}
+    values.cpuparams.n_threads = values.cpuparams_batch.n_threads = threads(path)
+    values.use_jinja = True
+    values.fit_params = values.warmup = values.ui = False
+    values.cache_ram_mib = 0
+    values.verbosity = -1
+    values.api_keys = [key] if key else []
+    return values
+
+
+def threads(path: Path) -> int:
+    """How many threads suit a GGUF on this machine."""
+    return 1 if path.stat().st_size < _ONE_THREAD else max(1, (os.cpu_count() or 2) - 1)
+
+
+def runtime() -> str:
+    """Name and version of what runs a GGUF here."""
+    return f"llama.cpp (xllamacpp {version('xllamacpp')})"
 
 
 def _failed(name: str, details: str) -> UserError:

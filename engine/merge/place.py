@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from engine.export.ledger import MARK as WARNING
 from engine.project.atomic import disk_error, read_json, share, write_json
 from engine.protocol.errors import EXIT_MACHINE, UserError
 from engine.protocol.text import say
@@ -88,7 +89,7 @@ def _may_go(out: Path, mark: Mapping[str, object]) -> bool:
     if not (out / MARK).is_file():
         return False
     known = read_json(out / MARK)
-    ours = {MARK, *known.get("files", ())}
+    ours = {MARK, WARNING, *known.get("files", ())}
     same = all(known.get(name) == mark.get(name) for name in ("kind", "run"))
     return same and all(path.name in ours and not path.is_dir() for path in out.iterdir())
 
