@@ -676,6 +676,27 @@ class EvaluateSettings(Section):
         ge=1,
         le=1024,
     )
+    resamples: int = setting(
+        2000,
+        label=say("Drawn again for intervals", "区间抽样次数"),
+        term="bootstrap resamples",
+        help=say(
+            "So often the held-out rows are drawn again for the intervals, and swapped for the tests; "
+            "more makes both steadier.",
+            "为估计区间和检验而重复抽取留出行的次数；次数越多越稳定。",
+        ),
+        ge=200,
+        le=100_000,
+    )
+    probes: bool = setting(
+        True,
+        label=say("Look for forgetting", "检查遗忘"),
+        term="general probes",
+        help=say(
+            "Both models also answer small general questions, to see what tuning cost.",
+            "两个模型还会回答一些通用小题，以了解微调的代价。",
+        ),
+    )
 
 
 class Recovered(Section):
