@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.export.gguf_check import verify_gguf
-from engine.export.gguf_quantise import routine
+from engine.export.gguf_quantise import check_types
 from engine.export.gguf_write import plan, write
 from engine.export.ledger import Export, remember
 from engine.export.targets import GGUF, Quantisation, quantisation
@@ -50,8 +50,7 @@ def export_gguf(run: RunFolder, out: Path, quantize: str, channel: Channel) -> d
     trained = Trained.load(run.adapter)
     samples = load_samples(run, trained, limit=PROMPTS)
     planned = plan(base, run.adapter, kind)
-    if kind.name != "F16":
-        routine()
+    check_types({tensor.kind for tensor in planned.tensors})
     check_gguf(out)
     check_space(out, planned.bytes)
     channel.emit(Stage(name="gguf", text=say("Writing GGUF {type}", "正在写入 GGUF {type}", type=kind.name)))

@@ -76,17 +76,65 @@ GGUF = Target(
 )
 TARGETS: dict[str, Target] = {target.name: target for target in (ADAPTER, MERGED, GGUF)}
 
-# Bits of large models as llama.cpp's README of `quantize` lists them; limits: see tests/bench/bench_gguf_parity.py.
+# Bits: of Llama 3.1 8B by `engine.export.gguf_size`. Limits: see tests/bench/bench_gguf_parity.py.
 QUANTISATIONS: dict[str, Quantisation] = {
     kind.name: kind
     for kind in (
         Quantisation(
+            "Q2_K",
+            say("2 bit (Q2_K)", "2 位（Q2_K）"),
+            say("the smallest; answers suffer, for when nothing else fits", "最小；回答会变差，仅在别无选择时使用"),
+            bits=3.16,
+            limit=0.5,
+            file_type=10,
+        ),
+        Quantisation(
+            "Q3_K_M",
+            say("3 bit (Q3_K_M)", "3 位（Q3_K_M）"),
+            say("very small; some loss", "很小；有一定损失"),
+            bits=4.0,
+            limit=0.75,
+            file_type=12,
+        ),
+        Quantisation(
+            "IQ4_XS",
+            say("4 bit, tight (IQ4_XS)", "4 位紧凑（IQ4_XS）"),
+            say("a tenth smaller than Q4_K_M, slower without a GPU", "比 Q4_K_M 小约一成，无 GPU 时较慢"),
+            bits=4.45,
+            limit=0.83,
+            file_type=30,
+        ),
+        Quantisation(
+            "Q4_0",
+            say("4 bit, plain (Q4_0)", "4 位基础（Q4_0）"),
+            say("for phones, ARM processors and older programs", "适合手机、ARM 处理器和旧版程序"),
+            bits=4.64,
+            limit=0.8,
+            file_type=2,
+        ),
+        Quantisation(
             "Q4_K_M",
             say("4 bit (Q4_K_M)", "4 位（Q4_K_M）"),
-            say("smallest; the usual choice", "最小；常用选择"),
+            say("small with little loss; the usual choice", "体积小、损失少；常用选择"),
             bits=4.89,
             limit=0.85,
             file_type=15,
+        ),
+        Quantisation(
+            "Q5_K_M",
+            say("5 bit (Q5_K_M)", "5 位（Q5_K_M）"),
+            say("somewhat larger, closer to what you trained", "稍大，更接近训练结果"),
+            bits=5.7,
+            limit=0.92,
+            file_type=17,
+        ),
+        Quantisation(
+            "Q6_K",
+            say("6 bit (Q6_K)", "6 位（Q6_K）"),
+            say("hardly any loss", "损失极小"),
+            bits=6.56,
+            limit=0.95,
+            file_type=18,
         ),
         Quantisation(
             "Q8_0",
@@ -99,13 +147,31 @@ QUANTISATIONS: dict[str, Quantisation] = {
         Quantisation(
             "F16",
             say("16 bit (F16)", "16 位（F16）"),
-            say("exact; the largest", "无损；体积最大"),
+            say("no loss worth naming; runs everywhere", "损失可忽略；处处可用"),
             bits=16.0,
             limit=0.995,
             file_type=1,
         ),
+        Quantisation(
+            "BF16",
+            say("16 bit (BF16)", "16 位（BF16）"),
+            say("the weights as merged in bf16; to make other types from", "与 bf16 合并权重相同；便于再转换"),
+            bits=16.0,
+            limit=0.98,
+            file_type=32,
+        ),
+        Quantisation(
+            "F32",
+            say("32 bit (F32)", "32 位（F32）"),
+            say("nothing is rounded; twice as large, for checking", "不做任何舍入；体积翻倍，用于核对"),
+            bits=32.0,
+            limit=0.995,
+            file_type=0,
+        ),
     )
 }
+RECOMMENDED = "Q4_K_M"
+"""The type that is chosen where nobody chose."""
 
 
 def quantisation(name: str) -> Quantisation:

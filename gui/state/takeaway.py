@@ -9,7 +9,7 @@ from typing import Any
 from PySide6.QtCore import QObject, Signal
 
 from engine.export.ledger import Export, listed
-from engine.export.targets import QUANTISATIONS, TARGETS, estimated_bytes, gguf_refusal
+from engine.export.targets import QUANTISATIONS, RECOMMENDED, TARGETS, estimated_bytes, gguf_refusal
 from engine.project.atomic import read_json
 from engine.project.project import slug
 from engine.project.run_folder import RunFolder
@@ -91,7 +91,7 @@ class TakeAway(QObject):
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self.chosen = next(iter(QUANTISATIONS))
+        self.chosen = RECOMMENDED
         self.folder: Path | None = None
         self.exports: tuple[Export, ...] = ()
         self.failure: Failure | None = None

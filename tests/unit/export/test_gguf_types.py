@@ -1,16 +1,17 @@
-"""Which type each tensor gets, as llama.cpp chooses, and what quantising does to values."""
+"""Which type each tensor gets, as llama.cpp chooses, and how large a file becomes."""
 
 from __future__ import annotations
 
-import numpy as np
-import pytest
-from gguf import GGMLQuantizationType, dequantize, quantize
+import json
+from pathlib import Path
+from typing import Any
 
-from engine.export import gguf_quantise
-from engine.export.gguf_quantise import quantise
-from engine.export.gguf_types import BLOCKS, Mix, tensor_bytes, tensor_type, uses_more_bits
-from engine.export.targets import QUANTISATIONS, quantisation
+import pytest
+
+from engine.export.gguf_types import BLOCKS, TABLES, Mix, tensor_type, uses_more_bits
+from engine.export.targets import QUANTISATIONS, RECOMMENDED, quantisation
 from engine.protocol.errors import UserError
+from tests.mixes import Model
 
 EIGHT = Mix(layers=8, tied=False, heads=8, kv_heads=8)
 
@@ -42,10 +43,22 @@ def test_half_of_the_layers_get_more_bits() -> None:
         ("blk.0.attn_v.weight", (64, 64), "Q4_K_M", "Q8_0"),
         ("blk.1.attn_v.weight", (64, 64), "Q4_K_M", "Q5_0"),
         ("blk.1.ffn_down.weight", (64, 172), "Q4_K_M", "F16"),
+        ("blk.1.ffn_down.weight", (64, 172), "F32", "F32"),
+        ("blk.1.ffn_down.weight", (64, 172), "BF16", "BF16"),
+        ("blk.1.ffn_up_exps.weight", (4, 64, 256), "BF16", "BF16"),
+        ("blk.1.ffn_gate_inp.weight", (4, 256), "F16", "F32"),
+        ("blk.1.ffn_gate_inp_shexp.weight", (1, 256), "Q8_0", "F32"),
+        ("rope_freqs.weight", (64,), "Q4_K_M", "F32"),
     ],
 )
 def test_types(name: str, shape: tuple[int, ...], quantize_as: str, kind: str) -> None:
     assert tensor_type(name, shape, quantize_as, EIGHT) == kind
+
+
+def test_files_of_floats_hold_matrices_in_them() -> None:
+    for kind in ("F32", "F16", "BF16"):
+        assert TABLES[kind].main == kind
+        assert tensor_type("output.weight", (32, 100), kind, EIGHT) == kind
 
 
 def test_a_tied_embedding_is_the_output() -> None:
@@ -59,49 +72,32 @@ def test_the_70b_model_gets_more_bits_for_its_values() -> None:
     assert tensor_type("blk.0.attn_v.weight", (1024, 8192), "Q4_K_M", large) == "Q6_K"
 
 
-@pytest.mark.parametrize(
-    ("kind", "error"),
-    [("F32", 0.0), ("F16", 3e-4), ("Q8_0", 0.006), ("Q6_K", 0.02), ("Q5_0", 0.05), ("Q5_K", 0.04), ("Q4_K", 0.08)],
-)
-def test_values_survive_quantising(kind: str, error: float) -> None:
-    values = np.random.default_rng(0).standard_normal((9, 512), dtype=np.float32)
-    packed = quantise(values, kind)
-    assert packed.nbytes == tensor_bytes(values.shape, kind)
-    back = dequantize(packed.reshape(9, -1), GGMLQuantizationType[kind])
-    assert np.linalg.norm(back - values) / np.linalg.norm(values) <= error
+MIXES = json.loads((Path(__file__).parent / "mixes.json").read_text(encoding="utf-8"))
 
 
-def test_many_threads_write_what_one_writes(monkeypatch: pytest.MonkeyPatch) -> None:
-    values = np.random.default_rng(0).standard_normal((37, 256), dtype=np.float32)
-    whole = quantise(values, "Q4_K")
-    monkeypatch.setattr(gguf_quantise, "_CHUNK", 1024)
-    assert np.array_equal(quantise(values, "Q4_K"), whole)
+@pytest.mark.parametrize("recorded", MIXES["models"], ids=[entry["model"]["name"] for entry in MIXES["models"]])
+def test_every_tensor_gets_the_type_that_llama_cpp_chooses(recorded: dict[str, Any]) -> None:
+    """What ``llama_model_quantize`` chose, as tests/bench/record_mixes.py recorded it."""
+    model = Model(**recorded["model"])
+    assert set(recorded["types"]) == {name for name in TABLES if name not in ("F32", "F16", "BF16")}
+    shapes = dict(model.tensors(MIXES["rows"]))
+    for quantize_as, groups in recorded["types"].items():
+        theirs = unpacked(groups)
+        ours = {name: tensor_type(name, shape, quantize_as, model.mix) for name, shape in shapes.items()}
+        assert ours == theirs, quantize_as
 
 
-def test_eight_bits_are_those_of_the_gguf_package() -> None:
-    values = np.random.default_rng(0).standard_normal((5, 64), dtype=np.float32)
-    theirs = quantize(values, GGMLQuantizationType.Q8_0).reshape(-1)
-    # Both round to nearest; they part only where a value lies in the middle.
-    assert (quantise(values, "Q8_0") != theirs).mean() < 0.01
-
-
-def test_a_value_beyond_sixteen_bits_is_told() -> None:
-    with pytest.raises(UserError, match="too large"):
-        quantise(np.full((1, 32), 1e6, dtype=np.float32), "F16")
-
-
-def test_a_library_that_cannot_quantise_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    gguf_quantise.routine.cache_clear()
-
-    class Library:
-        def __init__(self, path: str) -> None:
-            self.path = path
-
-    monkeypatch.setattr("engine.export.gguf_quantise.ctypes.CDLL", Library)
-    with pytest.raises(UserError) as caught:
-        gguf_quantise.routine()
-    assert caught.value.problem.code == "export.no_quantiser"
-    assert caught.value.exit_code == 1
+def unpacked(groups: dict[str, str]) -> dict[str, str]:
+    """Tensor → type, of lines such as {"Q6_K*2 Q4_K": "blk.*.attn_v.weight …"}."""
+    kinds: dict[str, str] = {}
+    for runs, lines in groups.items():
+        each: list[str] = []
+        for run in runs.split():
+            kind, _, count = run.partition("*")
+            each += [kind] * int(count or 1)
+        for line in lines.split():
+            kinds.update({line.replace("*", str(layer)): kind for layer, kind in enumerate(each)})
+    return kinds
 
 
 def test_types_are_found_by_name_in_any_case() -> None:
@@ -110,3 +106,6 @@ def test_types_are_found_by_name_in_any_case() -> None:
         quantisation("Q9")
     assert all(kind.label.zh and kind.summary.zh for kind in QUANTISATIONS.values())
     assert {values for values, _ in BLOCKS.values()} == {1, 32, 256}
+    assert list(QUANTISATIONS) == sorted(QUANTISATIONS, key=lambda name: QUANTISATIONS[name].bits)
+    assert set(QUANTISATIONS) == set(TABLES)
+    assert RECOMMENDED in QUANTISATIONS
