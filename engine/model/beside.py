@@ -1,8 +1,8 @@
 """Adapters beside a base model that none of them can touch: each on modules of its own over the same weights.
 
 PEFT puts its layers into the model that it is given, and `disable_adapter` is meant to take them out of the way. For
-some adapters it does not bring the base back: PiSSA and OLoRA subtract what they begin with from the base's own weights,
-and embeddings that were saved with an adapter are written over the base's. So the base is never given to PEFT here: an
+some adapters it does not bring the base back: PiSSA and OLoRA take their beginnings off the base's own weights, and
+embeddings that were saved with an adapter are written over the base's. So the base is never given to PEFT here: an
 adapter gets a second tree of modules whose parameters lie on the base's memory (kilobytes a layer), and a copy of its
 own of the tensors that it is going to write on. Adapters of any kinds stand beside each other that way, nothing is
 switched between answers, and one is taken away by forgetting it. `Untouched` proves it each time.
@@ -104,13 +104,14 @@ def _config(folder: Path) -> PeftConfig:
         with warnings.catch_warnings():
             # Settings of other versions of peft are passed over; what an adapter does is in its weights.
             warnings.simplefilter("ignore")
-            config: PeftConfig = kind.from_pretrained(str(folder))
+            config: Any = kind.from_pretrained(str(folder))
     except (OSError, TypeError, ValueError, KeyError, AttributeError) as error:
         raise _no_adapter(folder, str(error)) from error
     config.inference_mode = True
     if getattr(config, "prompt_tuning_init", None) is not None:
         config.prompt_tuning_init = "RANDOM"  # the weights are in the file; their beginning need not be made again
-    return config
+    found: PeftConfig = config
+    return found
 
 
 def _refuse(folder: Path, plain: dict[str, Any]) -> None:

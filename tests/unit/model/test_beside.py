@@ -1,4 +1,4 @@
-"""The base beside adapters of every kind that peft makes: its logits stay, bit for bit, those of the untouched model."""
+"""The base beside adapters of every kind that peft makes: its logits stay those of the untouched model, bit for bit."""
 
 from __future__ import annotations
 
