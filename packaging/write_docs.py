@@ -14,6 +14,7 @@ from engine.machine.table import Cell, Row  # noqa: E402
 from engine.methods.registry import METHODS  # noqa: E402
 from engine.objectives.registry import OBJECTIVES  # noqa: E402
 from engine.recipe.fields import Setting, bounds, settings  # noqa: E402
+from engine.recipe.judge import JudgeSettings  # noqa: E402
 from engine.recipe.quality import QualitySettings  # noqa: E402
 from engine.recipe.recipe import (  # noqa: E402
     DataSettings,
@@ -38,6 +39,7 @@ def recipe_page() -> str:
     tables += [("method", f'`name = "{name}"`: {m.summary}.', m.settings) for name, m in METHODS.items()]
     tables += [("objective", f'`name = "{name}"`: {o.summary}.', o.settings) for name, o in OBJECTIVES.items()]
     tables += [("train", "", TrainSettings), ("evaluate", "", EvaluateSettings)]
+    tables += [("evaluate.judge", "", JudgeSettings)]
     return HEAD + "".join(_table(*table) for table in tables)
 
 

@@ -171,7 +171,7 @@ def _forward(scorer: Scorer, texts: list[Scored]) -> list[TextLoss]:
     for start in range(0, len(places), most):
         at, place = of_text[start : start + most], places[start : start + most]
         # The logits before a token are its own; counted from the end, since an adapter may put tokens in front.
-        with _head_sees(scorer.model, at, place - 1 - width) as chosen:
+        with head_sees(scorer.model, at, place - 1 - width) as chosen:
             logits = chosen(scorer.model(input_ids=ids, attention_mask=mask, use_cache=False).logits)
         figures.index_add_(0, at, _figures(logits, ids[at, place]))
     tokens = torch.bincount(of_text, minlength=len(texts)).tolist()
@@ -189,7 +189,7 @@ def _figures(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
 
 
 @contextmanager
-def _head_sees(
+def head_sees(
     model: Any, rows: torch.Tensor, places: torch.Tensor
 ) -> Iterator[Callable[[torch.Tensor], torch.Tensor]]:
     """Have the model's output head look at these positions only; gives what turns its logits into theirs, (N, V).

@@ -100,7 +100,7 @@ class TextDrift:
     Attributes:
         language: of the texts.
         texts, tokens: how many.
-        before, after: loss, nats per token.
+        before, after: loss, nats per token; None where it is not a finite number, and so for what follows of it.
         rise: (after − before) / before; below 0 the tuned model is better.
         low, high: its 95% interval (paired bootstrap over the texts).
     """
@@ -108,8 +108,8 @@ class TextDrift:
     language: str
     texts: int
     tokens: int
-    before: float
-    after: float
+    before: float | None
+    after: float | None
     rise: float | None
     low: float | None
     high: float | None
@@ -193,8 +193,7 @@ class Forgetting:
                 skill=_lower(self.unsure[0].name),
                 limit=limit,
             )
-        if self.drifted:
-            worst_text = max(self.drifted, key=lambda d: d.rise or 0.0)
+        if self.drifted and (worst_text := self._worst_text) is not None:
             return say(
                 "It predicts ordinary {language} text worse: its loss rose by {rise:.0%}.",
                 "对普通{language}文本的预测变差：损失上升 {rise:.0%}。",
@@ -207,10 +206,20 @@ class Forgetting:
                 "原有能力得以保留：降幅均未超过 {limit}。",
                 limit=limit,
             )
+        if (told := self._worst_text) is not None:
+            return say(
+                "The base model answers no better than by guessing; its loss on ordinary text changed by {rise:+.0%}.",
+                "基础模型的回答不优于随机猜测；在普通文本上的损失变化 {rise:+.0%}。",
+                rise=told.rise,
+            )
         return say(
             "The base model answers no better than by guessing: nothing is there to forget that could be measured.",
             "基础模型的回答不优于随机猜测，因此没有可测量的遗忘。",
         )
+
+    @property
+    def _worst_text(self) -> TextDrift | None:
+        return max((d for d in self.drift if d.rise is not None), key=lambda d: d.rise or 0.0, default=None)
 
     @property
     def advice(self) -> Text:

@@ -10,6 +10,7 @@ from pydantic import SerializeAsAny
 
 from engine.protocol.text import say
 from engine.recipe.fields import Section, setting
+from engine.recipe.judge import JudgeSettings
 from engine.recipe.quality import QualitySettings
 
 RECIPE_VERSION = 1
@@ -696,6 +697,34 @@ class EvaluateSettings(Section):
             "Both models also answer small general questions, to see what tuning cost.",
             "两个模型还会回答一些通用小题，以了解微调的代价。",
         ),
+    )
+    probe_items: int = setting(
+        40,
+        label=say("Questions per skill", "每项能力的题数"),
+        term="probe items",
+        help=say(
+            "General questions of each skill and language; more makes the interval of what was forgotten narrower.",
+            "每项能力、每种语言的通用题数；越多，遗忘率的区间越窄。",
+        ),
+        ge=5,
+        le=40,
+    )
+    forgetting_limit: float = setting(
+        0.3,
+        label=say("Warn of forgetting from", "遗忘警告阈值"),
+        term="forgetting rate",
+        help=say(
+            "(before − after) / before of a skill, above which it is warned of.",
+            "某项能力的（之前 − 之后）/ 之前超过该值时给出警告。",
+        ),
+        gt=0,
+        le=1,
+        source=COMMON,
+    )
+    judge: JudgeSettings = setting(
+        JudgeSettings(),
+        label=say("Judge", "评审模型"),
+        help=say("A model that compares the answers: see below.", "对回答进行比较的模型：见下文。"),
     )
 
 

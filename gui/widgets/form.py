@@ -31,8 +31,8 @@ SECTIONS: tuple[tuple[str, Text], ...] = (
 )
 ELSEWHERE = frozenset(
     f"data.{name}" for name in ("files", "general", "mapping", "shape", "encoding", "per_file", "decisions", "quality")
-)
-"""Settings that the Data page edits, where their effect is seen."""
+) | {"evaluate.judge"}
+"""Settings that the Data page and the Evaluate page edit, where their effect is seen."""
 LABELS = 138
 LONGEST_UNIT = 12
 """Letters that a unit may have beside its number; a longer one stands below the name, where it is not cut."""
