@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from engine.export.card import adapter_card
+from engine.export.card import CARD, card
 from engine.export.ledger import Export, remember
 from engine.export.targets import ADAPTER
 from engine.merge.adapter import is_own, stop_if_asked
@@ -41,7 +41,6 @@ def export_adapter(run: RunFolder, out: Path, channel: Channel) -> dict[str, Any
     check_folder(out, mark)
     check_space(out, total)
     channel.emit(Stage(name="adapter", text=say("Copying the adapter", "正在复制适配器")))
-    evaluation = read_json(run.evaluation) if run.evaluation.is_file() else None
     with writing_folder(out, mark) as folder:
         done = 0
         for source in sources:
@@ -50,11 +49,11 @@ def export_adapter(run: RunFolder, out: Path, channel: Channel) -> dict[str, Any
             done += source.stat().st_size
             channel.emit(Progress(done=done, total=total, unit="bytes"))
         _name_base(folder / CONFIG, str(facts.get("model") or ""))
-        write_text(folder / "README.md", adapter_card(facts, evaluation))
         _verify(folder, base)
+        parity = {"passed": True}
+        write_text(folder / CARD, card(run, ADAPTER.name, parity=parity))
     files = sorted(path for path in out.iterdir() if path.is_file())
     size = sum(path.stat().st_size for path in files)
-    parity = {"passed": True}
     remember(run, Export(ADAPTER.name, "", str(out.absolute()), size, time.time(), parity))
     return {"folder": str(out.absolute()), "bytes": size, "files": [path.name for path in files], "parity": parity}
 

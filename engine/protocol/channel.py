@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from engine.protocol.events import Command, Event
+from engine.protocol.errors import Stopped
+from engine.protocol.events import STOP, Command, Event
 
 
 class Channel(Protocol):
@@ -15,6 +16,12 @@ class Channel(Protocol):
 
     def commands(self) -> list[Command]:
         """The commands that came since the last call, in order; returns at once."""
+
+
+def stop_if_asked(channel: Channel) -> None:
+    """Raises `Stopped` when the channel holds a stop."""
+    if any(command.name == STOP for command in channel.commands()):
+        raise Stopped
 
 
 class Recorder:

@@ -133,6 +133,12 @@ def _export(arguments: Arguments, channel: Channel) -> dict[str, Any]:
     return export_gguf(run, out, arguments["quantize"], channel)
 
 
+def _serve(arguments: Arguments, channel: Channel) -> dict[str, Any]:
+    from engine.export.serve_work import serve
+
+    return serve(arguments, channel)
+
+
 def _score(arguments: Arguments, channel: Channel) -> dict[str, Any]:
     from engine.catalogue import CATALOGUE
     from engine.recipe.file import from_plain
@@ -170,6 +176,7 @@ JOBS: dict[str, Callable[[Arguments, Channel], dict[str, Any]]] = {
     "evaluate": _evaluate,
     "merge": _merge,
     "export": _export,
+    "serve": _serve,
     "score": _score,
     "rehearse": _rehearse,
     "trial": _trial,

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from engine.data.template import choose_template
+from engine.export.gguf_work import export_gguf
 from engine.project.run_folder import RunFolder
+from engine.protocol.channel import Recorder
 from tests.unit.merge.made import hold_out, lora, trained_run
 
 STORIES = (
@@ -44,3 +46,18 @@ def run(stories_run: RunFolder, tmp_path: Path) -> RunFolder:
 def short_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compare the first 12 tokens of each answer instead of 32: the same code in a third of the time."""
     monkeypatch.setattr("engine.export.gguf_check.ANSWER", 12)
+
+
+@pytest.fixture(scope="session")
+def starter_run(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A run on the starter, exported once as a GGUF; tests that change it take a copy."""
+    run = trained_run(tmp_path_factory.mktemp("starter") / "run", starter, lora(), stops=(1,), size=0.02)
+    hold_out(run, (("Hello!", "Hi!"), ("Where is the ball?", "It is in the park.")))
+    export_gguf(run, run.exports / "orders.gguf", "q8_0", Recorder())
+    return run
+
+
+@pytest.fixture(scope="session")
+def starter_gguf(starter_run: RunFolder) -> Path:
+    """That GGUF."""
+    return starter_run.exports / "orders.gguf"
