@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from engine.export.families.registry import gguf_refusal as gguf_refusal
 from engine.protocol.errors import UserError
 from engine.protocol.text import Text, say
 
@@ -100,7 +99,7 @@ QUANTISATIONS: dict[str, Quantisation] = {
             "IQ4_XS",
             say("4 bit, tight (IQ4_XS)", "4 位紧凑（IQ4_XS）"),
             say("a tenth smaller than Q4_K_M, slower without a GPU", "比 Q4_K_M 小约一成，无 GPU 时较慢"),
-            bits=4.45,
+            bits=4.46,
             limit=0.83,
             file_type=30,
         ),
@@ -190,41 +189,3 @@ def quantisation(name: str) -> Quantisation:
 def estimated_bytes(parameters: int, bits: float) -> int:
     """Size of an export of a model with ``parameters`` weights of ``bits`` each."""
     return int(parameters * bits / 8)
-
-
-_ROPES = ("default", "linear", "llama3", "yarn")
-
-
-def gguf_refusal(config: Mapping[str, Any]) -> UserError | None:
-    """Why a model with this ``config.json`` cannot become a GGUF here; None when it can."""
-    architecture = next(iter(config.get("architectures") or ()), str(config.get("model_type", "?")))
-    if architecture != "LlamaForCausalLM":
-        return _refusal(
-            say(
-                "GGUF is written for the Llama architecture; this model is {name}.",
-                "GGUF 导出支持 Llama 架构；此模型为 {name}。",
-                name=architecture,
-            ),
-            "architectures",
-        )
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    kind = rope.get("rope_type") or rope.get("type") or "default"
-    if kind not in _ROPES:
-        return _refusal(
-            say(
-                "The model stretches its context by {kind}, which GGUF does not hold.",
-                "该模型使用 {kind} 扩展上下文，GGUF 不支持。",
-                kind=kind,
-            ),
-            "rope_scaling",
-        )
-    return None
-
-
-def _refusal(message: Text, where: str) -> UserError:
-    return UserError(
-        "export.architecture",
-        message,
-        say("Export the adapter or the merged weights instead.", "请改为导出适配器或合并后的权重。"),
-        where=f"config.json: {where}",
-    )

@@ -8,6 +8,7 @@ from typing import Any
 
 from PySide6.QtCore import QObject, Signal
 
+from engine.export.gguf_size import estimated_gguf_bytes
 from engine.export.ledger import Export, listed
 from engine.export.targets import QUANTISATIONS, RECOMMENDED, TARGETS, estimated_bytes, gguf_refusal
 from engine.project.atomic import read_json
@@ -43,7 +44,7 @@ class Choice:
 
 def choices(facts: dict[str, Any], plan: RunPlanned | None) -> list[Choice]:
     """All that can be taken away of a run, the GGUF types first."""
-    refusal = _refusal(facts)
+    config, refusal = _config(facts)
     weights = plan.all_parameters if plan is not None else 0
     trained = plan.trained_parameters if plan is not None else 0
     gguf = TARGETS["gguf"]
@@ -54,7 +55,7 @@ def choices(facts: dict[str, Any], plan: RunPlanned | None) -> list[Choice]:
             say("{what}; {how}", "{what}；{how}", what=kind.summary, how=gguf.summary),
             gguf.suffix,
             refusal,
-            estimated_bytes(weights, kind.bits),
+            estimated_gguf_bytes(config, name) or estimated_bytes(weights, kind.bits),
         )
         for name, kind in QUANTISATIONS.items()
     ]
@@ -65,13 +66,14 @@ def choices(facts: dict[str, Any], plan: RunPlanned | None) -> list[Choice]:
     return found
 
 
-def _refusal(facts: dict[str, Any]) -> Text:
-    """Why the run's base model cannot become a GGUF."""
+def _config(facts: dict[str, Any]) -> tuple[dict[str, Any], Text]:
+    """The run's base model's configuration, and why it cannot become a GGUF."""
     try:
-        error = gguf_refusal(read_json(Path(str(facts.get("model_folder", ""))) / "config.json"))
+        config: dict[str, Any] = read_json(Path(str(facts.get("model_folder", ""))) / "config.json")
+        error = gguf_refusal(config)
     except UserError as missing:
-        error = missing
-    return error.problem.message if error is not None else NOTHING
+        config, error = {}, missing
+    return config, error.problem.message if error is not None else NOTHING
 
 
 class TakeAway(QObject):
