@@ -20,9 +20,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
+from engine.protocol.events import Note
 from engine.protocol.text import NOTHING, Text, as_text, say
 
 NEAR_TIE = 0.05
+NEAR_TIE_BF16 = 0.25
+"""The same where memory holds base and adapter only in bf16, whose own rounding moves logits so far."""
 GREEDY_TOKENS = 32
 
 Kind = Literal["weights", "template", "stop", "tokenizer", "file"]
@@ -62,9 +65,21 @@ LIMITS: dict[str, Limits] = {
 }
 
 
-def limits_of(name: str) -> Limits:
-    """The limits of a GGUF type ("Q4_K_M", in any case), of "merged" or of "adapter"; of an unknown type the widest."""
-    return LIMITS.get(name) or LIMITS.get(name.upper()) or LIMITS["Q2_K"]
+def limits_of(name: str, reference: str = "fp32") -> Limits:
+    """The limits of a GGUF type ("Q4_K_M", in any case), of "merged" or of "adapter"; of an unknown type the widest.
+
+    Args:
+        reference: precision of base and adapter; what bf16 itself does not keep cannot be asked of an export.
+    """
+    found = LIMITS.get(name) or LIMITS.get(name.upper()) or LIMITS["Q2_K"]
+    if reference != "bf16":
+        return found
+    least = LIMITS["BF16"]
+    return Limits(
+        min(found.next_token, least.next_token),
+        min(found.greedy, least.greedy),
+        max(found.perplexity, least.perplexity),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +108,8 @@ class Parity:
         held_out: they are the run's held-out rows; else general prompts.
         tokens, near_ties: places compared along the answers, and of these the different ones at a near tie.
         agreement: share of equal next tokens, near ties apart.
-        greedy_equal, greedy_near_ties: share of prompts with equal first tokens, those apart that a near tie parted;
-            how many these were.
+        greedy_prompts, greedy_equal, greedy_near_ties: prompts answered freely, the share of them with equal first
+            tokens, those apart that a near tie parted, and how many these were.
         perplexity, perplexity_found: of base and adapter, and of the export.
         limits: what `agreement`, `greedy_equal` and the perplexities are held against.
         tokenizer_equal, template_equal, stops_equal: the other checks.
@@ -113,6 +128,7 @@ class Parity:
     tokens: int = 0
     near_ties: int = 0
     agreement: float | None = None
+    greedy_prompts: int = 0
     greedy_equal: float | None = None
     greedy_near_ties: int = 0
     perplexity: float | None = None
@@ -205,7 +221,7 @@ def _differs(value: Any) -> tuple[Difference, ...]:
 _READERS: dict[str, Any] = {
     **dict.fromkeys(("passed", "held_out", "tokenizer_equal", "template_equal", "stops_equal"), _truth),
     **dict.fromkeys(("type", "runtime", "reference"), _word),
-    **dict.fromkeys(("prompts", "tokens", "near_ties", "greedy_near_ties"), _count),
+    **dict.fromkeys(("prompts", "greedy_prompts", "tokens", "near_ties", "greedy_near_ties"), _count),
     **dict.fromkeys(
         ("agreement", "greedy_equal", "perplexity", "perplexity_found", "seconds", "time"), _number
     ),
@@ -249,3 +265,15 @@ def sentence(parity: Parity) -> Text:
     if parity.differs:
         return say("Do not use it: {what}", "请勿使用：{what}", what=parity.differs[0].text)
     return say("Do not use it: it differs from what you trained.", "请勿使用：与训练结果不一致。")
+
+
+def doubt(parity: Parity, code: str = "export") -> Note | None:
+    """What is told of a thing that is not known to be right; None where it is.
+
+    Args:
+        code: the note's code begins with it.
+    """
+    if parity.passed:
+        return None
+    word = "unchecked" if parity.passed is None else "differs"
+    return Note(text=sentence(parity), level="warning", code=f"{code}.{word}")

@@ -12,19 +12,20 @@ from safetensors.torch import save_file
 
 from engine.data.template import TEMPLATES_FOLDER, own_template
 from engine.export.ledger import Export, remember
+from engine.export.parity import doubt
 from engine.export.targets import MERGED
 from engine.merge.delta import Adapter
 from engine.merge.place import check_folder, check_space, writing_folder
 from engine.merge.prompts import Trained, load_samples
 from engine.merge.reference import calm
-from engine.merge.verify import verify_merged
+from engine.merge.verify import ROWS, Subject, verify_folder, watching
 from engine.merge.weights import INDEX, BaseWeights
 from engine.project.atomic import write_json
 from engine.project.run_folder import RunFolder
 from engine.protocol.channel import Channel
 from engine.protocol.errors import Stopped
-from engine.protocol.events import STOP, Note, Progress, Stage
-from engine.protocol.text import as_text, say
+from engine.protocol.events import STOP, Progress, Stage
+from engine.protocol.text import say
 
 # What a model folder needs beside weights. The adapter's copies go first: they carry the trained template and stops.
 _FROM_ADAPTER = (
@@ -58,7 +59,7 @@ def merge(run: RunFolder, out: Path, channel: Channel) -> dict[str, Any]:
     adapter = Adapter.open(run.adapter)
     adapter.check_against(base.shapes)
     trained = Trained.load(run.adapter)
-    samples = load_samples(run, trained, limit=8)
+    samples = load_samples(run, trained, limit=ROWS)
     mark = {"kind": MERGED.name, "run": run.id, "base": facts.get("model", ""), "title": facts.get("title", "")}
     check_folder(out, mark)
     check_space(out, base.bytes)
@@ -68,13 +69,19 @@ def merge(run: RunFolder, out: Path, channel: Channel) -> dict[str, Any]:
             write_weights(base, adapter, folder, channel)
         copy_companions(base.folder, run.adapter, folder)
         channel.emit(Stage(name="check", text=say("Comparing with base and adapter", "正在与基础模型加适配器对比")))
-        parity = verify_merged(base, run.adapter, folder, samples, trained.stops, lambda: stop_if_asked(channel))
-    if parity["passed"] is not True:
-        channel.emit(_doubt(parity))
+        subject = Subject(base, run.adapter, trained, tuple(samples))
+        parity = verify_folder(subject, folder, MERGED.name, watching(channel))
+    if note := doubt(parity, "merge"):
+        channel.emit(note)
     files = sorted(path for path in out.iterdir() if path.is_file())
     size = sum(path.stat().st_size for path in files)
-    remember(run, Export(MERGED.name, "", str(out.absolute()), size, time.time(), parity))
-    return {"folder": str(out.absolute()), "bytes": size, "files": [path.name for path in files], "parity": parity}
+    remember(run, Export(MERGED.name, "", str(out.absolute()), size, time.time(), parity.to_plain()))
+    return {
+        "folder": str(out.absolute()),
+        "bytes": size,
+        "files": [path.name for path in files],
+        "parity": parity.to_plain(),
+    }
 
 
 def write_weights(base: BaseWeights, adapter: Adapter, folder: Path, channel: Channel) -> None:
@@ -127,19 +134,3 @@ def stop_if_asked(channel: Channel) -> None:
     """Raises `Stopped` when the channel holds a stop."""
     if any(command.name == STOP for command in channel.commands()):
         raise Stopped
-
-
-def _doubt(parity: dict[str, Any]) -> Note:
-    if parity["passed"] is None:
-        text = say(
-            "The merged weights were not checked: {reason}.",
-            "未检查合并后的权重：{reason}。",
-            reason=as_text(parity["reason"]),
-        )
-        return Note(text=text, level="warning", code="merge.unchecked")
-    text = say(
-        "The merged weights answer differently from base and adapter ({share:.1%} agreement). Do not use them.",
-        "合并后的权重与基础模型加适配器的回答不一致（一致率 {share:.1%}）。请勿使用。",
-        share=parity["agreement"],
-    )
-    return Note(text=text, level="warning", code="merge.differs")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gc
+import math
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,6 @@ from peft import PeftModel
 
 from engine.model.load import DTYPES, load_base
 
-# Two next tokens whose logits lie closer than this are a toss-up that rounding decides.
-NEAR = 0.05
-
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -26,10 +24,12 @@ class Choice:
     Attributes:
         token: its id.
         margin: how far its logit lies above the second best.
+        given: log-probability (natural) of the token that follows in the text; NaN where none was given.
     """
 
     token: int
     margin: float
+    given: float = math.nan
 
 
 class Reference:
@@ -41,19 +41,20 @@ class Reference:
     @torch.inference_mode()
     def forced(self, ids: list[int], start: int) -> list[Choice]:
         """What it would say at each place from ``start`` on, given the true tokens before: len(ids) - start choices."""
-        logits = self._model(torch.tensor([ids])).logits[0, start - 1 : len(ids) - 1]
-        return _choices(logits)
+        text = torch.tensor([ids], device=self._model.device)
+        logits = self._model(text).logits[0, start - 1 : len(ids) - 1]
+        return _choices(logits, ids[start:])
 
     @torch.inference_mode()
     def greedy(self, prompt: list[int], count: int, stops: Iterable[int] = ()) -> list[Choice]:
         """Its first ``count`` tokens after ``prompt``; ends after a token of ``stops``."""
         found: list[Choice] = []
-        ends, cache, step = frozenset(stops), None, torch.tensor([prompt])
+        ends, cache, step = frozenset(stops), None, torch.tensor([prompt], device=self._model.device)
         while len(found) < count and not (found and found[-1].token in ends):
             output = self._model(step, past_key_values=cache, use_cache=True)
             cache = output.past_key_values
             found += _choices(output.logits[0, -1:])
-            step = torch.tensor([[found[-1].token]])
+            step = torch.tensor([[found[-1].token]], device=step.device)
         return found
 
 
@@ -73,16 +74,17 @@ def calm(elements: int) -> Iterator[None]:
 
 
 @contextmanager
-def opened(base: Path, adapter: Path | None, precision: str = "fp32") -> Iterator[Reference]:
-    """The model in ``base``, with ``adapter`` beside it, on the CPU; its memory is freed afterwards.
+def opened(base: Path, adapter: Path | None, precision: str = "fp32", device: str = "cpu") -> Iterator[Reference]:
+    """The model in ``base``, with ``adapter`` beside it; its memory is freed afterwards.
 
     Args:
-        precision: "fp32" or "bf16".
+        precision: "fp32" (on a GPU without its shorter formats) or "bf16".
+        device: "cpu" or "cuda".
 
     Raises:
         UserError: the model cannot be loaded.
     """
-    model: Any = load_base(base, quantised=False, precision=precision, device="cpu")
+    model: Any = load_base(base, quantised=False, precision=precision, device=device)
     if adapter is not None:
         with warnings.catch_warnings():
             # peft still asks transformers by names that it gives up, and names the base by the path of the training.
@@ -90,14 +92,33 @@ def opened(base: Path, adapter: Path | None, precision: str = "fp32") -> Iterato
             warnings.simplefilter("ignore", UserWarning)
             model = PeftModel.from_pretrained(model, str(adapter)).to(DTYPES[precision])
     try:
-        with calm(model.num_parameters()):
+        with calm(model.num_parameters()), _exact():
             yield Reference(model.eval())
     finally:
         del model
         gc.collect()
+        if device == "cuda":
+            torch.cuda.empty_cache()
 
 
-def _choices(logits: torch.Tensor) -> list[Choice]:
-    best = logits.float().topk(2, dim=-1)
-    margins = best.values[:, 0] - best.values[:, 1]
-    return [Choice(int(token), float(margin)) for token, margin in zip(best.indices[:, 0], margins, strict=True)]
+@contextmanager
+def _exact() -> Iterator[None]:
+    """Products of 32-bit floats are not shortened to TF32 on a GPU."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _choices(logits: torch.Tensor, given: Sequence[int] = ()) -> list[Choice]:
+    """Of logits [places, vocabulary]; ``given`` is the token that follows at each place."""
+    logits = logits.float()
+    best = logits.topk(2, dim=-1)
+    margins = (best.values[:, 0] - best.values[:, 1]).tolist()
+    said = [math.nan] * len(logits)
+    if given:
+        following = torch.tensor(given, device=logits.device)[:, None]
+        said = (logits.gather(-1, following)[:, 0] - logits.logsumexp(-1)).tolist()
+    return [Choice(*of) for of in zip(best.indices[:, 0].tolist(), margins, said, strict=True)]

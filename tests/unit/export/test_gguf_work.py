@@ -122,7 +122,8 @@ def test_a_file_llama_cpp_does_not_load_is_marked(
     channel = Recorder()
     parity = export_gguf(run, tmp_path / "model.gguf", "F16", channel)["parity"]
     assert parity["passed"] is False
-    assert "llama.cpp cannot run the GGUF" in parity["reason"]["en"]
+    assert [item["kind"] for item in parity["differs"]] == ["file"]
+    assert "llama.cpp cannot run the GGUF" in parity["differs"][0]["text"]["en"]
     assert [event.code for event in channel.events if isinstance(event, Note)] == ["export.differs"]
     assert listed(run)[0].passed is False
 
@@ -130,7 +131,7 @@ def test_a_file_llama_cpp_does_not_load_is_marked(
 def test_without_memory_it_says_that_nothing_was_checked(
     run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.export.gguf_check.precision_that_fits", lambda base: None)
+    monkeypatch.setattr("engine.export.gguf_check.place_that_fits", lambda base: None)
     channel = Recorder()
     parity = export_gguf(run, tmp_path / "model.gguf", "F16", channel)["parity"]
     assert parity["passed"] is None

@@ -163,7 +163,7 @@ def test_wrong_weights_are_told(tmp_path: Path, base: Path, run: RunFolder, monk
 def test_without_memory_it_says_that_nothing_was_checked(
     tmp_path: Path, base: Path, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.merge.verify.precision_that_fits", lambda base: None)
+    monkeypatch.setattr("engine.merge.verify.place_that_fits", lambda base: None)
     channel = Recorder()
     result = merge(run, tmp_path / "out", channel)
     assert result["parity"]["passed"] is None
