@@ -1,21 +1,26 @@
-"""From rows' losses and answers to the figures of both models, and the verdict."""
+"""From rows' losses and answers to the rows that are kept, both models' figures, and the verdict."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 
 from engine.data.check import NO_QUESTIONS
 from engine.evaluate.answers import GreedyAnswer
-from engine.evaluate.metrics import exact_match, mean, mean_loss, perplexity, rouge_l, share, tally
-from engine.evaluate.preference import PairLoss, preference_accuracy, ranking_accuracy
+from engine.evaluate.comparing import Measured, no_interval
+from engine.evaluate.metrics import WordsAndCharacters, exact_match, mean_loss, rouge, share, tally
+from engine.evaluate.ngrams import Counts, counts
+from engine.evaluate.preference import PairLoss
 from engine.evaluate.questions import Question
 from engine.evaluate.score import TextLoss
 from engine.model.tuned import SIDES, Side
 from engine.project.evaluation import Comparison, EvaluatedRow, Scores, SideOfRow, Verdict
+from engine.project.measures import FEWEST_FOR_INTERVAL, Measure
 from engine.protocol.text import Text, say
 
 NAMES: dict[Side, Text] = {"base": say("base model", "基础模型"), "tuned": say("tuned model", "微调模型")}
+OF_ANSWERS = ("exact_match", "rouge_l", "chrf", "bleu", "rouge_1", "rouge_2")
+"""Measures that need an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,100 +31,120 @@ class SideLosses:
     pairs: list[PairLoss]
 
 
-def rows(
-    questions: Sequence[Question], scored: dict[Side, SideLosses], asked: dict[Side, list[GreedyAnswer | None]]
-) -> tuple[EvaluatedRow, ...]:
-    """Every row with what both models did."""
-    base, tuned = (
-        [_of_row(*three) for three in zip(questions, scored[side].texts, asked[side], strict=True)] for side in SIDES
-    )
-    return tuple(
-        EvaluatedRow(question.row.where, question.row.question, question.row.answer, before, after)
-        for question, before, after in zip(questions, base, tuned, strict=True)
-    )
-
-
-def _of_row(question: Question, loss: TextLoss, answer: GreedyAnswer | None) -> SideOfRow:
-    reference = question.row.answer.strip()
-    return SideOfRow(
-        answer=None if answer is None else answer.text,
-        exact=None if answer is None else exact_match(reference, answer.text),
-        rouge_l=None if answer is None else rouge_l(reference, answer.text),
-        loss=mean_loss([loss.total], [loss.tokens]),
-        token_accuracy=share(loss.right, loss.tokens),
-        cut=answer is not None and answer.cut,
-    )
-
-
-def scores(
-    measured: Sequence[EvaluatedRow], scored: dict[Side, SideLosses], *, plain: int = 0
-) -> tuple[Scores, Scores, dict[str, Text]]:
-    """(base, tuned, notes): the figures of both models, and why a metric is None.
+def measured(
+    questions: Sequence[Question],
+    scored: dict[Side, SideLosses],
+    asked: dict[Side, list[GreedyAnswer | None]],
+    tokenizer: str,
+    groups: Sequence[str] = (),
+) -> Measured:
+    """Every row with what both models did.
 
     Args:
-        measured, scored: the rows, and both sides' losses of them.
-        plain: how many of them are plain text, which asks nothing.
+        tokenizer: sacrebleu's, by which BLEU counts words.
+        groups: key of each row's group.
     """
-    base, tuned = (_scores([getattr(row, side) for row in measured], scored[side].texts) for side in SIDES)
-    notes = _notes({"base": base, "tuned": tuned}, measured, plain)
-    pairs = {side: scored[side].pairs for side in SIDES}
-    if pairs["base"]:
-        ranking = {side: ranking_accuracy(pairs[side]) for side in SIDES}
-        preferred = preference_accuracy(pairs["base"], pairs["tuned"])
-        base = replace(base, preference_accuracy=ranking["base"], ranking_accuracy=ranking["base"])
-        tuned = replace(tuned, preference_accuracy=preferred, ranking_accuracy=ranking["tuned"])
-        notes["preference_accuracy"] = say(
-            "Base: the chosen answer is likelier than the rejected one. Tuned: training raised the chosen answer's "
-            "log-probability more than the rejected one's.",
-            "基础模型：优选回答的概率高于劣选回答。微调模型：训练使优选回答的对数概率比劣选回答提高得更多。",
-        )
-    return base, tuned, notes
+    references = [question.row.answer.strip() for question in questions]
+    made: dict[Side, list[SideOfRow]] = {}
+    found: dict[Side, list[Counts | None]] = {}
+    for side in SIDES:
+        found[side] = [
+            None if answer is None else counts(reference, answer.text, tokenizer)
+            for reference, answer in zip(references, asked[side], strict=True)
+        ]
+        parts = zip(references, scored[side].texts, asked[side], found[side], strict=True)
+        made[side] = [_of_row(*part) for part in parts]
+    keys = groups or [""] * len(questions)
+    rows = [
+        EvaluatedRow(question.row.where, question.row.question, question.row.answer, before, after, key)
+        for question, before, after, key in zip(questions, made["base"], made["tuned"], keys, strict=True)
+    ]
+    words = [len(WordsAndCharacters().tokenize(reference)) for reference in references]
+    losses = {side: scored[side].texts for side in SIDES}
+    return Measured(rows, losses, found, {side: scored[side].pairs for side in SIDES}, words)
 
 
-def _scores(sides: Sequence[SideOfRow], texts: Sequence[TextLoss]) -> Scores:
-    loss = mean_loss([text.total for text in texts], [text.tokens for text in texts])
-    return Scores(
-        loss=loss,
-        perplexity=perplexity(loss),
-        token_accuracy=share(sum(text.right for text in texts), sum(text.tokens for text in texts)),
-        exact_match=mean(None if side.exact is None else float(side.exact) for side in sides),
-        rouge_l=mean(side.rouge_l for side in sides),
+def _of_row(reference: str, loss: TextLoss, answer: GreedyAnswer | None, found: Counts | None) -> SideOfRow:
+    of_loss = (mean_loss([loss.total], [loss.tokens]), share(loss.right, loss.tokens))
+    if answer is None or found is None:
+        return SideOfRow(None, None, None, *of_loss)
+    likeness = rouge(reference, answer.text)
+    return SideOfRow(
+        answer.text,
+        exact_match(reference, answer.text),
+        likeness.longest,
+        *of_loss,
+        cut=answer.cut,
+        rouge_1=likeness.one,
+        rouge_2=likeness.two,
+        bleu=found.sentence_bleu if found.bleu[1] else None,
+        chrf=found.sentence_chrf if found.chrf[1] else None,
     )
 
 
-def _notes(sides: dict[Side, Scores], measured: Sequence[EvaluatedRow], plain: int) -> dict[str, Text]:
-    """Why a metric is None, and how many rows could not be asked."""
-    if plain == len(measured):
-        without = dict.fromkeys(("exact_match", "rouge_l"), NO_QUESTIONS)
-        return {**{n: text for n, text in _missing(sides).items() if n not in without}, **without}
-    notes = _missing(sides)
-    unasked = sum(row.tuned.answer is None for row in measured)
+def scores(measures: Sequence[Measure]) -> tuple[Scores, Scores]:
+    """(base, tuned): the figures alone."""
+    names = {field.name for field in fields(Scores)}
+    nothing = dict.fromkeys(("loss", "perplexity", "token_accuracy", "exact_match", "rouge_l"))
+    base = {measure.name: measure.base.value for measure in measures if measure.name in names}
+    tuned = {measure.name: measure.tuned.value for measure in measures if measure.name in names}
+    return Scores(**{**nothing, **base}), Scores(**{**nothing, **tuned})
+
+
+def notes(base: Scores, tuned: Scores, rows: Sequence[EvaluatedRow], *, plain: int = 0) -> dict[str, Text]:
+    """Why a measure is None, how many rows could not be asked, and how figures are to be read.
+
+    Args:
+        plain: how many rows are plain text, which asks nothing.
+    """
+    found = _missing({"base": base, "tuned": tuned})
+    if tuned.preference_accuracy is not None:
+        found["preference_accuracy"] = _PREFERENCE
+    if len(rows) < FEWEST_FOR_INTERVAL:
+        found["intervals"] = no_interval(len(rows))
+    unasked = sum(row.tuned.answer is None for row in rows)
+    if plain == len(rows):
+        return {**found, **dict.fromkeys(OF_ANSWERS, NO_QUESTIONS)}
     if plain:
-        notes["exact_match"] = say(
+        found["exact_match"] = say(
             "{n} of {all} rows are plain text without questions and are left out.",
             "{all} 行中有 {n} 行是没有提问的纯文本，未计入。",
             n=plain,
-            all=len(measured),
+            all=len(rows),
         )
-    elif unasked and "exact_match" not in notes:
-        notes["exact_match"] = say(
+    elif unasked == len(rows):
+        found |= dict.fromkeys(OF_ANSWERS, found["exact_match"])
+    elif unasked:
+        found["exact_match"] = say(
             "{n} of {all} rows leave no room for an answer in the model's context and are left out.",
             "{all} 行中有 {n} 行占满了模型的上下文，无法作答，未计入。",
             n=unasked,
-            all=len(measured),
+            all=len(rows),
         )
-    return notes
+    silent = unasked < len(rows) and not any(row.tuned.answer for row in rows)
+    if silent and not any(row.base.answer for row in rows):
+        found["answers"] = say("Both models give empty answers only.", "两个模型给出的全是空回答。")
+    elif silent:
+        found["answers"] = say("The tuned model gives empty answers only.", "微调模型给出的全是空回答。")
+    return found
 
 
 def _missing(sides: dict[Side, Scores]) -> dict[str, Text]:
-    """Why a metric is None."""
-    notes: dict[str, Text] = {}
+    """Why a measure is None."""
+    found: dict[str, Text] = {}
     for name, reason in _REASONS.items():
         missing = [NAMES[side] for side, scores in sides.items() if getattr(scores, name) is None]
         if missing:
             who = missing[0] if len(missing) == 1 else say("both models", "两个模型")
-            notes[name] = say("{reason} ({who}).", "{reason}（{who}）。", reason=reason, who=who)
-    return notes
+            found[name] = say("{reason} ({who}).", "{reason}（{who}）。", reason=reason, who=who)
+    return found
+
+
+_PREFERENCE = say(
+    "Base: the chosen answer is likelier than the rejected one. Tuned: training raised the chosen answer's "
+    "log-probability more than the rejected one's.",
+    "基础模型：优选回答的概率高于劣选回答。微调模型：训练使优选回答的对数概率比劣选回答提高得更多。",
+)
 
 
 _REASONS: dict[str, Text] = {
@@ -132,27 +157,19 @@ _REASONS: dict[str, Text] = {
         "No row leaves room for an answer in the model's context", "没有一行能在模型的上下文中留出作答空间"
     ),
     "rouge_l": say("No reference answer has a word to compare", "参考回答中没有可比较的词"),
+    "chrf": say("No reference answer has a letter to compare", "参考回答中没有可比较的字符"),
+    "bleu": say("No reference answer has four words, which BLEU needs", "参考回答都不足四个词，无法计算 BLEU"),
 }
 
 
-def verdict(measured: Sequence[EvaluatedRow]) -> Verdict:
+def verdict(rows: Sequence[EvaluatedRow]) -> Verdict:
     """On how many rows the tuned model is better and worse."""
-    asked = [row for row in measured if row.base.answer is not None and row.tuned.answer is not None]
+    asked = [row for row in rows if row.base.answer is not None and row.tuned.answer is not None]
     return Verdict(
-        answers=_comparison([_answer_gain(row) for row in asked]),
-        losses=_comparison([_loss_gain(row) for row in measured]),
+        answers=_comparison([row.gain for row in asked]),
+        losses=_comparison([_loss_gain(row) for row in rows]),
         changed=share(sum(row.changed for row in asked), len(asked)),
     )
-
-
-def _answer_gain(row: EvaluatedRow) -> float | None:
-    """Above 0: the tuned answer is better. Exact match decides; where it is equal, ROUGE-L."""
-    exact = float(bool(row.tuned.exact)) - float(bool(row.base.exact))
-    if exact:
-        return exact
-    if row.tuned.rouge_l is None or row.base.rouge_l is None:
-        return 0.0
-    return row.tuned.rouge_l - row.base.rouge_l
 
 
 def _loss_gain(row: EvaluatedRow) -> float | None:

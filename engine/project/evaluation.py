@@ -18,6 +18,8 @@ from engine.protocol.errors import UserError
 from engine.protocol.text import Text, say
 
 EVALUATION_VERSION = 2
+OFTEN_EXACT = 0.2
+"""Share of exact answers from which on exact match says something of rows whose right answers are long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +95,12 @@ class EvaluatedRow:
 
     @property
     def gain(self) -> float:
-        """How much better the tuned answer is, −2 to 2: exact match first, then ROUGE-L (chrF where no word is)."""
-        exact = float(bool(self.tuned.exact)) - float(bool(self.base.exact))
-        return exact + _likeness(self.tuned) - _likeness(self.base)
+        """How much better the tuned answer is, −2 to 2: exact match decides, then ROUGE-L (chrF where no word is)."""
+        likeness = _likeness(self.tuned) - _likeness(self.base)
+        if self.tuned.exact == self.base.exact:
+            return likeness
+        # Of two answers one of which is exact, the other cannot be the better one (it may have the same words).
+        return 1 + max(0.0, likeness) if self.tuned.exact else -1 + min(0.0, likeness)
 
     @property
     def outcome(self) -> str:
@@ -244,15 +249,22 @@ def _with_measures(found: Evaluation) -> Evaluation:
 
 
 def headline_of(measures: Sequence[Measure], *, labels: bool = False, short: bool = True) -> str:
-    """The measure that says most: labels where there are, exact match of short answers, else what there is.
+    """The measure that says most: of labels where there are, of exact answers where they can be expected or occur, else
+    what there is.
 
     Args:
         labels: the right answers are labels.
         short: they are a few words, which can be met exactly.
     """
     there = {measure.name for measure in measures if measure.difference.value is not None}
-    first = ("label_accuracy",) * labels + ("preference_accuracy",) + ("exact_match",) * short
+    exact = short or any(measure.name == "exact_match" and exact_occurs(measure) for measure in measures)
+    first = ("label_accuracy",) * labels + ("preference_accuracy",) + ("exact_match",) * exact
     return next((n for n in (*first, "rouge_l", "chrf", "exact_match", "token_accuracy", "loss") if n in there), "")
+
+
+def exact_occurs(measure: Measure) -> bool:
+    """One of the models often gives exactly the right answer, so that it says something to count these."""
+    return max(measure.base.value or 0.0, measure.tuned.value or 0.0) >= OFTEN_EXACT
 
 
 @cache

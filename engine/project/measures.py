@@ -207,7 +207,7 @@ class Group:
         key: a key of `engine.data.quality.tasks.TASKS`, the column's value, or "other".
         name: what people read.
         rows: how many; groups of fewer than five are in "other".
-        measure: exact match where the right answers are short, chrF for translation, else ROUGE-L.
+        measure: exact match where answers are short or often exact, chrF for translation, else ROUGE-L.
     """
 
     key: str

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from sacrebleu.metrics import BLEU, CHRF
 from torch.nn.functional import cross_entropy
 
 from engine.chat.pair import Pair, Sampling
@@ -16,7 +18,7 @@ from engine.data.rows import Row, row_from_plain
 from engine.evaluate import score
 from engine.evaluate.metrics import exact_match
 from engine.evaluate.questions import prepare_questions, read_rows, sample
-from engine.evaluate.run import evaluate
+from engine.evaluate.run import DOCUMENTED, METRICS, evaluate
 from engine.evaluate.score import Scored, losses
 from engine.model.load import load_base
 from engine.model.tuned import SIDES, TunedModel, expanded, load_tuned
@@ -187,10 +189,10 @@ class Plain:
 # ------------------------------------------------------------------------------------------------------- whole thing
 def test_document_and_file(run: RunFolder, outcome: tuple[dict[str, object], Recorder]) -> None:
     document, recorder = outcome
-    assert set(document) == {"base", "tuned", "rows", "notes"}
-    assert set(document["base"]) == {"loss", "perplexity", "token_accuracy", "exact_match", "rouge_l"}
+    assert set(document) == {"base", "tuned", "rows", "notes", *DOCUMENTED}
+    assert set(document["base"]) == set(METRICS)
     assert document["rows"] == 6
-    assert document["notes"] == {}
+    assert set(document["notes"]) == {"intervals", "overlap"}
     json.dumps(document, allow_nan=False)
     kept = read_evaluation(run)
     assert kept is not None
@@ -199,9 +201,60 @@ def test_document_and_file(run: RunFolder, outcome: tuple[dict[str, object], Rec
     assert [row.where for row in kept.rows] == [f"rows.jsonl:{i}" for i in range(1, 7)]
     assert kept.rows[0].prompt == "Who is Tom?"
     assert kept.rows[0].reference == "Tom likes to play."
-    assert [event.name for event in recorder.events if isinstance(event, Stage)] == ["load", "loss", "answers"]
-    last = [event for event in recorder.events if isinstance(event, Progress)][-1]
+    stages = [event.name for event in recorder.events if isinstance(event, Stage)]
+    assert stages[:4] == ["load", "loss", "answers", "figures"]
+    told = recorder.events[: recorder.events.index(next(e for e in recorder.events if _is_stage(e, "figures")))]
+    last = [event for event in told if isinstance(event, Progress)][-1]
     assert (last.done, last.total) == (12, 12)
+
+
+def _is_stage(event: object, name: str) -> bool:
+    return isinstance(event, Stage) and event.name == name
+
+
+def test_the_same_run_gives_the_same_figures_and_answers(run: RunFolder, outcome: object) -> None:
+    first = read_evaluation(run)
+    evaluate(run, Recorder())
+    second = read_evaluation(run)
+    assert first is not None
+    assert second is not None
+    assert replace(second, seconds=first.seconds, created=first.created) == first
+
+
+def test_rows_as_they_are_kept(run: RunFolder, outcome: object) -> None:
+    kept = read_evaluation(run)
+    assert kept is not None
+    assert [measure.name for measure in kept.measures] == [
+        *("exact_match", "rouge_l", "chrf", "bleu", "rouge_1", "rouge_2", "token_accuracy", "perplexity", "loss")
+    ]
+    for measure in kept.measures:
+        assert measure.rows == 6
+        assert measure.difference.low is measure.base.low is None  # too few rows for an interval
+        assert measure.p_value is not None
+    loss = kept.measure("loss")
+    assert loss is not None
+    assert loss.p_value == pytest.approx(2 / 64)  # all six better: 2 of the 64 ways to swap reach as far
+    assert loss.is_better
+    assert [group.key for group in kept.groups] == ["qa"]
+    assert {row.group for row in kept.rows} == {"qa"}
+    assert all(row.outcome == "better" for row in kept.rows if row.gain > 0)
+    references = [row.reference for row in kept.rows]
+    said = [row.tuned.answer or "" for row in kept.rows]
+    assert kept.tuned.bleu == pytest.approx(BLEU(tokenize=kept.tokenizer).corpus_score(said, [references]).score)
+    assert kept.tuned.chrf == pytest.approx(CHRF().corpus_score(said, [references]).score)
+
+
+@pytest.mark.parametrize("answers", [["", "", ""], ["red", "", "猫" * 40]])
+def test_one_row_and_strange_ones_get_figures(tmp_path: Path, answers: list[str]) -> None:
+    """Answers that are empty or very long, and a single row; the right answers here are a template's business."""
+    model = make_model(tmp_path / "model")
+    rows = [conversation(i, "cat?", answer or "!") for i, answer in enumerate(answers)]
+    for name, chosen in (("one", rows[:1]), ("all", rows)):
+        run = make_run(tmp_path / name, model, chosen, method="lora", evaluate={"max_new_tokens": 4, "probes": False})
+        document = evaluate(run, Recorder())
+        assert document["rows"] == len(chosen)
+        assert document["notes"]["intervals"]["en"].startswith(f"{len(chosen)} ")
+        json.dumps(document, allow_nan=False)
 
 
 def test_figures_follow_from_the_rows(run: RunFolder, tuned: TunedModel, outcome: object) -> None:
