@@ -7,6 +7,7 @@ from PySide6.QtCore import QObject, QTimer
 from gui.context import AppContext
 from gui.operations.models import list_models
 from gui.operations.project import open_project, refresh_lists
+from gui.operations.proof import Prover
 
 WATCH_MS = 3000
 """Time between two looks at what the window that controls the project makes of it."""
@@ -17,6 +18,7 @@ def begin(context: AppContext) -> None:
     context.bridge.data.warm_up()
     watch_machine(context)
     Watching(context)
+    Prover(context)
     # The follower imports the recipe's room: the background thread has done so by the time the project is open.
     open_project(context, context.project.path).ended.connect(lambda: _follow(context))
 

@@ -8,7 +8,7 @@ from engine.methods.registry import METHODS
 from engine.protocol.text import Text, say
 from gui.i18n.language import tr
 from gui.i18n.numbers import NONE, count, day, duration, figure, percent, size
-from gui.state.measured import points
+from gui.state.proof import points
 from gui.widgets.chip import ACCENT, BAD, GOOD, PLAIN, WARN
 
 if TYPE_CHECKING:

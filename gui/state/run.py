@@ -14,6 +14,7 @@ from engine.protocol.text import Text, say
 from gui.bridge.bridge import Bridge
 from gui.i18n.numbers import count
 from gui.state.job import JobView
+from gui.state.proof import Proof
 
 if TYPE_CHECKING:
     from engine.protocol.state import JobState
@@ -135,16 +136,19 @@ class RunState(QObject):
         run: the run that is looked at, None when there is none.
         facts: ``run.json`` of it.
         looked: what was read of it in the background.
+        proof: what was measured of it, read in the background, too.
         train, evaluate, export: its jobs (`export` also merges).
 
     Signals:
         selected: another run is looked at.
         looked_at: `looked` is another.
+        proven: `proof` is another.
         changed: any of its jobs' states.
     """
 
     selected = Signal()
     looked_at = Signal()
+    proven = Signal()
     changed = Signal()
 
     def __init__(self, bridge: Bridge, parent: QObject | None = None) -> None:
@@ -152,6 +156,7 @@ class RunState(QObject):
         self.run: RunFolder | None = None
         self.facts: dict[str, Any] = {}
         self.looked = Looked()
+        self.proof = Proof()
         self.train = JobView(bridge, self)
         self.evaluate = JobView(bridge, self)
         self.export = JobView(bridge, self)
@@ -165,6 +170,7 @@ class RunState(QObject):
         self.run = run
         self.facts = _facts(run)
         self.looked = Looked()
+        self.proof = Proof()
         self.train.follow(run)
         self.evaluate.follow(_newest(run, "evaluate"))
         self.export.follow(_newest(run, "export", "merge"))
@@ -175,6 +181,12 @@ class RunState(QObject):
         if run == self.run and found != self.looked:
             self.looked = found
             self.looked_at.emit()
+
+    def set_proof(self, run: RunFolder, found: Proof) -> None:
+        """The records of a run were read, which may not be the one that is looked at any more."""
+        if run == self.run and found != self.proof:
+            self.proof = found
+            self.proven.emit()
 
     def _read_facts(self) -> None:
         self.facts = _facts(self.run)

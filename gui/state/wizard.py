@@ -12,11 +12,12 @@ from engine.protocol.text import NOTHING, Text, as_text, say
 from gui.i18n.numbers import count, parameters, percent
 from gui.state.data import DataState
 from gui.state.job import JobView
-from gui.state.measured import evaluation_of, exports_of, gain_of
+from gui.state.measured import exports_of
 from gui.state.models import ModelState
 from gui.state.phase import Phase
 from gui.state.plan import PlanState
 from gui.state.project import ProjectState
+from gui.state.proof import gain_of
 from gui.state.run import RunState
 
 
@@ -68,7 +69,8 @@ class Wizard(QObject):
         super().__init__(parent)
         self.current = "data"
         self._data, self._models, self._plan, self._runs, self._project = data, models, plan, runs, project
-        for signal in (data.changed, models.changed, plan.changed, runs.changed, runs.selected, project.changed):
+        of_runs = (runs.changed, runs.selected, runs.proven)
+        for signal in (data.changed, models.changed, plan.changed, *of_runs, project.changed):
             signal.connect(self.changed)
 
     def go(self, name: str) -> None:
@@ -143,10 +145,9 @@ class Wizard(QObject):
         return self._measured()
 
     def _measured(self) -> Step:
-        try:
-            found = evaluation_of(self._runs.run) if self._runs.run is not None else None
-        except UserError:
+        if self._runs.proof.failure is not None:
             return Step(word=say("problem", "有问题"))
+        found = self._runs.proof.evaluation
         if found is None:
             return Step()
         if self._runs.has_learned_since(found.created):

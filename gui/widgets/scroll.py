@@ -18,6 +18,14 @@ def scrolled(inner: QWidget) -> QScrollArea:
     return area
 
 
+def read_by_scrolling(inner: QWidget) -> QScrollArea:
+    """A part of a card that scrolls where it is higher than its place, also by keyboard."""
+    made = scrolled(inner)
+    made.setProperty("role", "read")
+    made.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+    return made
+
+
 class Sheet(QWidget):
     """What lies in a scroll area: never lower than its contents need at its width. A scroll area asks for the least
     height alone, which texts that wrap cannot tell before they have a width.

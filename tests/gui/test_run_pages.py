@@ -19,6 +19,7 @@ from engine.export.ledger import Export, remember
 from engine.host import follow
 from engine.project.atomic import disk_error
 from engine.project.curve import Reading
+from engine.project.effect import Effect, Part, write_effect
 from engine.project.evaluation import (
     Comparison,
     EvaluatedRow,
@@ -28,6 +29,8 @@ from engine.project.evaluation import (
     Verdict,
     write_evaluation,
 )
+from engine.project.forgetting import Forgetting, SkillChange, TextDrift, write_forgetting
+from engine.project.measures import Estimate, Group, Measure, Overlap
 from engine.project.project import Project
 from engine.project.queue import Entry
 from engine.project.run_folder import JobFolder, RunFolder
@@ -62,11 +65,12 @@ from gui.operations import train as training
 from gui.pages import export as exporting
 from gui.pages import train_reading
 from gui.pages.compare import ComparePage
-from gui.pages.evaluate import EvaluatePage, how_measured, verdict_of
+from gui.pages.evaluate import EvaluatePage
+from gui.pages.evaluate_words import footing, how_measured, verdict_of
 from gui.pages.export import ExportPage
 from gui.pages.page import Page
 from gui.pages.train import TrainPage
-from gui.state.measured import gain_of
+from gui.state.proof import gain_of
 from gui.state.run import ending
 from gui.state.settings import AppSettings
 from gui.widgets.plots import NUMBER_HIGH, LinePlot, UprightAxis
@@ -839,18 +843,24 @@ def test_the_curve_is_read_and_not_at_each_event(
 
 
 # ---------------------------------------------------------------------------------------------------------- evaluate
-def evaluation(better: int = 9, worse: int = 1, p_value: float | None = 0.01, **scores: Any) -> Evaluation:
+def measure(name: str, base: float | None, tuned: float | None, p_value: float | None = 0.01) -> Measure:
+    change = None if base is None or tuned is None else tuned - base
+    around = (None, None) if change is None else (change - 0.06, change + 0.06)
+    return Measure(
+        name, Estimate(base), Estimate(tuned), Estimate(change, *around), p_value, 10, "permutation", "bootstrap"
+    )
+
+
+def evaluation(better: int = 9, worse: int = 1, p_value: float | None = 0.01, **other: Any) -> Evaluation:
     def row(number: int) -> EvaluatedRow:
         base = SideOfRow("I do not know.", False, 0.1, 3.0, 0.3)
         tuned = SideOfRow(f"answer {number}", number % 2 == 0, 0.9, 0.5, 0.9, cut=number == 1)
         return EvaluatedRow(f"rows.jsonl:{number}", f"question {number}", f"answer {number}", base, tuned)
 
     compared = Comparison(better, worse, 0, p_value)
-    return Evaluation(
+    made = Evaluation(
         base=Scores(3.0, 20.1, 0.3, 0.0, 0.1),
-        tuned=Scores(
-            **{**{"loss": 0.5, "perplexity": 1.6, "token_accuracy": 0.9, "exact_match": 0.5, "rouge_l": 0.9}, **scores}
-        ),
+        tuned=Scores(0.5, 1.6, 0.9, 0.5, 0.9),
         verdict=Verdict(compared, compared, 1.0),
         rows=tuple(row(number) for number in range(10)),
         notes={"rouge_l": say("by words", "按词")},
@@ -858,7 +868,20 @@ def evaluation(better: int = 9, worse: int = 1, p_value: float | None = 0.01, **
         max_new_tokens=64,
         seconds=12.0,
         created=time.time(),
+        measures=(
+            measure("exact_match", 0.0, 0.5),
+            measure("rouge_l", 0.1, 0.9, 0.4),
+            measure("chrf", 12.0, 60.9),
+            measure("perplexity", 20.1, 1.6),
+        ),
+        headline="exact_match",
+        groups=(
+            Group("qa", say("Q&A", "问答"), 6, measure("exact_match", 0.0, 0.5)),
+            Group("summary", say("Summary", "摘要"), 4, measure("rouge_l", 0.1, 0.7)),
+        ),
+        overlap=Overlap(0, 0, 10),
     )
+    return replace(made, **other)
 
 
 def test_evaluate_waits_for_a_run_then_offers_to_measure(opened: Opened, run: RunFolder) -> None:
@@ -869,22 +892,83 @@ def test_evaluate_waits_for_a_run_then_offers_to_measure(opened: Opened, run: Ru
     assert "Measure" in visible(page)
 
 
-def test_evaluate_shows_figures_and_rows(opened: Opened, run: RunFolder) -> None:
+def measured(opened: Opened, run: RunFolder, qtbot: QtBot, found: Evaluation) -> EvaluatePage:
+    """The page with these figures, which it reads in the background."""
     trained(run)
-    write_evaluation(run, evaluation())
+    write_evaluation(run, found)
     page = opened(EvaluatePage)
     assert isinstance(page, EvaluatePage)
-    assert page.is_ready
+    qtbot.waitUntil(lambda: page.is_ready)
+    return page
+
+
+def test_evaluate_shows_figures_and_rows(opened: Opened, run: RunFolder, qtbot: QtBot) -> None:
+    page = measured(opened, run, qtbot, evaluation())
     assert page._sentence.text() == "Better on 9 of 10 held-out rows, worse on 1"
     assert page._chip.text == "worth keeping"
-    assert ["Exact match", "0.0%", "50.0%", "+50.0 pt"] in page._figures.texts
-    assert page._list.count() == 10
-    page._list.setCurrentRow(1)
-    assert page._detail["question"].text() == "question 1"
-    assert page._detail["tuned"].text().startswith("answer 1")
-    assert "cut there" in page._detail["tuned"].text()
-    page._which.setCurrentIndex(1)
-    assert page._list.count() == 5
+    assert page._task.figures.texts == [
+        ["Exact match", "0.0%", "50.0%", "+50.0 pt", "± 6.0"],
+        ["ROUGE-L", "0.10", "0.90", "+0.80", "± 0.06"],
+        ["chrF", "12.0", "60.9", "+48.9", "± 0.1"],
+        ["Perplexity", "20.10", "1.60", "-18.50", "± 0.06"],
+    ]
+    assert page._task.bars.accessibleName() == "Q&A · 6 · Exact match: 0% → 50%; Summary · 4 · ROUGE-L: 10% → 70%"
+    rows = page._rows
+    assert rows.list.count() == 10
+    rows.list.setCurrentRow(1)
+    assert rows.detail["question"].text() == "question 1"
+    assert rows.detail["tuned"].text().startswith("answer 1")
+    assert "cut there" in rows.detail["tuned"].text()
+    rows.which.setCurrentIndex(rows.which.findData("worst"))
+    assert rows.list.count() == 5
+    rows.which.setCurrentIndex(rows.which.findData("worse"))
+    assert rows.list.count() == 0
+    assert rows.detail["question"].text() == "No such rows."
+
+
+def test_a_difference_that_may_be_chance_is_not_coloured(opened: Opened, run: RunFolder, qtbot: QtBot) -> None:
+    page = measured(opened, run, qtbot, evaluation())
+    roles = {
+        label.text(): label.property("role")
+        for label in page._task.figures.findChildren(QLabel)
+        if label.text() in ("+50.0 pt", "+0.80", "-18.50")
+    }
+    assert roles == {"+50.0 pt": "good", "+0.80": "muted", "-18.50": "good"}
+
+
+def test_rows_that_were_trained_on_are_told(opened: Opened, run: RunFolder, qtbot: QtBot) -> None:
+    page = measured(opened, run, qtbot, evaluation(overlap=Overlap(3, 3, 10)))
+    assert "3 of them also occur in the training data" in page._footer.words.text()
+    assert "0 of them" in footing(evaluation()).en
+
+
+def test_what_was_forgotten_and_what_the_adapter_does(opened: Opened, run: RunFolder, qtbot: QtBot) -> None:
+    code = SkillChange("code", "en", 50, 0.25, 0.62, 0.41, 0.34, 0.12, 0.5, 12, 2, 0.01)
+    kept = SkillChange("arithmetic", "en", 50, 0.25, 0.81, 0.79, 0.02, -0.1, 0.1, 3, 2, 1.0)
+    guess = SkillChange("reading", "zh", 50, 0.25, 0.2, 0.2, None, None, None, 0, 0, None, say("guessing", "猜测"))
+    drift = TextDrift("en", 20, 900, 3.0, 3.3, 0.1, 0.05, 0.15)
+    write_forgetting(run, Forgetting((kept, guess, code), None, (drift,)))
+    whole = Part("all", 14, 1.0, 50.0)
+    write_effect(run, Effect(whole, (Part("q_proj", 14, 1.0, 50.0),), (), kl=0.4, variation=0.2, other_token=0.3))
+    page = measured(opened, run, qtbot, evaluation())
+    assert page._forgot.text == "it forgot"
+    shown = page._forgetting
+    assert "It forgot 34% of code (English)" in shown.sentence.text()
+    assert shown.skills.texts[0][:3] == ["Arithmetic (English)", "81%", "79%"]
+    assert shown.texts.texts[0][:3] == ["English", "3.00", "3.30"]
+    assert "general" in shown._advice.text()
+    assert not shown._against.isHidden()
+    assert "2.00%" in page._effect.sentence.text()
+    assert page._effect.kinds.texts == [["q_proj", "14", "2.00%"]]
+
+
+def test_an_adapter_without_effect_is_told(opened: Opened, run: RunFolder, qtbot: QtBot) -> None:
+    reason = say("the learning rate was 0", "学习率为 0")
+    write_effect(run, Effect(Part("all", 14, 0.0, 50.0), (), (), variation=0.0, reasons=(reason,)))
+    page = measured(opened, run, qtbot, evaluation())
+    assert page._effect.sentence.text() == "The adapter changes nothing: the learning rate was 0."
+    assert page._effect.sentence.property("role") == "bad"
+    assert page._chip.text == "it does nothing"
 
 
 @pytest.mark.parametrize(
@@ -893,70 +977,51 @@ def test_evaluate_shows_figures_and_rows(opened: Opened, run: RunFolder) -> None
         (9, 1, 0.01, "worth keeping"),
         (1, 9, 0.01, "worse than the base"),
         (5, 5, 1.0, "no clear difference"),
-        (0, 0, None, "no clear difference"),
+        (2, 1, 1.0, "too few rows to tell"),
+        (0, 0, None, "too few rows to tell"),
     ],
 )
 def test_verdicts(better: int, worse: int, p_value: float | None, chip: str) -> None:
     assert verdict_of(evaluation(better, worse, p_value))[1].en == chip
 
 
-def test_a_measure_that_does_not_apply_is_not_shown(opened: Opened, run: RunFolder) -> None:
-    trained(run)
-    found = evaluation(exact_match=None)
-    write_evaluation(
-        run,
-        Evaluation(**{**{f: getattr(found, f) for f in found.__slots__}, "base": Scores(3.0, 20.1, 0.3, None, None)}),
-    )
-    page = opened(EvaluatePage)
-    assert isinstance(page, EvaluatePage)
-    assert "Exact match" not in [line[0] for line in page._figures.texts]
-
-
-def test_a_damaged_evaluation_can_be_made_again(opened: Opened, run: RunFolder) -> None:
+def test_a_damaged_evaluation_can_be_made_again(opened: Opened, run: RunFolder, qtbot: QtBot) -> None:
     trained(run)
     run.evaluation.write_text('{"base": 3}')
     page = opened(EvaluatePage)
-    assert "not an evaluation" in page.banner.sentence
+    qtbot.waitUntil(lambda: "not an evaluation" in page.banner.sentence)
     assert {"Measure again", "Copy details"} <= set(visible(page))
 
 
-def parts_of(found: Evaluation, **other: Any) -> Evaluation:
-    return Evaluation(**{**{name: getattr(found, name) for name in found.__slots__}, **other})
-
-
 def test_figures_and_long_answers_are_whole(opened: Opened, run: RunFolder, qtbot: QtBot) -> None:
-    trained(run)
     found = evaluation()
     long = " ".join(f"word{i}" for i in range(900))
     first = EvaluatedRow("rows.jsonl:0", long, long, *(SideOfRow(long, False, r, 1.0, 0.5) for r in (0.1, 0.2)))
-    write_evaluation(run, parts_of(found, rows=(first, *found.rows)))
-    page = opened(EvaluatePage)
-    assert isinstance(page, EvaluatePage)
+    page = measured(opened, run, qtbot, replace(found, rows=(first, *found.rows)))
     page.resize(860, 600)
-    page._which.setCurrentIndex(page._which.findData("worst"))
-    page._list.setCurrentItem(page._list.findItems("word0", Qt.MatchFlag.MatchContains)[0])
+    page._tabs.show_view("rows")
+    rows = page._rows
+    rows.which.setCurrentIndex(rows.which.findData("worst"))
+    rows.list.setCurrentItem(rows.list.findItems("word0", Qt.MatchFlag.MatchContains)[0])
     QApplication.processEvents()
-    lines = [line for line in page._figures.findChildren(QLabel) if line.isVisible()]
+    lines = [line for line in page._task.figures.findChildren(QLabel) if line.isVisible()]
     assert lines
     qtbot.waitUntil(lambda: all(line.height() >= line.sizeHint().height() for line in lines))
-    assert page._detail["tuned"].text() == long
-    assert page._row.verticalScrollBar().maximum() > 0
-    answer = page._detail["tuned"]
+    assert rows.detail["tuned"].text() == long
+    assert rows.read.verticalScrollBar().maximum() > 0
+    answer = rows.detail["tuned"]
     qtbot.waitUntil(lambda: answer.height() >= answer.heightForWidth(answer.width()))
     page.resize(1050, 900)
-    page._which.setCurrentIndex(page._which.findData("best"))
-    assert page._detail["question"].text().startswith("question")
-    qtbot.waitUntil(lambda: page._row.verticalScrollBar().maximum() == 0)
+    rows.which.setCurrentIndex(rows.which.findData("best"))
+    assert rows.detail["question"].text().startswith("question")
+    qtbot.waitUntil(lambda: rows.read.verticalScrollBar().maximum() == 0)
 
 
 def test_figures_of_an_earlier_state_are_told_apart(
     opened: Opened, run: RunFolder, context: AppContext, qtbot: QtBot
 ) -> None:
-    trained(run)
     write(run, *begun(), *[step(n) for n in range(1, 21)], Finished(status="stopped", time=1100.0))
-    write_evaluation(run, parts_of(evaluation(), created=1200.0))
-    page = opened(EvaluatePage)
-    assert isinstance(page, EvaluatePage)
+    page = measured(opened, run, qtbot, evaluation(created=1200.0))
     qtbot.waitUntil(lambda: context.runs.train.state.is_over)
     page.refresh()
     assert page._chip.text == "worth keeping"
@@ -972,12 +1037,9 @@ def test_figures_of_an_earlier_state_are_told_apart(
 
 
 def test_a_failed_measurement_leaves_the_figures_in_view(opened: Opened, run: RunFolder, qtbot: QtBot) -> None:
-    trained(run)
-    write_evaluation(run, evaluation())
     failed_job(run, "001-evaluate")
-    page = opened(EvaluatePage)
-    assert isinstance(page, EvaluatePage)
-    qtbot.waitUntil(lambda: page.is_ready and page._failure.isVisible())
+    page = measured(opened, run, qtbot, evaluation())
+    qtbot.waitUntil(lambda: page._failure.isVisible())
     assert page._failure.sentence == "The disk is full."
     assert page._sentence.text().startswith("Better on 9")
     assert {"Measure again", "Copy details"} <= set(visible(page))
@@ -994,11 +1056,13 @@ def failed_job(run: RunFolder, name: str) -> None:
 def test_words_of_the_figures() -> None:
     found = evaluation()
     assert "greedy" in how_measured(found).en
-    unasked = parts_of(found, verdict=Verdict(found.verdict.answers, found.verdict.losses, None))
+    unasked = replace(found, verdict=Verdict(found.verdict.answers, found.verdict.losses, None))
     assert "not asked" in how_measured(unasked).en
     assert "greedy" not in how_measured(unasked).en
     assert gain_of(found).zh == "+50 个百分点"
-    assert gain_of(parts_of(found, base=Scores(3.0, 20.1, 0.3, None, None))).en == "+60 pt"
+    assert gain_of(replace(found, headline="chrf")).en == "+48.9"
+    assert gain_of(replace(found, headline="perplexity")).en == "-18.50"
+    assert gain_of(replace(found, headline="")).en == ""
 
 
 # ----------------------------------------------------------------------------------------------------------- compare

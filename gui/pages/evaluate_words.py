@@ -1,0 +1,218 @@
+"""The Evaluate page's words: the verdict, how it was measured, and figures as they are read."""
+
+from __future__ import annotations
+
+from engine.project.evaluation import EvaluatedRow, Evaluation, SideOfRow
+from engine.project.measures import FEWEST_FOR_INTERVAL, INTERVALS, TESTS, Estimate, Group, Measure
+from engine.protocol.text import Text, as_text, say
+from gui.i18n.language import tr
+from gui.i18n.numbers import count, duration, figure, percent
+from gui.state.proof import points
+from gui.widgets.chip import BAD, GOOD, PLAIN, WARN
+
+CLEAR = 0.05
+"""p-value below which a difference is called clear."""
+EARLIER = say(
+    "The run has learned on since these figures were made: measure again.", "得出这些数字之后训练又有进展：请重新评估。"
+)
+OLD = say(
+    "An earlier version made these figures, without intervals: measure again to have them.",
+    "这些数字由较早版本得出，没有区间：请重新评估。",
+)
+NONE = "—"
+
+
+def verdict_of(found: Evaluation) -> tuple[Text, Text, str]:
+    """The sentence, the judgement and its tone: by the answers where they were asked, else by the losses."""
+    compared = found.verdict.answers
+    if compared.better + compared.worse + compared.same == 0:
+        compared = found.verdict.losses
+    total = compared.better + compared.worse + compared.same
+    sentence = say(
+        "Better on {better} of {total} held-out rows, worse on {worse}",
+        "{total} 个留出行中，{better} 行变好，{worse} 行变差",
+        better=count(compared.better),
+        total=count(total),
+        worse=count(compared.worse),
+    )
+    clear = compared.p_value is not None and compared.p_value < CLEAR
+    if not clear:
+        few = total < FEWEST_FOR_INTERVAL
+        return sentence, say("too few rows to tell", "行数太少，无法判断") if few else NO_DIFFERENCE, WARN
+    if compared.better > compared.worse:
+        return sentence, say("worth keeping", "值得保留"), GOOD
+    return sentence, say("worse than the base", "不如基础模型"), BAD
+
+
+NO_DIFFERENCE = say("no clear difference", "没有明显差别")
+
+
+def how_measured(found: Evaluation) -> Text:
+    """Which test, how much the adapter changes, how answers were made."""
+    asked = found.verdict.changed is not None
+    p_value = found.verdict.answers.p_value if asked else found.verdict.losses.p_value
+    if not asked:
+        return say(
+            "paired sign test {p} · answers were not asked for", "配对符号检验 {p} · 未要求回答", p=probability(p_value)
+        )
+    return say(
+        "paired sign test {p} · the adapter changes {share} of answers · greedy, seed {seed}",
+        "配对符号检验 {p} · 适配器改变了 {share} 的回答 · 贪心解码，种子 {seed}",
+        p=probability(p_value),
+        share=percent(found.verdict.changed),
+        seed=found.seed,
+    )
+
+
+def probability(p_value: float | None) -> str:
+    """A p-value as it is written: "p < 0.001"."""
+    if p_value is None:
+        return NONE
+    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
+
+
+def shown(measure: Measure, value: float | None) -> str:
+    """A figure of a measure: shares in percent, the others as they are."""
+    if measure.kind.full == 1.0 and not measure.name.startswith("rouge"):
+        return percent(value, 1)
+    return figure(value, 1 if measure.kind.full == 100.0 else 2)
+
+
+def changed(measure: Measure) -> tuple[Text | str, str]:
+    """The difference and its role: coloured only where the test finds more than chance."""
+    change = measure.difference.value
+    if change is None:
+        return NONE, "muted"
+    share = measure.kind.full == 1.0 and not measure.name.startswith("rouge")
+    words = points(change, 1) if share else as_text(f"{change:+,.{1 if measure.kind.full == 100.0 else 2}f}")
+    if measure.is_better is None or not (measure.is_clear or measure.p_value is None):
+        return words, "muted"
+    return words, "good" if measure.is_better else "bad"
+
+
+def give_or_take(measure: Measure) -> str:
+    """Half of the difference's interval, in the difference's own unit: "± 6.0"."""
+    half = measure.difference.half_width
+    if half is None:
+        return ""
+    share = measure.kind.full == 1.0 and not measure.name.startswith("rouge")
+    if share:
+        return f"± {100 * half:.1f}"
+    return f"± {half:,.{1 if measure.kind.full == 100.0 else 2}f}"
+
+
+def explained(measure: Measure) -> str:
+    """Everything behind a line of the table, for its tip."""
+    kind = measure.kind
+    lines = [f"{tr(kind.label)} ({kind.term})", tr(kind.help)]
+    for name, estimate in (
+        (say("Base", "基础"), measure.base),
+        (say("Tuned", "微调"), measure.tuned),
+        (say("Change", "变化"), measure.difference),
+    ):
+        lines.append(f"{tr(name)}: {_between(measure, estimate)}")
+    rests = tr(say("on {n} rows", "基于 {n} 行", n=count(measure.rows)))
+    test = TESTS.get(measure.test)
+    lines.append(f"{probability(measure.p_value)}, {tr(test)}, {rests}" if test is not None else rests)
+    if measure.interval in INTERVALS:
+        lines.append(tr(say("95% interval: {how}", "95% 区间：{how}", how=INTERVALS[measure.interval])))
+    return "\n".join(lines)
+
+
+def _between(measure: Measure, estimate: Estimate) -> str:
+    value = shown(measure, estimate.value)
+    if estimate.low is None or estimate.high is None:
+        return value
+    return f"{value} [{shown(measure, estimate.low)}, {shown(measure, estimate.high)}]"
+
+
+def of_full(measure: Measure) -> tuple[float, float] | None:
+    """Base and tuned as shares of the highest value, 0 to 1; None where a measure has none, or no value."""
+    base, tuned, full = measure.base.value, measure.tuned.value, measure.kind.full
+    return None if base is None or tuned is None or full is None else (base / full, tuned / full)
+
+
+def group_name(group: Group) -> str:
+    """A group with how many rows it has and what is measured of it: "Q&A · 47 · ROUGE-L"."""
+    return f"{tr(group.name)} · {count(group.rows)} · {tr(group.measure.kind.label)}"
+
+
+def counts(found: Evaluation) -> list[tuple[Text | str, Text | str]]:
+    """How many rows are exact, better, worse."""
+    exact = sum(bool(item.tuned.exact) for item in found.rows)
+    total = count(len(found.rows))
+    facts: list[tuple[Text | str, Text | str]] = []
+    if found.verdict.changed is not None:
+        facts.append((say("Answered exactly by the tuned model", "微调模型完全答对"), f"{count(exact)} / {total}"))
+        facts.append((say("Answers that changed", "有变化的回答"), f"{count(len(found.changed()))} / {total}"))
+    losses = found.verdict.losses
+    compared = losses.better + losses.worse + losses.same
+    facts.append((say("Loss lower", "损失更低"), f"{count(losses.better)} / {count(compared)}"))
+    return facts
+
+
+def footing(found: Evaluation) -> Text:
+    """What stands at the foot: how many rows, how long, and whether any of them was trained on."""
+    return say(
+        "{n} of {all} held-out rows in {time}. {overlap}",
+        "{all} 个留出行中的 {n} 行，用时 {time}。{overlap}",
+        n=count(len(found.rows)),
+        all=count(found.held_out),
+        time=duration(found.seconds),
+        overlap=_overlap(found),
+    )
+
+
+def _overlap(found: Evaluation) -> Text:
+    overlap = found.overlap
+    if overlap is None:
+        return say("None of them was trained on.", "均未参与训练。")
+    if overlap.rows:
+        return say(
+            "{n} of them also occur in the training data: for these the figures flatter.",
+            "其中 {n} 行也出现在训练数据中：这些行的结果偏高。",
+            n=count(overlap.rows),
+        )
+    if overlap.questions:
+        return say(
+            "None was trained on; {n} questions also occur there, with other answers.",
+            "均未参与训练；其中 {n} 个提问也出现在训练数据中，但答案不同。",
+            n=count(overlap.questions),
+        )
+    return say("0 of them occur in the training data.", "训练数据中不含其中任何一行。")
+
+
+OUTCOMES: dict[str, tuple[Text, str]] = {
+    "better": (say("better", "变好"), GOOD),
+    "worse": (say("worse", "变差"), BAD),
+    "same": (say("the same", "相同"), PLAIN),
+}
+
+
+def line_of(item: EvaluatedRow) -> tuple[str, str, str]:
+    """A row in a list: chip, tone, text."""
+    if item.tuned.exact:
+        return tr(say("exact", "完全正确")), GOOD, item.prompt
+    words, tone = OUTCOMES[item.outcome]
+    return tr(words), tone, item.prompt
+
+
+def answer_of(side: SideOfRow) -> str:
+    """What a side answered, in full."""
+    if side.answer is None:
+        return tr(say("not asked: the row is too long, or asks nothing", "未提问：该行过长，或没有提问"))
+    cut = tr(say(" … (cut there)", " …（在此截断）")) if side.cut else ""
+    return (side.answer or tr(say("(nothing)", "（空）"))) + cut
+
+
+def row_figures(side: SideOfRow) -> str:
+    """A side's figures for one row."""
+    parts = []
+    for name, value, digits in (
+        ("ROUGE-L", side.rouge_l, 2),
+        ("chrF", side.chrf, 1),
+        (tr(say("loss", "损失")), side.loss, 2),
+    ):
+        if value is not None:
+            parts.append(f"{name} {figure(value, digits)}")
+    return " · ".join(parts)
