@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from engine.export.targets import QUANTISATIONS, RECOMMENDED
 from engine.protocol.errors import UserError
 from engine.protocol.text import Text, say
 from engine.recipe.fields import bounds
@@ -396,12 +397,12 @@ def _merge(made: argparse.ArgumentParser, language: str) -> None:
 def _export(made: argparse.ArgumentParser, language: str) -> None:
     _run_argument(made, language)
     kind = say("what to write", "写什么").in_language(language)
-    made.add_argument("--to", choices=("gguf", "adapter"), default="gguf", help=kind)
-    levels = ("f16", "q8_0", "q4_k_m")
+    made.add_argument("--to", choices=("gguf", "gguf-adapter", "adapter"), default="gguf", help=kind)
+    levels = tuple(name.lower() for name in QUANTISATIONS)
     precision = say("number format of a GGUF", "GGUF 的数值精度").in_language(language)
     # The program's own messages, and llama.cpp, write Q4_K_M.
-    made.add_argument("--quantize", type=str.lower, choices=levels, default="q4_k_m", help=precision)
-    about = say("file (gguf) or folder (adapter) to write", "要写入的文件（gguf）或文件夹（adapter）")
+    made.add_argument("--quantize", type=str.lower, choices=levels, default=RECOMMENDED.lower(), help=precision)
+    about = say("file (gguf, gguf-adapter) or folder (adapter) to write", "要写入的文件（gguf）或文件夹（adapter）")
     made.add_argument("--out", type=Path, required=True, help=about.in_language(language))
 
 

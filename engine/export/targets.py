@@ -14,7 +14,7 @@ class Target:
     """A way to export.
 
     Attributes:
-        name: "adapter", "merged" or "gguf".
+        name: "adapter", "merged", "gguf" or "gguf-adapter".
         label, summary: what people read.
         kind: the worker's job that makes it (an export is told the target's name as ``to``).
         is_file: it is one file; else a folder.
@@ -73,7 +73,18 @@ GGUF = Target(
     is_file=True,
     suffix=".gguf",
 )
-TARGETS: dict[str, Target] = {target.name: target for target in (ADAPTER, MERGED, GGUF)}
+GGUF_ADAPTER = Target(
+    name="gguf-adapter",
+    label=say("Adapter as GGUF", "GGUF 适配器"),
+    summary=say(
+        "only what was learned, for llama.cpp beside a GGUF of the base",
+        "只含学到的部分，供 llama.cpp 配合基础模型的 GGUF",
+    ),
+    kind="export",
+    is_file=True,
+    suffix=".gguf",
+)
+TARGETS: dict[str, Target] = {target.name: target for target in (ADAPTER, MERGED, GGUF, GGUF_ADAPTER)}
 
 # Bits: of Llama 3.1 8B by `engine.export.gguf_size`. Limits: see tests/bench/bench_gguf_parity.py.
 QUANTISATIONS: dict[str, Quantisation] = {

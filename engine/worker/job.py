@@ -128,9 +128,19 @@ def _export(arguments: Arguments, channel: Channel) -> dict[str, Any]:
         from engine.export.adapter_work import export_adapter
 
         return export_adapter(run, out, channel)
+    if arguments["to"] == "gguf-adapter":
+        from engine.export.gguf_adapter_work import export_gguf_adapter
+
+        return export_gguf_adapter(run, out, channel)
     from engine.export.gguf_work import export_gguf
 
     return export_gguf(run, out, arguments["quantize"], channel)
+
+
+def _upload(arguments: Arguments, channel: Channel) -> dict[str, Any]:
+    from engine.export.hub_upload_work import upload
+
+    return upload(arguments, channel)
 
 
 def _serve(arguments: Arguments, channel: Channel) -> dict[str, Any]:
@@ -177,6 +187,7 @@ JOBS: dict[str, Callable[[Arguments, Channel], dict[str, Any]]] = {
     "merge": _merge,
     "export": _export,
     "serve": _serve,
+    "upload": _upload,
     "score": _score,
     "rehearse": _rehearse,
     "trial": _trial,
