@@ -49,19 +49,13 @@ class TaskCard(Card):
 
     def _put_bars(self, found: Evaluation) -> None:
         """Each task where there are several; else the measures that have a highest value."""
-        grouped = [(group_name(group), of_full(group.measure)) for group in found.groups]
-        title = say("By task: base above, tuned below", "按任务：上为基础模型，下为微调模型")
-        if found.grouped_by:
-            title = say(
-                "By {column}: base above, tuned below",
-                "按 {column}：上为基础模型，下为微调模型",
-                column=found.grouped_by,
-            )
-        if len(grouped) < 2:
-            grouped = [(tr(measure.kind.label), of_full(measure)) for measure in found.measures]
-            title = say("At a glance: base above, tuned below", "一览：上为基础模型，下为微调模型")
-        self._bars_title.setText(tr(title))
-        self.bars.put([(name, *pair) for name, pair in grouped if pair is not None])
+        groups = found.groups if len(found.groups) > 1 else ()
+        kinds = {group.measure.name for group in groups}
+        lines = [(group_name(group, alike=len(kinds) == 1), of_full(group.measure)) for group in groups]
+        if not groups:
+            lines = [(tr(measure.kind.label), of_full(measure)) for measure in found.measures]
+        self._bars_title.setText(tr(_bars_title(found)))
+        self.bars.put([(name, *pair) for name, pair in lines if pair is not None])
 
     def _put_labels(self, labels: Labels | None) -> None:
         for widget in (self._labels_title, self.labels):
@@ -77,6 +71,22 @@ class TaskCard(Card):
             )
         if confused is not None:
             self._confused.setText(tr(confused))
+
+
+def _bars_title(found: Evaluation) -> Text:
+    if len(found.groups) < 2:
+        return say("At a glance: base above, tuned below", "一览：上为基础模型，下为微调模型")
+    measures = {group.measure.name: group.measure.kind.label for group in found.groups}
+    what = Text("", "")
+    if len(measures) == 1:
+        name = next(iter(measures.values()))
+        what = Text(f", {name.en}", f"，{name.zh}")
+    return say(
+        "By {by}{what}: base above, tuned below",
+        "按{by}{what}：上为基础模型，下为微调模型",
+        by=found.grouped_by or say("task", "任务"),
+        what=what,
+    )
 
 
 def _label_figures() -> Figures:

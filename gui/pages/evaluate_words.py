@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from engine.project.evaluation import EvaluatedRow, Evaluation, SideOfRow
 from engine.project.measures import FEWEST_FOR_INTERVAL, INTERVALS, TESTS, Estimate, Group, Measure
-from engine.protocol.text import Text, as_text, say
+from engine.protocol.text import Text, say
 from gui.i18n.language import tr
 from gui.i18n.numbers import count, duration, figure, percent
-from gui.state.proof import points
 from gui.widgets.chip import BAD, GOOD, PLAIN, WARN
 
 CLEAR = 0.05
@@ -73,18 +72,17 @@ def probability(p_value: float | None) -> str:
 
 def shown(measure: Measure, value: float | None) -> str:
     """A figure of a measure: shares in percent, the others as they are."""
-    if measure.kind.full == 1.0 and not measure.name.startswith("rouge"):
-        return percent(value, 1)
-    return figure(value, 1 if measure.kind.full == 100.0 else 2)
+    return percent(value, 1) if _in_percent(measure) else _figure(measure, value)
 
 
 def changed(measure: Measure) -> tuple[Text | str, str]:
-    """The difference and its role: coloured only where the test finds more than chance."""
+    """The difference, in percentage points of a share, and its role: coloured only where the test finds more than
+    chance."""
     change = measure.difference.value
     if change is None:
         return NONE, "muted"
-    share = measure.kind.full == 1.0 and not measure.name.startswith("rouge")
-    words = points(change, 1) if share else as_text(f"{change:+,.{1 if measure.kind.full == 100.0 else 2}f}")
+    sign = "+" if change >= 0 else "−"
+    words = f"{sign}{_size(measure, change)}"
     if measure.is_better is None or not (measure.is_clear or measure.p_value is None):
         return words, "muted"
     return words, "good" if measure.is_better else "bad"
@@ -93,12 +91,21 @@ def changed(measure: Measure) -> tuple[Text | str, str]:
 def give_or_take(measure: Measure) -> str:
     """Half of the difference's interval, in the difference's own unit: "± 6.0"."""
     half = measure.difference.half_width
-    if half is None:
-        return ""
-    share = measure.kind.full == 1.0 and not measure.name.startswith("rouge")
-    if share:
-        return f"± {100 * half:.1f}"
-    return f"± {half:,.{1 if measure.kind.full == 100.0 else 2}f}"
+    return "" if half is None else f"± {_size(measure, half)}"
+
+
+def _in_percent(measure: Measure) -> bool:
+    """ROUGE is a share, too, but is read as 0 to 1 everywhere."""
+    return measure.kind.full == 1.0 and not measure.name.startswith("rouge")
+
+
+def _size(measure: Measure, difference: float) -> str:
+    return f"{abs(100 * difference):.1f}" if _in_percent(measure) else _figure(measure, abs(difference))
+
+
+def _figure(measure: Measure, value: float | None) -> str:
+    digits = 1 if measure.kind.full == 100.0 else 2
+    return figure(value, 0 if value is not None and abs(value) >= 1000 else digits)
 
 
 def explained(measure: Measure) -> str:
@@ -132,9 +139,11 @@ def of_full(measure: Measure) -> tuple[float, float] | None:
     return None if base is None or tuned is None or full is None else (base / full, tuned / full)
 
 
-def group_name(group: Group) -> str:
-    """A group with how many rows it has and what is measured of it: "Q&A · 47 · ROUGE-L"."""
-    return f"{tr(group.name)} · {count(group.rows)} · {tr(group.measure.kind.label)}"
+def group_name(group: Group, *, alike: bool) -> str:
+    """A group with how many rows it has, and what is measured where groups are not alike in it: "Q&A · 47 · chrF"."""
+    name = tr(group.name)
+    words = f"{name[:1].upper()}{name[1:]} · {count(group.rows)}"
+    return words if alike else f"{words} · {tr(group.measure.kind.label)}"
 
 
 def counts(found: Evaluation) -> list[tuple[Text | str, Text | str]]:

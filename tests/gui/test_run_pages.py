@@ -907,10 +907,10 @@ def test_evaluate_shows_figures_and_rows(opened: Opened, run: RunFolder, qtbot: 
     assert page._sentence.text() == "Better on 9 of 10 held-out rows, worse on 1"
     assert page._chip.text == "worth keeping"
     assert page._task.figures.texts == [
-        ["Exact match", "0.0%", "50.0%", "+50.0 pt", "± 6.0"],
+        ["Exact match", "0.0%", "50.0%", "+50.0", "± 6.0"],
         ["ROUGE-L", "0.10", "0.90", "+0.80", "± 0.06"],
         ["chrF", "12.0", "60.9", "+48.9", "± 0.1"],
-        ["Perplexity", "20.10", "1.60", "-18.50", "± 0.06"],
+        ["Perplexity", "20.10", "1.60", "−18.50", "± 0.06"],
     ]
     assert page._task.bars.accessibleName() == "Q&A · 6 · Exact match: 0% → 50%; Summary · 4 · ROUGE-L: 10% → 70%"
     rows = page._rows
@@ -931,9 +931,9 @@ def test_a_difference_that_may_be_chance_is_not_coloured(opened: Opened, run: Ru
     roles = {
         label.text(): label.property("role")
         for label in page._task.figures.findChildren(QLabel)
-        if label.text() in ("+50.0 pt", "+0.80", "-18.50")
+        if label.text() in ("+50.0", "+0.80", "−18.50")
     }
-    assert roles == {"+50.0 pt": "good", "+0.80": "muted", "-18.50": "good"}
+    assert roles == {"+50.0": "good", "+0.80": "muted", "−18.50": "good"}
 
 
 def test_rows_that_were_trained_on_are_told(opened: Opened, run: RunFolder, qtbot: QtBot) -> None:
