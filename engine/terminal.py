@@ -240,6 +240,8 @@ class _Bar:
         self._bar = None
 
     def _move(self, done: float, total: float, unit: str, note: str = "") -> None:
+        # Batches count in parts while they are worked on; nobody wants to read 12.6153 of 240.0 answers.
+        done, total = int(done), int(total) if float(total).is_integer() else total
         if self._bar is None or self._bar.total != total:
             self.close()
             self._bar = tqdm(total=total, unit=unit or "it", leave=True, dynamic_ncols=True, file=sys.stderr)
