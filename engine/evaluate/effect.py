@@ -57,7 +57,9 @@ def effect(
     watch.stage(
         "effect", say("Measuring the adapter's effect", "测量适配器的作用"), len(modules) + len(looked_at), "steps"
     )
-    measured = {name: norms(module) for name, module in _told(modules, watch.at)}
+    base = dict(tuned.speakers["base"].model.named_parameters(remove_duplicate=False))
+    measured = {name: norms(module, base.get(f"{name}.weight")) for name, module in _told(modules, watch.at)}
+    measured.update(_written(base, tuned.model, measured))
     watch.next_part(len(modules))
     shifts = [_shift(tuned, text) for _, text in _told(list(enumerate(looked_at)), watch.at)]
     positions = sum(shift[3] for shift in shifts)
@@ -116,16 +118,38 @@ def _has(kind: Any, name: str) -> bool:
 
 
 @torch.no_grad()
-def norms(module: Any) -> Norms | None:
-    """(‖ΔW‖², ‖W‖²) of a module with its adapter; None where it cannot be told."""
+def norms(module: Any, base: torch.Tensor | None = None) -> Norms | None:
+    """(‖ΔW‖², ‖W‖²) of a module with its adapter; None where it cannot be told.
+
+    Args:
+        base: the untouched base's weight, where the adapter's module may lie over another one (PiSSA takes its
+            beginning off the weight).
+    """
     names = _active(module)
     if isinstance(module, ModulesToSaveWrapper):
         return _replaced(module, names[0])
-    if len(names) == 1 and isinstance(module, LoraLayer):
+    own = getattr(getattr(module, "get_base_layer", lambda: None)(), "weight", None)
+    if base is None or own is None or own.data_ptr() == base.data_ptr():
+        base = None
+    if len(names) == 1 and isinstance(module, LoraLayer) and base is None:
         product = _of_product(module, names[0])
         if product is not None:
             return product
-    return _of_merge(module, names)
+    return _of_merge(module, names, base)
+
+
+def _written(
+    base: dict[str, torch.Tensor], model: Any, measured: dict[str, Norms | None]
+) -> Iterator[tuple[str, Norms | None]]:
+    """Tensors of the base saved with the adapter, such as embeddings of added tokens: those that lie apart."""
+    own = dict(model.get_base_model().named_parameters(remove_duplicate=False))
+    for name, before in base.items():
+        after, module = own.get(name), name.rpartition(".")[0]
+        if after is None or after.data_ptr() == before.data_ptr() or module in measured:
+            continue
+        rows = min(len(before), len(after))
+        if before.dtype.is_floating_point and before.shape[1:] == after.shape[1:]:
+            yield module, (_square(after[:rows] - before[:rows]) + _square(after[rows:]), _square(before))
 
 
 def _replaced(module: Any, name: str) -> Norms | None:
@@ -168,7 +192,7 @@ def product_square(up: torch.Tensor, down: torch.Tensor) -> float:
     return max(0.0, float((left * right.T).sum()))
 
 
-def _of_merge(module: Any, names: list[str]) -> Norms | None:
+def _of_merge(module: Any, names: list[str], base: torch.Tensor | None) -> Norms | None:
     """Any other adapter: merged into a copy of the weight; the weight itself is the same tensor as before."""
     holder = module.get_base_layer()
     weight = getattr(holder, "weight", None)
@@ -179,10 +203,10 @@ def _of_merge(module: Any, names: list[str]) -> Norms | None:
         for parameter, data in kept:
             parameter.data = data.float().clone()
         module.merge(adapter_names=names)
-        merged = holder.weight.data
-        if merged.shape != weight.shape:
+        merged, before = holder.weight.data, _kept_of(kept, weight) if base is None else base
+        if merged.shape != before.shape:
             return None
-        return _square(merged - _kept_of(kept, weight).float()), _square(_kept_of(kept, weight))
+        return _square(merged - before.float()), _square(before)
     except (NotImplementedError, AttributeError, ValueError, RuntimeError, TypeError):
         return None  # peft cannot merge this kind; what it does is told by the probabilities alone
     finally:

@@ -62,6 +62,7 @@ def make_run(
     run = RunFolder(folder)
     objective = "sft" if rows[0].chosen is None else "dpo"
     plain = {"model": {"source": str(base)}, "method": {"name": method}, "objective": {"name": objective}, **changes}
+    plain["evaluate"] = {"probes": False, **changes.get("evaluate", {})}  # general questions take seconds
     recipe = from_plain(plain, CATALOGUE)
     save(recipe, run.recipe_as_run)
     run.write_facts({"id": folder.name, "title": "made", "model_folder": str(base), "method": method})
