@@ -22,7 +22,6 @@ class Agreement:
         tokens, same, near: places compared teacher-forced, of them equal, of them different at a near tie.
         prompts, equal, near_prompts: greedy answers compared, of them equal, of them first different at a near tie.
         different: indices of prompts whose greedy answers differ for real.
-        ends: greedy answers that ended on either side at a place where both had said the same so far.
         late, early: ids of tokens that ended answers on one side only: in the reference, in the other.
         said, loss, loss_found: places with a known log-probability of the true token, and the sums of -log p.
     """
@@ -36,7 +35,6 @@ class Agreement:
     equal: int = 0
     near_prompts: int = 0
     different: list[int] = field(default_factory=list)
-    ends: int = 0
     late: list[int] = field(default_factory=list)
     early: list[int] = field(default_factory=list)
     said: int = 0
@@ -80,12 +78,11 @@ class Agreement:
             self.different.append(self.prompts - 1)
 
     def _count_end(self, reference: Sequence[Choice], other: Sequence[Choice], ended: tuple[bool, bool]) -> None:
-        """Both say the same as far as the shorter goes."""
+        """Both say the same as far as the shorter goes; one that was cut short there did not end."""
         ours, theirs = ended
-        self.ends += ours or theirs
-        if ours and (not theirs or len(other) > len(reference)):
+        if ours and (len(other) > len(reference) or (len(other) == len(reference) and not theirs)):
             self.late.append(reference[-1].token)
-        elif theirs and (not ours or len(other) < len(reference)):
+        elif theirs and (len(other) < len(reference) or (len(other) == len(reference) and not ours)):
             self.early.append(other[-1].token)
 
     @property

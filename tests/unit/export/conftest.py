@@ -45,7 +45,8 @@ def run(stories_run: RunFolder, tmp_path: Path) -> RunFolder:
 @pytest.fixture(autouse=True)
 def short_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compare the first 12 tokens of each answer instead of 32: the same code in a third of the time."""
-    monkeypatch.setattr("engine.export.gguf_check.ANSWER", 12)
+    for module in ("engine.export.gguf_check", "engine.merge.verify"):
+        monkeypatch.setattr(f"{module}.ANSWER", 12)
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +54,7 @@ def starter_run(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> RunF
     """A run on the starter, exported once as a GGUF; tests that change it take a copy."""
     run = trained_run(tmp_path_factory.mktemp("starter") / "run", starter, lora(), stops=(1,), size=0.02)
     hold_out(run, (("Hello!", "Hi!"), ("Where is the ball?", "It is in the park.")))
-    export_gguf(run, run.exports / "orders.gguf", "q8_0", Recorder())
+    export_gguf(run, run.exports / "orders.gguf", "f16", Recorder())
     return run
 
 
