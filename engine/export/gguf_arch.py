@@ -1,179 +1,272 @@
-"""A Llama's configuration and weights in the terms of GGUF.
+"""A model's configuration and weights in the terms of GGUF, by the declaration of its family.
 
-Sources: llama.cpp, ``convert_hf_to_gguf.py`` (LlamaModel) and ``gguf-py``; the rope of Llama 3.1 as in transformers'
-``_compute_llama3_parameters``.
+Sources: llama.cpp, ``conversion/`` and ``gguf-py``, for what stands where; transformers' ``modeling_rope_utils`` for
+the rope of Llama 3.1 and of long contexts.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-from gguf import GGUFWriter, RopeScalingType
+import torch
+from gguf import GGUFWriter
+from huggingface_hub.errors import StrictDataclassError
 from numpy.typing import NDArray
+from torch import Tensor
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+from engine.export.families.declare import F32, STRING, TOP, U32, Family, Key, head_dim, kv_heads, rope
+from engine.export.families.phi import rope_width
+from engine.export.families.registry import FAMILIES, architecture_of, damaged, gguf_refusal
 from engine.export.gguf_types import Mix
-from engine.export.targets import gguf_refusal
 
 Array = NDArray[np.float32]
+Values = TypeVar("Values", Array, Tensor)
 
 ROPE_FREQS = "rope_freqs.weight"
-_TOP = {
-    "model.embed_tokens.weight": "token_embd.weight",
-    "model.norm.weight": "output_norm.weight",
-    "lm_head.weight": "output.weight",
-}
-_IN_LAYER = {
-    "input_layernorm": "attn_norm",
-    "post_attention_layernorm": "ffn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-}
+ROPE_LONG, ROPE_SHORT = "rope_factors_long.weight", "rope_factors_short.weight"
+_PREFIX = "model.layers."
 
 
 @dataclass(frozen=True, slots=True)
-class Llama:
-    """The dimensions that a GGUF of the Llama family needs.
+class Place:
+    """Where in GGUF a stored tensor, or a part of it, belongs.
 
     Attributes:
-        rope: rope parameters, "rope_theta" and "rope_type" among them.
-        eps: of the RMS norms.
-        tied: the token embedding is also the output matrix.
+        name: GGUF's tensor.
+        expert: its place in a stack of experts; None for a whole tensor.
+        part, parts: which of so many equal parts of the rows this is (gate and up of experts lie in one).
     """
 
-    layers: int
-    hidden: int
-    inner: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    vocabulary: int
-    context: int
-    eps: float
-    tied: bool
-    rope: Mapping[str, Any]
+    name: str
+    expert: int | None = None
+    part: int = 0
+    parts: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """A model as GGUF must describe it.
+
+    Attributes:
+        family: its declaration.
+        config: its configuration in transformers 5's form, defaults filled in.
+    """
+
+    family: Family
+    config: Mapping[str, Any]
 
     @classmethod
-    def of(cls, config: Mapping[str, Any]) -> Llama:
-        """The dimensions in a ``config.json``. Raises `UserError` when it is not of this family."""
+    def of(cls, config: Mapping[str, Any]) -> Architecture:
+        """The model with this ``config.json``, whichever version of transformers wrote it.
+
+        Raises:
+            UserError: it is of no family that is written here, or a setting is not what transformers takes.
+        """
         refusal = gguf_refusal(config)
         if refusal is not None:
             raise refusal
-        heads = int(config["num_attention_heads"])
-        hidden = int(config["hidden_size"])
-        return cls(
-            layers=int(config["num_hidden_layers"]),
-            hidden=hidden,
-            inner=int(config["intermediate_size"]),
-            heads=heads,
-            kv_heads=int(config.get("num_key_value_heads") or heads),
-            head_dim=int(config.get("head_dim") or hidden // heads),
-            vocabulary=int(config["vocab_size"]),
-            context=int(config["max_position_embeddings"]),
-            eps=float(config.get("rms_norm_eps", 1e-6)),
-            tied=bool(config.get("tie_word_embeddings", False)),
-            rope=rope_parameters(config),
-        )
+        family = FAMILIES[architecture_of(config)]
+        try:
+            whole = CONFIG_MAPPING[family.model_type].from_dict(dict(config)).to_dict()
+            whole["vocab_size"], whole["num_hidden_layers"] = int(whole["vocab_size"]), int(whole["num_hidden_layers"])
+        except (StrictDataclassError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise damaged(error) from error
+        refusal = gguf_refusal({**whole, "architectures": [family.architecture]})
+        if refusal is not None:
+            raise refusal
+        return cls(family, whole)
+
+    @property
+    def layers(self) -> int:
+        """Number of layers."""
+        return int(self.config["num_hidden_layers"])
+
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the token embedding, as the configuration says."""
+        return int(self.config["vocab_size"])
+
+    @property
+    def heads(self) -> int:
+        """Attention heads."""
+        return int(self.config["num_attention_heads"])
+
+    @property
+    def kv_heads(self) -> int:
+        """Heads of keys and values."""
+        return kv_heads(self.config)
+
+    @property
+    def tied(self) -> bool:
+        """The token embedding is also the output matrix."""
+        return bool(self.config.get("tie_word_embeddings", False))
+
+    @property
+    def experts(self) -> int:
+        """Experts in each layer; 0 without."""
+        return int(self.config[self.family.experts.count]) if self.family.experts else 0
 
     @property
     def mix(self) -> Mix:
         """What the choice of types rests on."""
-        return Mix(self.layers, self.tied, self.heads, self.kv_heads)
+        return Mix(self.layers, self.tied, self.heads, self.kv_heads, self.experts, self.family.gguf)
 
-    def name(self, stored: str) -> str | None:
-        """GGUF's name of a tensor; None for one that GGUF does not hold (tied output, rotary buffers).
+    # ------------------------------------------------------------------------------------------------- tensors
+    def places(self, stored: str) -> tuple[Place, ...]:
+        """Where a stored tensor belongs; () for one that GGUF does not hold (tied output, rotary buffers).
 
         Raises:
             KeyError: the tensor is not one of this family's.
         """
         if stored.endswith("rotary_emb.inv_freq") or (self.tied and stored == "lm_head.weight"):
-            return None
-        if stored in _TOP:
-            return _TOP[stored]
-        prefix, layers, rest = stored.partition("model.layers.")
+            return ()
+        if stored in TOP:
+            if stored == "lm_head.weight" and not self.family.own_output:
+                raise KeyError(stored)
+            return (Place(TOP[stored]),)
+        prefix, layers, rest = stored.partition(_PREFIX)
         number, _, rest = rest.partition(".")
-        module, _, kind = rest.rpartition(".")
-        if prefix or not layers or kind not in ("weight", "bias"):
+        if prefix or not layers or not number.isdecimal() or int(number) >= self.layers:
             raise KeyError(stored)
-        return f"blk.{int(number)}.{_IN_LAYER[module]}.{kind}"
+        block = f"blk.{int(number)}."
+        found = self._expert_places(block, rest)
+        if found:
+            return found
+        module, _, kind = rest.rpartition(".")
+        part = self.family.layer[module]
+        if kind != "weight" and not (kind == "bias" and part in self.family.biased):
+            raise KeyError(stored)
+        return (Place(f"{block}{part}.{kind}"),)
 
-    def arranged(self, name: str, values: Array) -> Array:
-        """A tensor as GGUF wants it: rows of queries and keys in the order of llama.cpp's rope."""
+    def name(self, stored: str) -> str | None:
+        """GGUF's name of a stored tensor that becomes one tensor; None for one that GGUF does not hold.
+
+        Raises:
+            KeyError: the tensor is not one of this family's, or it is divided or stacked (see `places`).
+        """
+        found = self.places(stored)
+        if len(found) > 1 or any(place.expert is not None for place in found):
+            raise KeyError(stored)
+        return found[0].name if found else None
+
+    def _expert_places(self, block: str, rest: str) -> tuple[Place, ...]:
+        experts = self.family.experts
+        if experts is None:
+            return ()
+        single = rest.removeprefix(f"{experts.module}.").removesuffix(".weight").split(".")
+        if rest.startswith(f"{experts.module}.") and rest.endswith(".weight") and len(single) == 2:
+            number, matrix = single
+            if not number.isdecimal() or int(number) >= self.experts:
+                raise KeyError(rest)
+            return (Place(f"{block}{experts.parts[matrix]}.weight", int(number)),)
+        if rest.startswith(f"{experts.fused}."):
+            halves = experts.halves[rest.removeprefix(f"{experts.fused}.").removesuffix(".weight")]
+            return tuple(Place(f"{block}{part}.weight", None, at, len(halves)) for at, part in enumerate(halves))
+        return ()
+
+    def required(self) -> Iterator[str]:
+        """Names of the tensors that every model of the family has in its GGUF, those of `extra` left out."""
+        yield TOP["model.embed_tokens.weight"]
+        yield TOP["model.norm.weight"]
+        if not self.tied:
+            yield TOP["lm_head.weight"]
+        parts = dict.fromkeys(self.family.layer.values())
+        if self.family.experts:
+            parts |= dict.fromkeys(self.family.experts.parts.values())
+        for layer in range(self.layers):
+            yield from (f"blk.{layer}.{part}.weight" for part in parts if part not in self.family.optional)
+
+    def arranged(self, name: str, values: Values) -> Values:
+        """A tensor as GGUF wants it: norms with what is added to them, queries and keys in the order of the rope.
+
+        Args:
+            values: any number of whole rows; of queries and keys, whole heads (`whole_rows`).
+        """
+        if self.family.norm_shift and name.endswith("norm.weight"):
+            return values + self.family.norm_shift
+        rows = self.whole_rows(name)
+        return values if rows == 1 else permuted(values, values.shape[0] // rows)
+
+    def whole_rows(self, name: str) -> int:
+        """How many rows of a tensor must stay together in `arranged`."""
         part = name.split(".")[2] if name.startswith("blk.") else ""
-        if part == "attn_q":
-            return permuted(values, self.heads)
-        return permuted(values, self.kv_heads) if part == "attn_k" else values
+        return head_dim(self.config) if self.family.paired and part in ("attn_q", "attn_k") else 1
+
+    def extra(self) -> dict[str, Array]:
+        """Tensors that come from the configuration: divisors of the rope's frequencies, each of shape (width / 2,)."""
+        given = rope(self.config)
+        if given["rope_type"] == "llama3":
+            return {ROPE_FREQS: llama3_factors(given, head_dim(self.config))}
+        if given["rope_type"] not in ("longrope", "su"):
+            return {}
+        width = rope_width(self.config)
+        found: dict[str, Array] = {}
+        for name, key in ((ROPE_LONG, "long_factor"), (ROPE_SHORT, "short_factor")):
+            factors = np.asarray(given.get(key) or (), dtype=np.float32)
+            if factors.shape != (width // 2,):
+                raise damaged(ValueError(f"{key}: {factors.shape[0]} factors, {width // 2} expected"))
+            found[name] = factors
+        return found
+
+    # ---------------------------------------------------------------------------------------------------- keys
+    def keys(self) -> dict[str, tuple[str, Any]]:
+        """Metadata of the model: name → (GGUF's type, value)."""
+        found = ((key, key.value(self.config)) for key in self.family.keys)
+        return {f"{self.family.gguf}.{key.name}": (key.kind, _typed(key, v)) for key, v in found if v is not None}
 
     def describe(self, writer: GGUFWriter) -> None:
         """Write the model's metadata."""
-        writer.add_vocab_size(self.vocabulary)
-        writer.add_context_length(self.context)
-        writer.add_embedding_length(self.hidden)
-        writer.add_block_count(self.layers)
-        writer.add_feed_forward_length(self.inner)
-        writer.add_head_count(self.heads)
-        writer.add_head_count_kv(self.kv_heads)
-        writer.add_key_length(self.head_dim)
-        writer.add_value_length(self.head_dim)
-        writer.add_layer_norm_rms_eps(self.eps)
-        writer.add_rope_dimension_count(self.head_dim)
-        writer.add_rope_freq_base(float(self.rope["rope_theta"]))
-        self._describe_scaling(writer)
-
-    def _describe_scaling(self, writer: GGUFWriter) -> None:
-        kind = self.rope["rope_type"]
-        if kind not in ("linear", "yarn"):
-            return
-        writer.add_rope_scaling_type(RopeScalingType(kind))
-        writer.add_rope_scaling_factor(float(self.rope["factor"]))
-        if kind == "yarn":
-            original = int(self.rope.get("original_max_position_embeddings") or self.context)
-            writer.add_rope_scaling_orig_ctx_len(original)
-            for key, add in (
-                ("beta_fast", writer.add_rope_scaling_yarn_beta_fast),
-                ("beta_slow", writer.add_rope_scaling_yarn_beta_slow),
-            ):
-                if self.rope.get(key) is not None:
-                    add(float(self.rope[key]))
-
-    def rope_factors(self) -> Array | None:
-        """Divisors of the rope's frequencies, shape (head_dim / 2,), as Llama 3.1 has them; None for other models.
-
-        Source: transformers, ``modeling_rope_utils._compute_llama3_parameters``.
-        """
-        if self.rope["rope_type"] != "llama3":
-            return None
-        factor, low, high = (float(self.rope[key]) for key in ("factor", "low_freq_factor", "high_freq_factor"))
-        original = float(self.rope["original_max_position_embeddings"])
-        exponents = np.arange(0, self.head_dim, 2, dtype=np.float64) / self.head_dim
-        wavelengths = 2 * math.pi * float(self.rope["rope_theta"]) ** exponents
-        smooth = (original / wavelengths - low) / (high - low)
-        middle = 1 / ((1 - smooth) / factor + smooth)
-        factors = np.where(wavelengths < original / high, 1.0, np.where(wavelengths > original / low, factor, middle))
-        return factors.astype(np.float32)
+        add: dict[str, Callable[[str, Any], None]] = {
+            U32: writer.add_uint32,
+            F32: writer.add_float32,
+            STRING: writer.add_string,
+        }
+        for name, (kind, value) in self.keys().items():
+            add[kind](name, value)
 
 
-def rope_parameters(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The rope's parameters, in transformers 5's form or in the older ``rope_theta`` and ``rope_scaling``."""
-    given = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
-    kind = given.get("rope_type") or given.get("type") or "default"
-    theta = given.get("rope_theta") or config.get("rope_theta") or 10000.0
-    return {**given, "rope_type": kind, "rope_theta": theta}
+def _typed(key: Key, value: Any) -> Any:
+    return int(value) if key.kind == U32 else float(value) if key.kind == F32 else str(value)
 
 
-def permuted(values: Array, heads: int) -> Array:
+def llama3_factors(given: Mapping[str, Any], width: int) -> Array:
+    """Divisors of the frequencies of Llama 3.1's rope, shape (width / 2,).
+
+    The frequencies are computed in float32 and the rest in float64, as llama.cpp's converter does, bit for bit.
+
+    Source: transformers, ``modeling_rope_utils._compute_llama3_parameters``.
+    """
+    base = given["rope_theta"]
+    factor, low, high = (
+        float(given.get(key) or default)
+        for key, default in (("factor", 8.0), ("low_freq_factor", 1.0), ("high_freq_factor", 4.0))
+    )
+    original = float(given.get("original_max_position_embeddings") or 8192)
+    # torch's power, not numpy's: the two differ in the last bit.
+    frequencies = 1.0 / (base ** (torch.arange(0, width, 2, dtype=torch.float32) / width))
+    factors = []
+    for frequency in frequencies:
+        wavelength = 2 * math.pi / frequency
+        if wavelength < original / high:
+            factors.append(1.0)
+        elif wavelength > original / low:
+            factors.append(factor)
+        else:
+            smooth = (original / wavelength - low) / (high - low)
+            factors.append(float(1 / ((1 - smooth) / factor + smooth)))
+    return np.asarray(factors, dtype=np.float32)
+
+
+def permuted(values: Values, heads: int) -> Values:
     """Rows of a query or key matrix (or its bias), from two halves per head to pairs side by side.
 
     transformers turns dimension i with i + d/2, llama.cpp's rope of the Llama family turns 2i with 2i + 1.
     """
     rows = values.shape[0]
     halves = values.reshape(heads, 2, rows // heads // 2, *values.shape[1:])
-    return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(values.shape)
+    return halves.swapaxes(1, 2).reshape(values.shape)

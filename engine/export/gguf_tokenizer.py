@@ -1,9 +1,6 @@
-"""A ``tokenizer.json`` in the terms of GGUF.
+"""A ``tokenizer.json`` in the terms of GGUF: tokens, their kinds, merges or scores, and how spaces are treated.
 
-llama.cpp's own converter knows tokenizers by a fingerprint of their output and refuses any it has not met. Here the
-tokenizer's own split pattern decides, so that one with added tokens or a new vocabulary is understood as well.
-
-Source of names and patterns: llama.cpp, ``src/llama-vocab.cpp``.
+Source: llama.cpp, ``conversion/base.py`` for what is written, ``src/llama-vocab.cpp`` for what is made of it.
 """
 
 from __future__ import annotations
@@ -11,38 +8,27 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from gguf import GGUFWriter, TokenType
 
+from engine.export.families.declare import Family
+from engine.export.families.llama import LLAMA
+from engine.export.gguf_tokenizer_pieces import Pieces
+from engine.export.gguf_tokenizer_pre import pair, pre_tokenizer, steps, unknown
+from engine.project.atomic import read_json
 from engine.protocol.errors import UserError
-from engine.protocol.text import Text, say
+from engine.protocol.text import say
 
-_TAIL = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}" + _TAIL
-_QWEN2 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}" + _TAIL
-_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
-_WORD = r"[^\r\n\p{L}\p{N}]?"
-_SLASH_TAIL = r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_SHORT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-_TEKKEN = rf"{_WORD}{_UPPER}*{_LOWER}+|{_WORD}{_UPPER}+{_LOWER}*|\p{{N}}{_SLASH_TAIL}"
-_GPT4O = rf"{_WORD}{_UPPER}*{_LOWER}+{_SHORT}|{_WORD}{_UPPER}+{_LOWER}*{_SHORT}|\p{{N}}{{1,3}}{_SLASH_TAIL}"
-# What a ByteLevel step splits by itself.
-_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-_DIGIT = "digits one by one"
-
-# Steps of splitting, and whether a whole word in the vocabulary is taken without merging → llama.cpp's name.
-_NAMES: dict[tuple[tuple[str, ...], bool], str] = {
-    ((_QWEN2,), False): "qwen2",
-    ((_LLAMA3,), True): "llama-bpe",
-    ((_LLAMA3,), False): "smaug-bpe",
-    ((_GPT2,), False): "gpt-2",
-    ((_DIGIT, _GPT2), False): "smollm",
-    ((_TEKKEN,), True): "tekken",
-    ((_GPT4O,), False): "gpt-4o",
-}
+SPM, BPE = "llama", "gpt2"
 # A token that no merge makes; llama.cpp would else build it from any two neighbours.
 _NEVER = -1e9
+_ADDED, _PADDING = -1000.0, -10000.0
+_BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
+# Added tokens that stand for no text though their files do not say so, as llama.cpp's converter takes them.
+_LOOKS_SPECIAL = re.compile(r"<pad>|<mask>|<2mass>|\[@BOS@\]|<\|.*\|>|<｜.*｜>|<unused.*>", re.DOTALL)
+_NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +41,7 @@ class Vocabulary:
         tokens, types: text and `TokenType` of each id.
         merges: of byte-level BPE, best first.
         scores: of SentencePiece, higher merges first.
-        space_prefix: a space is put before every text.
+        space_prefix: whether a space is put before every text; None where llama.cpp's own rule for the model holds.
         collapses: the tokenizer drops repeated or outer spaces, which llama.cpp keeps.
     """
 
@@ -65,27 +51,64 @@ class Vocabulary:
     types: list[TokenType]
     merges: list[str] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
-    space_prefix: bool = False
+    space_prefix: bool | None = None
     collapses: bool = False
 
     @classmethod
-    def of(cls, tokenizer: Mapping[str, Any], rows: int) -> Vocabulary:
+    def read(cls, folder: Path, base: Path, rows: int, family: Family, *, opens_special: bool = False) -> Vocabulary:
+        """The vocabulary of the tokenizer in ``folder``; scores of SentencePiece from there or from the base's folder.
+
+        Args:
+            rows, family, opens_special: as for `of`.
+
+        Raises:
+            UserError: as `of`, or a file is damaged.
+        """
+        tokenizer = read_json(folder / "tokenizer.json")
+        config = read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
+        pieces = Pieces.of(folder, base)
+        return cls.of(tokenizer, rows, family, config=config, pieces=pieces, opens_special=opens_special)
+
+    @classmethod
+    def of(
+        cls,
+        tokenizer: Mapping[str, Any],
+        rows: int,
+        family: Family = LLAMA,
+        *,
+        config: Mapping[str, Any] | None = None,
+        pieces: Pieces | None = None,
+        opens_special: bool = False,
+    ) -> Vocabulary:
         """The vocabulary of a ``tokenizer.json``, filled up to the model's ``rows`` with unused tokens.
+
+        Args:
+            family: of the model; families differ in what their files leave unsaid.
+            config: ``tokenizer_config.json``.
+            pieces: the SentencePiece file that the tokenizer was made from, for its scores.
+            opens_special: what was trained begins with a special token (see `_spaces`).
 
         Raises:
             UserError: llama.cpp knows no such tokenizer, or it has more tokens than the model has rows.
         """
+        config = config or {}
         model = tokenizer.get("model") or {}
         if model.get("type") != "BPE":
-            raise _unknown(say("its model is {kind}", "其模型为 {kind}", kind=model.get("type", "?")))
-        tokens, types = _tokens(tokenizer, rows, byte_fallback=bool(model.get("byte_fallback")))
-        merges = [_pair(merge) for merge in model.get("merges", ())]
-        if model.get("byte_fallback"):
-            prefix, collapses = _spaces(tokenizer)
-            scores = _scores(tokens, types, merges)
-            return cls("llama", "default", tokens, types, scores=scores, space_prefix=prefix, collapses=collapses)
-        pre = pre_tokenizer(tokenizer)
-        return cls("gpt2", pre, tokens, types, merges=[" ".join(pair) for pair in merges])
+            raise unknown(say("its model is {kind}", "其模型为 {kind}", kind=model.get("type", "?")))
+        spm = bool(model.get("byte_fallback"))
+        added = _added(tokenizer, config)
+        table = _Table.of(model, added, rows, pieces if spm else None, by_look=family.marks_by_look)
+        merges = [pair(merge) for merge in model.get("merges") or ()]
+        stated = family.states_prefix and isinstance(config.get("add_prefix_space"), bool)
+        if not spm:
+            joined = [" ".join(side.replace(" ", "Ġ") for side in merge) for merge in merges]
+            pre = pre_tokenizer(tokenizer)
+            return cls(BPE, pre, table.tokens, table.types, merges=joined, space_prefix=False if stated else None)
+        prefix, collapses = _spaces(tokenizer, opens_special=opens_special)
+        scores = table.scores or _scores(table.tokens, table.types, merges)
+        # Left out where llama.cpp does so by itself and the tokenizer's files do not speak of it.
+        said = prefix if stated or not prefix else None
+        return cls(SPM, "default", table.tokens, table.types, scores=scores, space_prefix=said, collapses=collapses)
 
     def describe(self, writer: GGUFWriter) -> None:
         """Write the vocabulary."""
@@ -93,88 +116,91 @@ class Vocabulary:
         writer.add_tokenizer_pre(self.pre)
         writer.add_token_list(self.tokens)
         writer.add_token_types(self.types)
-        writer.add_token_merges(self.merges)
+        if self.merges:
+            writer.add_token_merges(self.merges)
         if self.scores:
             writer.add_token_scores(self.scores)
+        if self.space_prefix is not None:
             writer.add_add_space_prefix(self.space_prefix)
 
 
-def pre_tokenizer(tokenizer: Mapping[str, Any]) -> str:
-    """llama.cpp's name for the way a byte-level tokenizer splits text, decided from its own pattern.
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """Text, kind and (of a SentencePiece file) score of each id."""
 
-    Raises:
-        UserError: llama.cpp knows no such pattern, or the text is changed before it is split.
-    """
-    for step in _steps(tokenizer.get("normalizer"), "normalizers"):
-        # llama.cpp does not compose characters; its own converter accepts NFC, in which nearly all text comes.
-        if step.get("type") != "NFC":
-            raise _unknown(say("it changes the text by {kind}", "它会用 {kind} 改变文本", kind=step.get("type")))
-    steps: list[str] = []
-    for step in _steps(tokenizer.get("pre_tokenizer"), "pretokenizers"):
-        steps += _splits(step)
-    ignores_merges = bool((tokenizer.get("model") or {}).get("ignore_merges"))
-    name = _NAMES.get((tuple(steps), ignores_merges))
-    if name is None:
-        raise _unknown(say("it splits text by {pattern}", "它用 {pattern} 切分文本", pattern=" + ".join(steps) or "—"))
-    return name
+    tokens: list[str]
+    types: list[TokenType]
+    scores: list[float]
 
-
-def _splits(step: Mapping[str, Any]) -> list[str]:
-    kind = step.get("type")
-    if kind == "Split":
-        pattern = (step.get("pattern") or {}).get("Regex", "")
-        plain = step.get("behavior") == "Isolated" and not step.get("invert")
-        return [_DIGIT if pattern == r"\p{N}" else pattern] if plain else [f"{kind} {pattern}"]
-    if kind == "Digits":
-        return [_DIGIT if step.get("individual_digits") else "digits together"]
-    if kind == "ByteLevel":
-        if step.get("add_prefix_space"):
-            return ["ByteLevel add_prefix_space"]
-        return [_GPT2] if step.get("use_regex", True) else []
-    return [str(kind)]
-
-
-def _steps(part: Mapping[str, Any] | None, inner: str) -> list[Mapping[str, Any]]:
-    if not part:
-        return []
-    if part.get("type") == "Sequence":
-        return [leaf for step in part.get(inner, ()) for leaf in _steps(step, inner)]
-    return [part]
-
-
-def _tokens(tokenizer: Mapping[str, Any], rows: int, *, byte_fallback: bool) -> tuple[list[str], list[TokenType]]:
-    """Text and type of each id below ``rows``."""
-    model = tokenizer["model"]
-    texts: dict[int, str] = {number: text for text, number in model["vocab"].items()}
-    kinds: dict[int, TokenType] = {}
-    if byte_fallback:
-        kinds.update({at: TokenType.BYTE for at, text in texts.items() if re.fullmatch(r"<0x[0-9A-F]{2}>", text)})
-    for added in tokenizer.get("added_tokens", ()):
-        texts[added["id"]] = added["content"]
-        kinds[added["id"]] = TokenType.CONTROL if added.get("special") else TokenType.USER_DEFINED
-    unknown = model["vocab"].get(model.get("unk_token") or "")
-    if unknown is not None and byte_fallback:
-        kinds[unknown] = TokenType.UNKNOWN
-    beyond = max(texts, default=-1)
-    if beyond >= rows:
-        raise UserError(
-            "export.vocabulary",
-            say(
-                "The tokenizer has {tokens} tokens, but the model only {rows}.",
-                "分词器有 {tokens} 个词元，但模型只有 {rows} 个。",
-                tokens=beyond + 1,
-                rows=rows,
-            ),
-            say("Use the tokenizer that belongs to the model.", "请使用与模型配套的分词器。"),
-            where="tokenizer.json",
-        )
-    filled = [texts.get(at, f"[UNUSED_{at}]") for at in range(rows)]
-    return filled, [kinds.get(at, TokenType.NORMAL) if at in texts else TokenType.UNUSED for at in range(rows)]
+    @classmethod
+    def of(
+        cls,
+        model: Mapping[str, Any],
+        added: Mapping[int, tuple[str, bool]],
+        rows: int,
+        pieces: Pieces | None,
+        *,
+        by_look: bool,
+    ) -> _Table:
+        texts: dict[int, str] = {number: text for text, number in (model.get("vocab") or {}).items()}
+        beyond = max((*texts, *added), default=-1)
+        if beyond >= rows:
+            raise _too_many(beyond + 1, rows)
+        types = dict.fromkeys(texts, TokenType.NORMAL)
+        if model.get("byte_fallback"):
+            types |= {at: TokenType.BYTE for at, text in texts.items() if _BYTE.fullmatch(text)}
+            types |= {at: TokenType.UNKNOWN for at, text in texts.items() if text == model.get("unk_token")}
+        scores: dict[int, float] = {}
+        # The file speaks for this vocabulary only where it is the same.
+        if pieces is not None and all(texts.get(at, text) == text for at, text in enumerate(pieces.texts[:rows])):
+            texts |= dict(enumerate(pieces.texts[:rows]))
+            types |= dict(enumerate(pieces.types[:rows]))
+            scores |= dict(enumerate(pieces.scores[:rows]))
+        taken = {text for at, text in texts.items() if at not in added}
+        for at, (text, special) in sorted(added.items()):
+            control = special or (by_look and _LOOKS_SPECIAL.fullmatch(text) is not None)
+            types[at] = TokenType.CONTROL if control else TokenType.USER_DEFINED
+            plain = text.replace("▁", " ") if by_look and not control else text
+            texts[at] = plain if plain not in taken else text
+            taken.add(texts[at])
+        tokens = [texts.get(at) or _padding(at, taken) for at in range(rows)]
+        if len(set(tokens)) < rows:
+            raise unknown(say("two of its tokens have the same text", "它有两个词元的文本相同"))
+        listed = [scores.get(at, _PADDING) if at not in added else _ADDED for at in range(rows)] if scores else []
+        return cls(tokens, [types.get(at, TokenType.UNUSED) for at in range(rows)], listed)
 
 
-def _pair(merge: str | Sequence[str]) -> tuple[str, str]:
-    first, second = merge.split(" ", 1) if isinstance(merge, str) else merge
-    return first, second
+def _padding(number: int, taken: set[str]) -> str:
+    """Text of a row that no token has; llama.cpp wants every text once."""
+    text = f"[PAD{number}]"
+    while text in taken:
+        text = f"[{text}]"
+    return text
+
+
+def _added(tokenizer: Mapping[str, Any], config: Mapping[str, Any]) -> dict[int, tuple[str, bool]]:
+    """Added tokens by id: text, and whether it is special; those that tokenizer_config.json names are."""
+    vocabulary = (tokenizer.get("model") or {}).get("vocab") or {}
+    named = {text for name in _NAMED if (text := _text(config.get(name)))}
+    found = {
+        int(token["id"]): (str(token["content"]), bool(token.get("special")))
+        for token in tokenizer.get("added_tokens") or ()
+    }
+    listed = config.get("added_tokens_decoder")
+    for number, token in listed.items() if isinstance(listed, Mapping) else ():
+        if (text := _text(token)) and str(number).isdecimal():
+            found[int(number)] = (text, bool(token.get("special")))
+    known = {text for text, _ in found.values()}
+    for text in named - known:
+        if text in vocabulary:
+            found[int(vocabulary[text])] = (text, True)
+    return found
+
+
+def _text(token: Any) -> str:
+    """Text of a token as configuration files write it: a string, or an object with its flags."""
+    content = token.get("content") if isinstance(token, Mapping) else token
+    return content if isinstance(content, str) else ""
 
 
 def _scores(tokens: Sequence[str], types: Sequence[TokenType], merges: Sequence[tuple[str, str]]) -> list[float]:
@@ -188,10 +214,14 @@ def _scores(tokens: Sequence[str], types: Sequence[TokenType], merges: Sequence[
     ]
 
 
-def _spaces(tokenizer: Mapping[str, Any]) -> tuple[bool, bool]:
-    """(a space is put before texts, outer or repeated spaces are dropped) of a SentencePiece-like tokenizer."""
+def _spaces(tokenizer: Mapping[str, Any], *, opens_special: bool) -> tuple[bool, bool]:
+    """(a space is put before texts, outer or repeated spaces are dropped) of a SentencePiece-like tokenizer.
+
+    llama.cpp puts the space before the text after every special token; a tokenizer with the scheme "first" only where
+    the whole begins. Where the whole begins with a special token, that is nowhere.
+    """
     prefix = collapses = replaces = False
-    for step in _steps(tokenizer.get("normalizer"), "normalizers"):
+    for step in steps(tokenizer.get("normalizer"), "normalizers"):
         kind, pattern = step.get("type"), step.get("pattern") or {}
         if kind == "Prepend" and step.get("prepend") == "▁":
             prefix = True
@@ -200,23 +230,30 @@ def _spaces(tokenizer: Mapping[str, Any]) -> tuple[bool, bool]:
         elif kind == "Strip" or (kind == "Replace" and step.get("content") in (" ", "▁")):
             collapses = True
         elif kind not in ("NFC", "NFKC"):
-            raise _unknown(say("it changes the text by {kind}", "它会用 {kind} 改变文本", kind=kind))
-    for step in _steps(tokenizer.get("pre_tokenizer"), "pretokenizers"):
-        if step.get("type") != "Metaspace" or step.get("split", True):
-            raise _unknown(say("it splits text by {pattern}", "它用 {pattern} 切分文本", pattern=step.get("type")))
+            raise unknown(say("it changes the text by {kind}", "它会用 {kind} 改变文本", kind=kind))
+    for step in steps(tokenizer.get("pre_tokenizer"), "pretokenizers"):
+        kind, pattern = step.get("type"), step.get("pattern") or {}
+        if kind == "Split" and pattern.get("String") == " " and replaces:
+            continue  # Gemma: there are no spaces left to split at
+        if kind != "Metaspace" or step.get("split", True):
+            raise unknown(say("it splits text by {pattern}", "它用 {pattern} 切分文本", pattern=kind))
         replaces = True
-        prefix = prefix or step.get("prepend_scheme", "always") != "never"
+        scheme = step.get("prepend_scheme", "always")
+        prefix = prefix or scheme == "always" or (scheme == "first" and not opens_special)
     if not replaces:
-        raise _unknown(say("it does not mark spaces by ▁", "它没有用 ▁ 标记空格"))
+        raise unknown(say("it does not mark spaces by ▁", "它没有用 ▁ 标记空格"))
     return prefix, collapses
 
 
-def _unknown(why: Text) -> UserError:
+def _too_many(tokens: int, rows: int) -> UserError:
     return UserError(
-        "export.tokenizer",
+        "export.vocabulary",
         say(
-            "llama.cpp does not know a tokenizer like this one: {why}.", "llama.cpp 不支持此类分词器：{why}。", why=why
+            "The tokenizer has {tokens} tokens, but the model only {rows}.",
+            "分词器有 {tokens} 个词元，但模型只有 {rows} 个。",
+            tokens=tokens,
+            rows=rows,
         ),
-        say("Export the adapter or the merged weights instead.", "请改为导出适配器或合并后的权重。"),
+        say("Use the tokenizer that belongs to the model.", "请使用与模型配套的分词器。"),
         where="tokenizer.json",
     )

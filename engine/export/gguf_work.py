@@ -30,7 +30,7 @@ def export_gguf(run: RunFolder, out: Path, quantize: str, channel: Channel) -> d
 
     Args:
         out: the file; replaced only when it is an earlier export.
-        quantize: "F16", "Q8_0" or "Q4_K_M", in any case.
+        quantize: name of the type ("Q4_K_M"), in any case.
 
     Returns:
         ``{"file", "bytes", "parity": {"prompts", "agreement", "passed", …}}``. A file that does not agree is kept,
@@ -43,11 +43,10 @@ def export_gguf(run: RunFolder, out: Path, quantize: str, channel: Channel) -> d
     kind = quantisation(quantize)
     base = BaseWeights.open(run.trained_on())
     facts = run.read_facts()
-    adapter = Adapter.open(run.adapter)
-    adapter.check_against(base.shapes)
+    adapter = Adapter.open(run.adapter, base)
     trained = Trained.load(run.adapter)
     samples = load_samples(run, trained, limit=ROWS)
-    planned = plan(base, run.adapter, kind)
+    planned = plan(base, adapter, trained, kind)
     check_types({tensor.kind for tensor in planned.tensors})
     check_gguf(out)
     check_space(out, planned.bytes)

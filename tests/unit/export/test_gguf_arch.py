@@ -13,7 +13,8 @@ from gguf import GGUFReader
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from engine.export.gguf_arch import Llama, permuted, rope_parameters
+from engine.export.families.declare import rope
+from engine.export.gguf_arch import ROPE_FREQS, Architecture, permuted
 from engine.export.gguf_work import export_gguf
 from engine.export.targets import gguf_refusal
 from engine.project.atomic import read_json
@@ -67,9 +68,8 @@ def test_the_order_of_rows_is_that_of_interleaved_rope() -> None:
 
 def test_rope_factors_are_those_of_transformers() -> None:
     config = LlamaConfig(hidden_size=256, num_attention_heads=4, max_position_embeddings=512, rope_parameters=LLAMA3)
-    llama = Llama.of({**config.to_dict(), "architectures": ["LlamaForCausalLM"]})
-    factors = llama.rope_factors()
-    assert factors is not None
+    llama = Architecture.of({**config.to_dict(), "architectures": ["LlamaForCausalLM"]})
+    factors = llama.extra()[ROPE_FREQS]
     plain = 1.0 / 10000.0 ** (torch.arange(0, 64, 2).double() / 64)
     scaled = LlamaRotaryEmbedding(config).inv_freq.double()
     assert np.allclose(factors, (plain / scaled).numpy(), rtol=1e-5)
@@ -79,14 +79,14 @@ def test_rope_factors_are_those_of_transformers() -> None:
 
 def test_older_configurations_are_read_too() -> None:
     older = {"rope_theta": 500000.0, "rope_scaling": {"type": "linear", "factor": 4.0}}
-    assert rope_parameters(older) == {"rope_type": "linear", "type": "linear", "factor": 4.0, "rope_theta": 500000.0}
-    assert rope_parameters({}) == {"rope_type": "default", "rope_theta": 10000.0}
+    assert rope(older) == {"rope_type": "linear", "type": "linear", "factor": 4.0, "rope_theta": 500000.0}
+    assert rope({}) == {"rope_type": "default", "rope_theta": 10000.0}
 
 
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
-        ({"architectures": ["Qwen2ForCausalLM"]}, "Qwen2ForCausalLM"),
+        ({"architectures": ["FalconForCausalLM"]}, "FalconForCausalLM"),
         ({"architectures": None, "model_type": "gpt2"}, "gpt2"),
         ({"rope_scaling": {"type": "dynamic", "factor": 2.0}, "rope_parameters": None}, "dynamic"),
     ],
@@ -95,14 +95,14 @@ def test_what_gguf_cannot_hold_is_refused_by_name(repository: Path, changes: dic
     config = read_json(repository / "resources" / "starter" / "config.json")
     assert gguf_refusal(config) is None
     with pytest.raises(UserError) as caught:
-        Llama.of({**config, **changes})
+        Architecture.of({**config, **changes})
     assert caught.value.problem.code == "export.architecture"
     assert word in caught.value.problem.message.en
     assert word in caught.value.problem.message.zh
 
 
 def test_an_unknown_tensor_is_not_dropped(repository: Path) -> None:
-    llama = Llama.of(read_json(repository / "resources" / "starter" / "config.json"))
+    llama = Architecture.of(read_json(repository / "resources" / "starter" / "config.json"))
     assert llama.name("model.layers.0.self_attn.rotary_emb.inv_freq") is None
     assert llama.name("lm_head.weight") is None
     for name in ("model.layers.0.self_attn.q_norm.weight", "vision.weight", "model.layers.0.mlp.gate_proj.scale"):

@@ -14,7 +14,8 @@ from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 
-from engine.export.gguf_tokenizer import Vocabulary, pre_tokenizer
+from engine.export.gguf_tokenizer import Vocabulary
+from engine.export.gguf_tokenizer_pre import pre_tokenizer
 from engine.export.gguf_write import plan, write
 from engine.export.llama_cpp import loaded
 from engine.export.targets import quantisation
@@ -61,10 +62,10 @@ def vocabulary_only(folder: Path, tokenizer: dict[str, Any], special: dict[str, 
     write_json(folder / "adapter_config.json", {"peft_type": "LORA", "r": 1, "lora_alpha": 1})
     save_file({}, folder / "adapter_model.safetensors")
     base, kind = BaseWeights.open(folder), quantisation("F16")
-    planned = plan(base, folder, kind)
+    adapter, trained = Adapter.open(folder, base), Trained.load(folder)
     facts = {"run": "r", "title": "t", "model": "m"}
     path = folder / "vocabulary.gguf"
-    write(path, planned, base, Adapter.open(folder), Trained.load(folder), kind, facts, lambda done, total: None)
+    write(path, plan(base, adapter, trained, kind), base, adapter, trained, kind, facts, lambda done, total: None)
     return path
 
 
@@ -164,7 +165,7 @@ def test_rows_beyond_the_tokenizer_are_unused_tokens(repository: Path) -> None:
         [t for t in tokenizer["added_tokens"] if t["content"] not in tokenizer["model"]["vocab"]]
     )
     vocabulary = Vocabulary.of(tokenizer, size + 2)
-    assert vocabulary.tokens[-2:] == [f"[UNUSED_{size}]", f"[UNUSED_{size + 1}]"]
+    assert vocabulary.tokens[-2:] == [f"[PAD{size}]", f"[PAD{size + 1}]"]
     assert len(set(vocabulary.tokens)) == size + 2
     with pytest.raises(UserError, match="has"):
         Vocabulary.of(tokenizer, size - 1)

@@ -61,7 +61,7 @@ def test_what_the_file_says_of_itself(run: RunFolder, tmp_path: Path) -> None:
         "llama.rope.dimension_count": 8, "general.file_type": 15, "tokenizer.ggml.model": "llama",
         "tokenizer.ggml.bos_token_id": 1, "tokenizer.ggml.eos_token_id": 2, "tokenizer.ggml.unknown_token_id": 0,
         "tokenizer.ggml.add_bos_token": True, "tokenizer.ggml.add_eos_token": False,
-        "tokenizer.ggml.add_space_prefix": True, "general.quantization_version": 2,
+        "tokenizer.ggml.add_space_prefix": None, "general.quantization_version": 2,
     }  # fmt: skip
     assert {name: text(reader, name) for name in expected} == expected
     assert text(reader, "llama.attention.layer_norm_rms_epsilon") == pytest.approx(1e-5)
@@ -101,6 +101,7 @@ def test_wrong_weights_are_kept_but_marked(run: RunFolder, tmp_path: Path, monke
 
 
 def test_a_wrong_tokenizer_is_noticed(run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.export.gguf_tokenizer.Pieces.of", lambda *folders: None)
     monkeypatch.setattr("engine.export.gguf_tokenizer._scores", lambda tokens, types, merges: [0.0] * len(tokens))
     channel = Recorder()
     parity = export_gguf(run, tmp_path / "model.gguf", "F16", channel)["parity"]
@@ -172,7 +173,7 @@ def test_a_disk_that_fills_up_leaves_nothing(run: RunFolder, tmp_path: Path, mon
     def full(*_args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("gguf.GGUFWriter.write_tensor_data", full)
+    monkeypatch.setattr("engine.export.gguf_write.put", full)
     with pytest.raises(UserError) as caught:
         export_gguf(run, tmp_path / "out" / "model.gguf", "F16", Recorder())
     assert caught.value.problem.code == "disk.full"
