@@ -1,9 +1,12 @@
-"""The hub, played by a server on the loopback: one model, gates, refusals, and connections that break."""
+"""The hub, played by a server on the loopback: one model, gates, refusals, connections that break, and repositories
+that are made and filled as the hub's library does it (git LFS for large files, then one commit)."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -43,6 +46,13 @@ class Hub:
         sent: bytes of files that went out.
         shown: tokens that came with any request.
         refused: paths that were answered with an error.
+        writes: whether the token may write.
+        private: repositories that were made → whether they are private.
+        repositories: their files.
+        stored: large files by the SHA-256 of what they hold.
+        puts: bytes of each large file that was sent, or begun to be.
+        breaks_puts_after: bytes of a large file after which the connection is cut; 0 for never.
+        breaks_puts: how often it is cut.
     """
 
     address: str = ""
@@ -59,6 +69,13 @@ class Hub:
     sent: int = 0
     shown: set[str] = field(default_factory=set)
     refused: list[str] = field(default_factory=list)
+    writes: bool = True
+    private: dict[str, bool] = field(default_factory=dict)
+    repositories: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    stored: dict[str, bytes] = field(default_factory=dict)
+    puts: list[int] = field(default_factory=list)
+    breaks_puts_after: int = 0
+    breaks_puts: int = 0
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -78,10 +95,111 @@ class Handler(BaseHTTPRequestHandler):
             self._json([_entry(name, content) for name, content in self.hub.files.items()])
         elif path.startswith(f"/api/models/{ID}"):
             self._json(self._model())
+        elif path.removeprefix("/api/models/") in self.hub.repositories:
+            self._json({"id": path.removeprefix("/api/models/"), "sha": COMMIT, "siblings": []})
+        elif path.startswith("/api/models/"):
+            self.hub.code = "RepoNotFound"
+            self._refuse(404)
         elif "/resolve/" in path:
             self._file(body=True)
         else:
             self._refuse(404)
+
+    # ---------------------------------------------------------------------------------------------------- uploads
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        path = self.path.split("?")[0]
+        if self.hub.status != 200:
+            self._refuse()
+        elif path == "/api/validate-yaml":
+            self._json({"errors": [], "warnings": []})
+        elif not self.hub.token or self._token != self.hub.token:
+            self._refuse(401)
+        elif not self.hub.writes:
+            self._refuse(403)
+        elif path == "/api/repos/create":
+            self._create(json.loads(body))
+        elif found := re.fullmatch(r"/api/models/(.+)/preupload/main", path):
+            self._ask_how(found.group(1), json.loads(body))
+        elif found := re.fullmatch(r"/(.+)\.git/info/lfs/objects/batch", path):
+            self._ask_where(json.loads(body))
+        elif found := re.fullmatch(r"/api/models/(.+)/commit/main", path):
+            self._commit(found.group(1), [json.loads(line) for line in body.splitlines()])
+        else:
+            self._refuse(404)
+
+    def do_PUT(self) -> None:
+        """One large file, to the store behind the hub: it is asked without a token."""
+        assert "Authorization" not in self.headers
+        size = int(self.headers.get("Content-Length") or 0)
+        cut = self.hub.breaks_puts_after if self.hub.breaks_puts else 0
+        content = b""
+        while len(content) < (min(size, cut) if cut else size):
+            piece = self.rfile.read(min(100_000, size - len(content)))
+            if not piece:
+                break
+            content += piece
+            time.sleep(self.hub.pause)
+        self.hub.puts.append(len(content))
+        if cut and size > cut:
+            self.hub.breaks_puts -= 1
+            self.close_connection = True
+            return
+        oid = self.path.removeprefix("/store/")
+        assert hashlib.sha256(content).hexdigest() == oid
+        self.hub.stored[oid] = content
+        self._json({})
+
+    def _create(self, asked: dict[str, Any]) -> None:
+        name = f"{asked['organization']}/{asked['name']}"
+        if asked["organization"] != "ada":
+            self._refuse(403)
+        elif name in self.hub.repositories:
+            self._refuse(409)
+        else:
+            self.hub.repositories[name] = {}
+            self.hub.private[name] = asked["visibility"] == "private"
+            self._json({"url": f"{self.hub.address}/{name}", "name": name})
+
+    def _ask_how(self, name: str, asked: dict[str, Any]) -> None:
+        """Whether a file is large: by its ending, as the hub's .gitattributes say."""
+        held = self.hub.repositories[name]
+        files = [
+            {
+                "path": file["path"],
+                "uploadMode": "lfs" if file["path"].endswith((".safetensors", ".gguf")) else "regular",
+                "shouldIgnore": False,
+                "oid": hashlib.sha256(held[file["path"]]).hexdigest() if file["path"] in held else None,
+            }
+            for file in asked["files"]
+        ]
+        self._json({"files": files})
+
+    def _ask_where(self, asked: dict[str, Any]) -> None:
+        """Where large files are sent; nowhere those that are there."""
+        objects = [
+            {
+                "oid": wanted["oid"],
+                "size": wanted["size"],
+                **(
+                    {}
+                    if wanted["oid"] in self.hub.stored
+                    else {"actions": {"upload": {"href": f"{self.hub.address}/store/{wanted['oid']}"}}}
+                ),
+            }
+            for wanted in asked["objects"]
+        ]
+        self._json({"transfer": "basic", "objects": objects})
+
+    def _commit(self, name: str, lines: list[dict[str, Any]]) -> None:
+        for line in lines:
+            value = line["value"]
+            if line["key"] == "file":
+                self.hub.repositories[name][value["path"]] = base64.b64decode(value["content"])
+            elif line["key"] == "lfsFile":
+                self.hub.repositories[name][value["path"]] = self.hub.stored[value["oid"]]
+        url = f"{self.hub.address}/{name}/commit/{COMMIT}"
+        self._json({"commitUrl": url, "commitOid": COMMIT, "success": True})
 
     @property
     def _token(self) -> str:

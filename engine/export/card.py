@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from engine.export.parity import Parity, sentence
 from engine.project.atomic import read_json
 from engine.project.forgetting import SkillChange, read_forgetting
 from engine.project.run_folder import RunFolder
@@ -72,11 +73,12 @@ def card(run: RunFolder, kind: str, *, type: str = "", file: str = "", parity: M
     facts, recipe = _plain(run.facts), _toml(run.recipe_as_run)
     clean = Scrubber(known_secrets(keyring=False))
     base, title = base_name(facts), clean(str(facts.get("title") or facts.get("id") or "Model"))
+    about = _KINDS[kind][1].replace("one file", f"one {type} file") if type else _KINDS[kind][1]
     parts = [
         front_matter(facts, recipe, kind, _languages(run)),
         MARK,
         f"# {_line(title)}",
-        f"{_KINDS[kind][1]} Trained with Lorimer from {_code(base)}.",
+        f"{about} Trained with Lorimer from {_code(base)}.",
         _section("How it was trained", _trained(facts, recipe, clean)),
         _section("How it does on held-out rows", _figures(_plain(run.evaluation))),
         _section("What it may have forgotten", _forgetting(run)),
@@ -205,27 +207,31 @@ def _rate(skill: SkillChange) -> str:
     return f"{skill.rate:.0%}{between}"
 
 
-def _parity(parity: Mapping[str, Any], kind: str, type: str) -> str:
-    """The stamp of the check, in words and figures."""
-    passed = parity.get("passed")
-    if passed is None:
-        return "Not checked." if parity else ""
-    if kind == "adapter" and passed:
+def _parity(plain: Mapping[str, Any], kind: str, type: str) -> str:
+    """The stamp of the check, in words and figures; empty where nothing was written down."""
+    if not plain:
+        return ""
+    parity = Parity.of(plain)
+    if kind == "adapter" and parity.passed and parity.agreement is None:
         return "Every weight was read back and fits the base model; tokenizer and template load."
-    lines = ["It is what was trained." if passed else "**It differs from what was trained. Do not use it.**"]
-    if _is_number(parity.get("agreement")):
-        limit = (
-            f" (at least {parity['limit']:.1%} is asked of {type or 'it'})" if _is_number(parity.get("limit")) else ""
-        )
-        lines.append(f"- {parity['agreement']:.2%} of next tokens along the reference answers are equal{limit}.")
-    if _is_number(parity.get("greedy_equal")) and 0 <= parity["greedy_equal"] <= 1:
-        lines.append(f"- {parity['greedy_equal']:.0%} of answers begin with the same tokens.")
-    change = parity.get("perplexity_change")
-    if _is_number(change):
-        lines.append(f"- Perplexity on held-out rows differs by {change:+.2%}.")
-    equal = [name for name in ("tokenizer", "template", "stops") if parity.get(f"{name}_equal") is True]
-    if equal:
+    lines = [sentence(parity).en if parity.passed is not False else f"**{sentence(parity).en}**"]
+    lines += [f"- {item.text.en}" for item in parity.differs[1:]]
+    limits = parity.limits
+    if parity.agreement is not None:
+        asked = f" (at least {limits.next_token:.1%} is asked of {type or 'it'})" if limits else ""
+        places = f" of {parity.tokens:,}" if parity.tokens else ""
+        lines.append(f"- {parity.agreement:.2%}{places} next tokens along the reference answers are equal{asked}.")
+    if parity.greedy_equal is not None:
+        count = f" of {parity.greedy_prompts}" if parity.greedy_prompts else ""
+        lines.append(f"- {parity.greedy_equal:.0%}{count} free answers begin with the same tokens.")
+    if parity.perplexity_change is not None:
+        found = f"{parity.perplexity_found:.3g} against {parity.perplexity:.3g}"
+        lines.append(f"- Perplexity on these answers: {found} ({parity.perplexity_change:+.2%}).")
+    known = {"tokenizer": parity.tokenizer_equal, "template": parity.template_equal, "end": parity.stops_equal}
+    if equal := [name for name, value in known.items() if value]:
         lines.append(f"- As in training: {', '.join(equal)}.")
+    if parity.runtime:
+        lines.append(f"- Asked through {parity.runtime}.")
     return "\n".join(lines)
 
 
