@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import struct
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from engine.merge.mapped import BrokenWeights, Mapped
 from engine.model.weights_header import is_weights_name
 from engine.project.atomic import disk_error, read_json
 from engine.protocol.errors import UserError
@@ -20,15 +19,25 @@ from engine.protocol.text import Text, say
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+# Counters and masks that old checkpoints keep beside their weights; they are handed on as they are.
+_BESIDE = {"I64": 8, "BOOL": 1}
+SIZES = {**FLOATS, **_BESIDE}
+
+
+# How quantised copies are named on the hub: NAME-bnb-4bit, NAME-GPTQ-Int4, NAME-AWQ, …
+_QUANTISED_NAME = re.compile(
+    r"(?i)([-_.](unsloth|bnb|gptq|awq|fp8|nf4|(w\d+a\d+)|(int|[qw])?[48][-_]?bits?|int[48]|dynamic|quantized))+$"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """One tensor on disk: its file's name, safetensors dtype ("BF16") and shape."""
+    """One tensor on disk: its file's name, safetensors dtype ("BF16"), shape, and where in the file it begins."""
 
     file: str
     dtype: str
     shape: tuple[int, ...]
+    start: int = 0
 
     @property
     def elements(self) -> int:
@@ -41,7 +50,7 @@ class Stored:
     @property
     def bytes(self) -> int:
         """Size on disk."""
-        return self.elements * FLOATS[self.dtype]
+        return self.elements * SIZES[self.dtype]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +62,15 @@ class BaseWeights:
         config: ``config.json``.
         files: names of the weight files, in order.
         tensors: tensor name → where and what, in file order.
+        metadata: file name → what its header says of itself ("format", …).
     """
 
     folder: Path
     config: dict[str, Any]
     files: tuple[str, ...]
     tensors: dict[str, Stored]
+    metadata: dict[str, dict[str, str]] = field(default_factory=dict)
+    _mapped: dict[str, Mapped] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def open(cls, folder: Path) -> BaseWeights:
@@ -69,15 +81,16 @@ class BaseWeights:
         """
         config: dict[str, Any] = read_json(folder / "config.json")
         if config.get("quantization_config"):
-            raise _quantised(folder / "config.json", "quantization_config")
-        files = _files(folder)
-        tensors: dict[str, Stored] = {}
-        for name in files:
-            for tensor, entry in _header(folder / name).items():
-                if entry["dtype"] not in FLOATS:
-                    raise _quantised(folder / name, f"{tensor}: {entry['dtype']}")
-                tensors[tensor] = Stored(name, entry["dtype"], tuple(entry["shape"]))
-        return cls(folder, config, files, tensors)
+            raise _quantised(folder / "config.json", "quantization_config", config)
+        base = cls(folder, config, _files(folder), {})
+        for name in base.files:
+            mapped = base.mapped(name)
+            base.metadata[name] = dict(mapped.metadata)
+            for tensor, entry in mapped.entries.items():
+                if entry.dtype not in SIZES:
+                    raise _quantised(folder / name, f"{tensor}: {entry.dtype}", config)
+                base.tensors[tensor] = Stored(name, entry.dtype, entry.shape, entry.start)
+        return base
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -95,14 +108,27 @@ class BaseWeights:
         return sum(stored.bytes for stored in self.tensors.values())
 
     def read(self, name: str) -> Tensor:
-        """One tensor, in its own dtype. Raises `UserError` when the file is damaged."""
-        path = self.folder / self.tensors[name].file
-        try:
-            with safe_open(path, framework="pt") as file:
-                tensor: Tensor = file.get_tensor(name)
-                return tensor
-        except (SafetensorError, OSError) as error:
-            raise _damaged(path, error) from error
+        """One tensor, in its own dtype, to keep or to change. Raises `UserError` when the file is damaged."""
+        return self.view(name).clone()
+
+    def view(self, name: str) -> Tensor:
+        """One tensor as it lies in the file, for reading only: writing to it ends the process. Raises as `read`."""
+        return self.mapped(self.tensors[name].file).tensor(name)
+
+    def mapped(self, file: str) -> Mapped:
+        """One of the files. Raises `UserError` when it is damaged."""
+        if file not in self._mapped:
+            try:
+                self._mapped[file] = Mapped(self.folder / file)
+            except BrokenWeights as error:
+                raise _damaged(self.folder / file, error) from error
+            except OSError as error:
+                raise disk_error(error, self.folder / file) from error
+        return self._mapped[file]
+
+    def close(self, file: str) -> None:
+        """Forget a file that was read; it is opened again when it is asked for."""
+        self._mapped.pop(file, None)
 
     def shards(self) -> Iterator[tuple[str, tuple[str, ...]]]:
         """(file name, names of its tensors), in order."""
@@ -127,39 +153,27 @@ def _files(folder: Path) -> tuple[str, ...]:
     return names
 
 
-def _header(path: Path) -> dict[str, dict[str, Any]]:
-    """The header of a safetensors file, by the format's own description: u64 length, JSON, data."""
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(length)) if length < 100_000_000 else None
-            size = path.stat().st_size
-    except OSError as error:
-        raise disk_error(error, path) from error
-    except (ValueError, struct.error, RecursionError) as error:
-        raise _damaged(path, error) from error
-    if not isinstance(header, dict):
-        raise _damaged(path, ValueError("the header is not an object"))
-    header.pop("__metadata__", None)
-    try:
-        end = max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
-        for entry in header.values():
-            entry["dtype"], entry["shape"] = str(entry["dtype"]), [int(width) for width in entry["shape"]]
-    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
-        raise _damaged(path, error) from error
-    if 8 + length + end > size:
-        raise _damaged(path, ValueError(f"{size} bytes, {8 + length + end} expected"))
-    return header
-
-
-def _quantised(path: Path, details: str) -> UserError:
+def _quantised(path: Path, details: str, config: dict[str, Any]) -> UserError:
+    """Which weights to take instead, where the names tell."""
+    known = str(config.get("_name_or_path") or "") or path.parent.name
+    original = _QUANTISED_NAME.sub("", known)
+    hint = say(
+        "Name the folder of the original 16-bit weights: lorimer merge RUN --base FOLDER --out DIR",
+        "请用 --base 指定原始 16 位权重的文件夹：lorimer merge RUN --base FOLDER --out DIR",
+    )
+    if original != known:
+        hint = say(
+            "Get the original 16-bit model {name}, then: lorimer merge RUN --base FOLDER --out DIR",
+            "请获取原始 16 位模型 {name}，然后：lorimer merge RUN --base FOLDER --out DIR",
+            name=original,
+        )
     return UserError(
         "base.quantised",
         say(
             "The base weights are quantised; merging into them would lose quality.",
             "基础权重已被量化；合并到其中会损失质量。",
         ),
-        say("Use the model's original 16-bit weights.", "请使用该模型的原始 16 位权重。"),
+        hint,
         where=str(path),
         details=details,
     )
