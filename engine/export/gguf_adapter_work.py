@@ -39,7 +39,8 @@ from engine.protocol.text import say
 
 BASE_TYPE = "F16"
 """Type of the base's GGUF that the check is made on."""
-_EMBEDDING = "token_embd.weight"
+_TIED = ("embed_tokens.weight", "lm_head.weight")
+_MATRICES = {"lora_A.weight", "lora_B.weight", "lora_embedding_A", "lora_embedding_B"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ def export_gguf_adapter(run: RunFolder, out: Path, channel: Channel) -> dict[str
     about = {"run": run.id, "title": str(facts.get("title") or run.id), "model": str(facts.get("model") or "")}
     with writing_file(out) as path:
         write_adapter(path, pairs, architecture, about)
-        parity = _checked(subject, adapter, path, about, channel)
+        parity = checked(subject, adapter, path, about, channel)
     if note := doubt(parity):
         channel.emit(note)
     size = out.stat().st_size
@@ -108,16 +109,12 @@ def pairs_of(adapter: Adapter, architecture: Architecture) -> Iterator[Pair]:
     tied = architecture.tied or bool(adapter.changed_config)
     file = Mapped(adapter.folder / WEIGHTS)
     for key, parts in adapter.parts.items():
+        if tied and key.endswith(_TIED):
+            raise refused(say("a change of embeddings that are also the output", "对兼作输出层的词嵌入的修改"), key)
         places = _places(architecture, key)
-        kinds = set(parts) - {"lora_A.weight", "lora_B.weight", "lora_embedding_A", "lora_embedding_B"}
-        if kinds or len(places) != 1 or places[0].expert is not None:
+        if set(parts) - _MATRICES or len(places) != 1 or places[0].expert is not None:
             raise refused(say("what was trained of {name}", "对 {name} 的训练结果", name=key), key)
         name = places[0].name
-        if tied and name in (_EMBEDDING, "output.weight"):
-            raise refused(
-                say("a change of embeddings that are also the output", "对兼作输出层的词嵌入的修改"),
-                key,
-            )
         embedding = "lora_embedding_A" in parts
         first, second = ("lora_embedding_A", "lora_embedding_B") if embedding else ("lora_A.weight", "lora_B.weight")
         a, b = file.tensor(parts[first]).to(torch.float32), file.tensor(parts[second]).to(torch.float32)
@@ -181,7 +178,7 @@ def _places(architecture: Architecture, key: str) -> tuple[Any, ...]:
         raise refused(say("what was trained of {name}", "对 {name} 的训练结果", name=key), key) from error
 
 
-def _checked(subject: Subject, adapter: Adapter, path: Path, facts: dict[str, str], channel: Channel) -> Parity:
+def checked(subject: Subject, adapter: Adapter, path: Path, facts: dict[str, str], channel: Channel) -> Parity:
     """Make a GGUF of the base beside ``path``, ask llama.cpp with the adapter on it, and remove it."""
     kind = quantisation(BASE_TYPE)
     alone = _without_changes(adapter)
