@@ -9,11 +9,13 @@ from typing import Any
 
 from engine.export.card import CARD, card
 from engine.export.ledger import Export, remember
+from engine.export.parity import doubt
 from engine.export.targets import ADAPTER
 from engine.merge.adapter import is_own, stop_if_asked
 from engine.merge.delta import CONFIG, Adapter
 from engine.merge.place import check_folder, check_space, writing_folder
-from engine.merge.prompts import Trained
+from engine.merge.prompts import Trained, load_samples
+from engine.merge.verify import ROWS, Subject, verify_folder, watching
 from engine.merge.weights import BaseWeights
 from engine.project.atomic import read_json, write_json, write_text
 from engine.project.run_folder import RunFolder
@@ -26,8 +28,7 @@ def export_adapter(run: RunFolder, out: Path, channel: Channel) -> dict[str, Any
     """Copy the adapter of ``run`` to the folder ``out`` with a model card.
 
     Returns:
-        ``{"folder", "bytes", "files", "parity": {"passed"}}``; ``passed`` says that every weight was read back and fits
-        the base model, and that tokenizer and template load.
+        ``{"folder", "bytes", "files", "parity": {"passed", …}}``: what peft answers with the copy.
 
     Raises:
         UserError: the adapter is damaged or belongs to another base, ``out`` is occupied, the disk is full.
@@ -35,6 +36,7 @@ def export_adapter(run: RunFolder, out: Path, channel: Channel) -> dict[str, Any
     """
     base = BaseWeights.open(run.trained_on())
     facts = run.read_facts()
+    samples = load_samples(run, Trained.load(run.adapter), limit=ROWS)
     sources = sorted(path for path in run.adapter.iterdir() if is_own(path))
     mark = {"kind": ADAPTER.name, "run": run.id, "base": facts.get("model", ""), "title": facts.get("title", "")}
     total = sum(path.stat().st_size for path in sources)
@@ -50,12 +52,17 @@ def export_adapter(run: RunFolder, out: Path, channel: Channel) -> dict[str, Any
             channel.emit(Progress(done=done, total=total, unit="bytes"))
         _name_base(folder / CONFIG, str(facts.get("model") or ""))
         _verify(folder, base)
-        parity = {"passed": True}
-        write_text(folder / CARD, card(run, ADAPTER.name, parity=parity))
+        channel.emit(Stage(name="check", text=say("Comparing with what was trained", "正在与训练结果对比")))
+        subject = Subject(base, run.adapter, Trained.load(run.adapter), tuple(samples))
+        parity = verify_folder(subject, folder, ADAPTER.name, watching(channel))
+        write_text(folder / CARD, card(run, ADAPTER.name, parity=parity.to_plain()))
+    if note := doubt(parity):
+        channel.emit(note)
     files = sorted(path for path in out.iterdir() if path.is_file())
     size = sum(path.stat().st_size for path in files)
-    remember(run, Export(ADAPTER.name, "", str(out.absolute()), size, time.time(), parity))
-    return {"folder": str(out.absolute()), "bytes": size, "files": [path.name for path in files], "parity": parity}
+    remember(run, Export(ADAPTER.name, "", str(out.absolute()), size, time.time(), parity.to_plain()))
+    names = [path.name for path in files]
+    return {"folder": str(out.absolute()), "bytes": size, "files": names, "parity": parity.to_plain()}
 
 
 def _name_base(path: Path, model: str) -> None:
@@ -66,8 +73,8 @@ def _name_base(path: Path, model: str) -> None:
 
 def _verify(folder: Path, base: BaseWeights) -> None:
     """Read every weight of the copy against the base it changes. Raises `UserError` when one does not fit."""
-    copied = Adapter.open(folder)
-    copied.check_against(base.shapes)
-    for name in copied.parts:
-        copied.merged(name, base.read(name))
+    copied = Adapter.open(folder, base)
+    for name in copied.targets:
+        if copied.changes(name):
+            copied.whole(name)
     Trained.load(folder)

@@ -267,6 +267,31 @@ def sentence(parity: Parity) -> Text:
     return say("Do not use it: it differs from what you trained.", "请勿使用：与训练结果不一致。")
 
 
+def figures(parity: Parity) -> list[Text]:
+    """Its figures with their limits, a line each; nothing where nothing was measured."""
+    limits, found = parity.limits, []
+    if parity.agreement is not None:
+        line = say("{share:.2%} of next tokens agree", "{share:.2%} 的下一词元一致", share=parity.agreement)
+        least = say(" (at least {least:.1%})", "（至少 {least:.1%}）", least=limits.next_token) if limits else NOTHING
+        ties = say("; {count} near ties apart", "；另有 {count} 处近乎持平", count=parity.near_ties)
+        found.append(say("{line}{least}{ties}.", "{line}{least}{ties}。", line=line, least=least, ties=ties))
+    change = parity.perplexity_change
+    if change is not None:
+        line = say("Perplexity {change:+.2%}", "困惑度 {change:+.2%}", change=change)
+        most = say(" (within {most:.1%})", "（上下 {most:.1%} 以内）", most=limits.perplexity) if limits else NOTHING
+        found.append(say("{line}{most}.", "{line}{most}。", line=line, most=most))
+    if parity.greedy_equal is not None:
+        found.append(
+            say(
+                "{share:.0%} of free answers begin with the same {count} tokens.",
+                "{share:.0%} 的自由回答前 {count} 个词元相同。",
+                share=parity.greedy_equal,
+                count=GREEDY_TOKENS,
+            )
+        )
+    return found
+
+
 def doubt(parity: Parity, code: str = "export") -> Note | None:
     """What is told of a thing that is not known to be right; None where it is.
 

@@ -149,6 +149,13 @@ def _serve(arguments: Arguments, channel: Channel) -> dict[str, Any]:
     return serve(arguments, channel)
 
 
+def _check(arguments: Arguments, channel: Channel) -> dict[str, Any]:
+    from engine.export.check_work import check_export
+
+    base = arguments.get("base")
+    return check_export(_run(arguments), Path(arguments["path"]), channel, base=Path(base) if base else None)
+
+
 def _score(arguments: Arguments, channel: Channel) -> dict[str, Any]:
     from engine.catalogue import CATALOGUE
     from engine.recipe.file import from_plain
@@ -186,6 +193,7 @@ JOBS: dict[str, Callable[[Arguments, Channel], dict[str, Any]]] = {
     "evaluate": _evaluate,
     "merge": _merge,
     "export": _export,
+    "check": _check,
     "serve": _serve,
     "upload": _upload,
     "score": _score,

@@ -12,6 +12,7 @@ from peft import AutoPeftModelForCausalLM
 from engine.export.adapter_work import export_adapter
 from engine.export.card import adapter_card
 from engine.export.ledger import Export, listed, remember
+from engine.export.parity import Parity
 from engine.export.targets import GGUF, TARGETS, estimated_bytes
 from engine.project.atomic import read_json, write_json
 from engine.project.run_folder import RunFolder
@@ -21,7 +22,10 @@ from engine.protocol.errors import UserError
 
 def test_the_folder_loads_with_peft(run: RunFolder, tmp_path: Path) -> None:
     result = export_adapter(run, tmp_path / "out", Recorder())
-    assert result["parity"] == {"passed": True}
+    parity = Parity.of(result["parity"])
+    assert (parity.passed, parity.type, parity.agreement, parity.greedy_equal) == (True, "adapter", 1.0, 1.0)
+    assert parity.perplexity_change == 0.0
+    assert "peft" in parity.runtime
     assert {"README.md", "adapter_config.json", "adapter_model.safetensors", "tokenizer.json"} <= set(result["files"])
     assert result["bytes"] == sum(path.stat().st_size for path in Path(result["folder"]).iterdir())
     with pytest.warns(FutureWarning, match="deprecated"):

@@ -75,7 +75,9 @@ def test_an_untouched_file_is_what_was_trained(tales: Checked, orders: Checked) 
         parity = checked.check(checked.path)
         assert parity.passed is True, parity
         assert parity.differs == ()
-        assert parity.tokenizer_equal and parity.template_equal and parity.stops_equal
+        assert parity.tokenizer_equal
+        assert parity.template_equal
+        assert parity.stops_equal
         assert parity.prompts == parity.greedy_prompts == 4
         assert parity.perplexity_change == pytest.approx(0.0, abs=0.002)
         assert parity.runtime.startswith("llama.cpp (xllamacpp 20")
@@ -134,7 +136,9 @@ def test_a_layer_with_other_weights(tales: Checked, tmp_path: Path) -> None:
     change_tensor(path, "blk.2.ffn_down.weight", lambda values: values * 1.25)
     parity = tales.check(path)
     assert (parity.passed, parity.kinds) == (False, ("weights",))
-    assert parity.tokenizer_equal and parity.template_equal and parity.stops_equal
+    assert parity.tokenizer_equal
+    assert parity.template_equal
+    assert parity.stops_equal
 
 
 def test_rows_of_queries_that_were_not_put_in_order(tales: Checked, tmp_path: Path) -> None:
