@@ -1,205 +1,189 @@
-"""Ask base and tuned model the same: one set of weights, the adapter switched on for the tuned side alone."""
+"""Ask several models the same: base and tuned model of a run on one set of weights, and what was put beside them."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-import torch
-from transformers import (
-    LogitsProcessorList,
-    RepetitionPenaltyLogitsProcessor,
-    TemperatureLogitsWarper,
-    TopPLogitsWarper,
-)
-
-from engine.chat.sampling import Sampling as Sampling
-from engine.chat.text_stream import Pieces, StopText
-from engine.data.making import with_examples
-from engine.data.rows import SYSTEM, USER, Message
-from engine.model.load import ran_out_of_memory
-from engine.model.tuned import SIDES, Side, TunedModel, load_tuned
+from engine.chat.column import Column, fitted
+from engine.chat.gguf import GgufColumn
+from engine.chat.reply import CANCELLED, CONTEXT, ENDED, FAILED, LIMIT, Reply
+from engine.chat.sampling import Sampling
+from engine.chat.weights import WeightsColumn
+from engine.data.rows import SYSTEM, Message
+from engine.model.tuned import SIDES, TunedModel, load_tuned
 from engine.project.run_folder import RunFolder
-from engine.protocol.errors import UserError
+from engine.protocol.errors import Failure, UserError
 from engine.protocol.text import say
 
-# Two answers grow by turns. Switching the adapter walks through the whole model, so a side keeps its turn for a moment.
+__all__ = ["CANCELLED", "CONTEXT", "ENDED", "FAILED", "LIMIT", "Pair", "Reply", "Sampling", "conversation"]
+
+# Answers grow by turns. A side keeps its turn for a moment, so that the processor's caches are of use to it.
 TURN_SECONDS = 0.25
-
-ENDED, LIMIT, CONTEXT, CANCELLED = "ended", "limit", "context", "cancelled"
-
-
-@dataclass
-class Reply:
-    """An answer while it grows.
-
-    Attributes:
-        text: all pieces so far.
-        tokens: generated so far, the one that ended it included.
-        seconds: time that this side worked, waiting for the other side not counted.
-        first_token_seconds: of that, until the first token was known.
-        end: why it ended: "ended" (by itself), "limit" (max_new_tokens), "context" (no room left) or "cancelled".
-    """
-
-    text: str = ""
-    tokens: int = 0
-    seconds: float = 0.0
-    first_token_seconds: float | None = None
-    end: str = ""
-
-    @property
-    def tokens_per_second(self) -> float | None:
-        """Tokens after the first, by the time they took; None for fewer than two."""
-        if self.tokens < 2 or self.first_token_seconds is None or self.seconds <= self.first_token_seconds:
-            return None
-        return (self.tokens - 1) / (self.seconds - self.first_token_seconds)
-
-    def plain(self) -> dict[str, Any]:
-        """The reply as an answer of the chat session holds it."""
-        rate, first = self.tokens_per_second, self.first_token_seconds
-        return {
-            "text": self.text.strip(),
-            "tokens": self.tokens,
-            "tokens_per_second": None if rate is None else round(rate, 2),
-            "first_token_seconds": None if first is None else round(first, 4),
-            "end": self.end,
-        }
+ADAPTER, GGUF = "adapter", "gguf"
+KINDS = (ADAPTER, GGUF)
+"""What can be put beside base and tuned model."""
 
 
 @dataclass
 class Pair:
-    """Base and tuned model of a run. One thread at a time.
+    """Base and tuned model of a run, and further columns. One thread at a time.
 
     Attributes:
         tuned: the weights and what is needed to ask them.
+        columns: what can be asked, by name: "base", "tuned", and the names given to `add`.
     """
 
     tuned: TunedModel
+    columns: dict[str, Column] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, speaker in self.tuned.speakers.items():
+            self.columns[name] = WeightsColumn(speaker, self.tuned.context)
 
     @classmethod
-    def load(cls, run: RunFolder) -> Pair:
-        """The two models of a finished run. Raises `UserError` as `load_tuned` does."""
-        return cls(load_tuned(run))
+    def load(cls, run: RunFolder, *, told: Callable[[int, int], None] | None = None) -> Pair:
+        """The two models of a finished run. Arguments and errors as of `load_tuned`."""
+        return cls(load_tuned(run, told=told))
 
-    def prompt(self, messages: Sequence[Message]) -> list[int]:
+    def add(self, name: str, kind: str, path: Path) -> None:
+        """Put another column beside the others: an adapter's folder on the same weights, or a GGUF file in llama.cpp.
+
+        Raises:
+            UserError: it cannot be loaded; the others stay as they are.
+        """
+        if kind == GGUF:
+            apart = self.tuned.device.type == "cpu"
+            self.columns[name] = GgufColumn(path, apart=apart, wanted=self.tuned.context)
+        else:
+            self.columns[name] = WeightsColumn(self.tuned.add(name, path), self.tuned.context)
+
+    def remove(self, name: str) -> None:
+        """Forget a column that was added."""
+        if isinstance(self.columns.pop(name), WeightsColumn):
+            self.tuned.remove(name)
+
+    def facts(self, name: str) -> dict[str, Any]:
+        """What is known of a column: ``kind``, PEFT's ``method``, ``context``."""
+        column = self.columns[name]
+        adapter = column.speaker.adapter if isinstance(column, WeightsColumn) else None
+        kind = name if name in SIDES else ADAPTER if isinstance(column, WeightsColumn) else GGUF
+        return {
+            "name": name,
+            "kind": kind,
+            "method": adapter.kind if adapter is not None else "",
+            "context": column.context,
+        }
+
+    def with_system(self, messages: Sequence[Message], system: str | None = None) -> tuple[Message, ...]:
+        """The conversation with its system prompt.
+
+        Args:
+            system: None for that of training, "" for none. A system message that is there already stays.
+        """
+        wanted = self.tuned.recipe.data.system if system is None else system
+        if wanted and not (messages and messages[0].role == SYSTEM):
+            return (Message(SYSTEM, wanted), *messages)
+        return tuple(messages)
+
+    def prompt(self, messages: Sequence[Message], *, side: str = "tuned") -> list[int]:
         """Token ids of a conversation that is to be answered, by the template, system prompt and examples of training.
 
         Raises:
             UserError: the template refuses it, or it leaves no room in the model's context.
         """
-        system = self.tuned.recipe.data.system
-        if system and not (messages and messages[0].role == SYSTEM):
-            messages = (Message(SYSTEM, system), *messages)
-        messages = with_examples(tuple(messages), self.tuned.examples)
-        ids, _ = self.tuned.tokenizer.encode(self.tuned.template.render(messages, generation_prompt=True).text)
-        if self.tuned.context is not None and len(ids) >= self.tuned.context:
-            raise UserError(
-                "chat.too_long",
-                say(
-                    "The conversation has {n} tokens; the model has room for {limit}.",
-                    "对话有 {n} 个词元，模型最多容纳 {limit} 个。",
-                    n=len(ids),
-                    limit=self.tuned.context,
-                ),
-                say("Shorten it, or begin a new one.", "请缩短内容，或开始新的对话。"),
-                where="messages",
-            )
-        return ids
+        return fitted(self.columns[side], self.with_system(messages))[0]
 
     def stream(
         self,
-        side: Side,
+        side: str,
         messages: Sequence[Message],
         sampling: Sampling,
         *,
+        system: str | None = None,
+        drop: bool = False,
         cancelled: Callable[[], bool] = lambda: False,
         reply: Reply | None = None,
     ) -> Generator[str, None, Reply]:
         """The answer of a side, piece by piece; the generator returns the whole `Reply`.
 
-        A generator that is dropped halfway leaves nothing behind, and two may be drawn from by turns.
+        A generator that is dropped halfway leaves nothing behind, and several may be drawn from by turns.
 
         Args:
+            system: as in `with_system`.
+            drop: leave the oldest turns out where all have no room.
             cancelled: asked before each token; true ends the answer.
             reply: filled while the answer grows, for a caller that wants to see it then.
 
         Raises:
-            UserError: as `prompt` does, or memory ran out.
+            UserError: as `prompt` does, memory ran out, or llama.cpp failed.
         """
         reply = Reply() if reply is None else reply
-        ids = self.prompt(messages)
-        tokens = _Tokens(self.tuned, side, ids, sampling)
-        text = StopText(self.tuned.stop_texts)
-        pieces = Pieces(self.tuned.tokenizer.decode)
-        while not reply.end:
-            piece = ""
-            if cancelled():
-                reply.end = CANCELLED
-            elif reply.tokens >= sampling.max_new_tokens:
-                reply.end = LIMIT
-            elif self.tuned.context is not None and len(ids) + reply.tokens >= self.tuned.context:
-                reply.end = CONTEXT
-            else:
-                piece = text.push(self._next(tokens, pieces, reply))
-            if text.met:
-                reply.end = ENDED
-            if reply.end:
-                piece += text.push(pieces.flush()) + text.flush()
-            piece = piece if reply.text else piece.lstrip()
-            reply.text += piece
-            if piece:
-                yield piece
+        column = self.columns[side]
+        ids, reply.dropped = fitted(column, self.with_system(messages, system), drop=drop)
+        reply.prompt_tokens = len(ids)
+        yield from column.stream(ids, sampling, reply, cancelled)
         return reply
-
-    def _next(self, tokens: _Tokens, pieces: Pieces, reply: Reply) -> str:
-        """The text that one more token adds; marks the reply's end when the token is one that ends answers."""
-        began = time.perf_counter()
-        token = tokens.next()
-        reply.seconds += time.perf_counter() - began
-        reply.tokens += 1
-        if reply.first_token_seconds is None:
-            reply.first_token_seconds = reply.seconds
-        if token in self.tuned.stop_ids:
-            reply.end = ENDED
-            return ""
-        return pieces.push(token)
 
     def ask(
         self,
-        messages: Sequence[Message],
+        messages: Sequence[Message] | Mapping[str, Sequence[Message]],
         sampling: Sampling,
         *,
-        sides: Sequence[Side] = SIDES,
-        tell: Callable[[Side, str], None] = lambda side, piece: None,
+        sides: Sequence[str] = SIDES,
+        system: str | None = None,
+        drop: bool = False,
+        tell: Callable[[str, str], None] = lambda side, piece: None,
         cancelled: Callable[[], bool] = lambda: False,
-    ) -> dict[Side, Reply]:
-        """The answers of both sides, which grow by turns.
+    ) -> dict[str, Reply]:
+        """The answers of several sides, which grow by turns.
 
-        Each side draws its own random numbers from the same seed, so an answer does not depend on the other side.
+        Each side draws its own random numbers from the same seed, so an answer does not depend on other sides. A side
+        that fails says so in its reply, and the others go on.
 
         Args:
+            messages: the conversation, or each side's own.
             tell: called with each piece of text.
 
         Raises:
-            UserError: as `stream` does.
+            UserError: as `stream` does, where every side fails.
         """
-        replies: dict[Side, Reply] = {side: Reply() for side in sides}
+        replies = {side: Reply() for side in sides}
         growing = {
-            side: self.stream(side, messages, sampling, cancelled=cancelled, reply=replies[side]) for side in sides
+            side: self.stream(
+                side,
+                messages[side] if isinstance(messages, Mapping) else messages,
+                sampling,
+                system=system,
+                drop=drop,
+                cancelled=cancelled,
+                reply=replies[side],
+            )
+            for side in sides
         }
-        try:
-            while growing:
-                for side in list(growing):
-                    if not _take_turn(side, growing[side], tell):
-                        del growing[side]
-        finally:
-            self.tuned.use("tuned")
+        errors: list[UserError] = []
+        while growing:
+            for side in self._next_round(growing):
+                try:
+                    if _take_turn(side, growing[side], tell):
+                        continue
+                except UserError as error:
+                    errors.append(error)
+                    replies[side].end, replies[side].failure = FAILED, Failure.of(error)
+                del growing[side]
+        if errors and len(errors) == len(replies):
+            raise errors[0]
         return replies
 
+    def _next_round(self, growing: Mapping[str, object]) -> list[str]:
+        """Whose turn it is: columns that compute by themselves wait for the others."""
+        return [side for side in growing if not self.columns[side].apart] or list(growing)[:1]
 
-def _take_turn(side: Side, stream: Generator[str, None, Reply], tell: Callable[[Side, str], None]) -> bool:
+
+def _take_turn(side: str, stream: Generator[str, None, Reply], tell: Callable[[str, str], None]) -> bool:
     """Draw pieces for a moment; False when the answer is whole."""
     until = time.monotonic() + TURN_SECONDS
     for piece in stream:
@@ -207,56 +191,6 @@ def _take_turn(side: Side, stream: Generator[str, None, Reply], tell: Callable[[
         if time.monotonic() >= until:
             return True
     return False
-
-
-class _Tokens:
-    """Tokens of one answer, one at a time, with the keys and values of all before them kept.
-
-    Sampling is by transformers' own processors, in the order of its `generate`: repetition, temperature, top-p.
-    """
-
-    def __init__(self, tuned: TunedModel, side: Side, prompt: Sequence[int], sampling: Sampling) -> None:
-        self._tuned = tuned
-        self._side = side
-        self._all = torch.tensor([list(prompt)], device=tuned.device)
-        self._input = self._all
-        self._past: Any = None
-        self._greedy = sampling.temperature == 0
-        self._processors = _processors(sampling)
-        # Random numbers come from the CPU whatever the device, so that a seed means the same everywhere.
-        self._random = torch.Generator().manual_seed(sampling.seed)
-
-    @torch.inference_mode()
-    def next(self) -> int:
-        """The next token. Raises `UserError` when memory runs out."""
-        self._tuned.use(self._side)
-        try:
-            output = self._tuned.model(input_ids=self._input, past_key_values=self._past, use_cache=True)
-        except RuntimeError as error:
-            if (failure := ran_out_of_memory(error)) is None:
-                raise
-            raise failure from error
-        self._past = output.past_key_values
-        scores = self._processors(cast(torch.LongTensor, self._all), output.logits[:, -1].float())
-        if self._greedy:
-            token = scores.argmax(-1, keepdim=True)
-        else:
-            token = torch.multinomial(scores.softmax(-1).cpu(), 1, generator=self._random).to(self._all.device)
-        self._input = token
-        self._all = torch.cat([self._all, token], dim=1)
-        return int(token)
-
-
-def _processors(sampling: Sampling) -> LogitsProcessorList:
-    found = LogitsProcessorList()
-    if sampling.repetition_penalty != 1:
-        found.append(RepetitionPenaltyLogitsProcessor(penalty=float(sampling.repetition_penalty)))
-    if sampling.temperature > 0:
-        if sampling.temperature != 1:
-            found.append(TemperatureLogitsWarper(float(sampling.temperature)))
-        if sampling.top_p < 1:
-            found.append(TopPLogitsWarper(top_p=float(sampling.top_p)))
-    return found
 
 
 def conversation(plain: Sequence[Mapping[str, Any]]) -> tuple[Message, ...]:
@@ -277,18 +211,3 @@ def _no_messages() -> UserError:
         say("Write a message.", "请输入一条消息。"),
         where="messages",
     )
-
-
-def ask_both(run: RunFolder, prompt: str, sampling: Sampling, *, system: str = "") -> dict[str, str]:
-    """Both answers to one prompt: ``{"base", "tuned"}``.
-
-    Args:
-        system: a system prompt; empty for the one of training.
-
-    Raises:
-        UserError: the prompt is empty or too long, or the run cannot be loaded.
-    """
-    messages = [{"role": SYSTEM, "content": system}] if system else []
-    asked = conversation([*messages, {"role": USER, "content": prompt}])
-    replies = Pair.load(run).ask(asked, sampling)
-    return {side: reply.text.strip() for side, reply in replies.items()}

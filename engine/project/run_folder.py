@@ -149,6 +149,11 @@ class RunFolder(JobFolder):
         return self.path / "judge_answers.jsonl"
 
     @property
+    def votes(self) -> Path:
+        """Blind tests: what was asked, whose answers were shown in which order, and which was preferred."""
+        return self.path / "votes.jsonl"
+
+    @property
     def exports(self) -> Path:
         """What was taken away and not put elsewhere; ``exports.json`` lists all, elsewhere ones too."""
         return self.path / "exports"

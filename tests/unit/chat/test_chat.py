@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import peft
 import pytest
 import torch
 
-from engine.chat.pair import CANCELLED, ENDED, LIMIT, Pair, Sampling, ask_both
+from engine.chat.pair import CANCELLED, ENDED, LIMIT, Pair, Sampling
 from engine.chat.serve import ChatService
-from engine.data.rows import ASSISTANT, USER, Message, message_to_plain
+from engine.chat.weights import _processors, _Tokens
+from engine.data.rows import ASSISTANT, SYSTEM, USER, Message, message_to_plain
+from engine.model.load import load_base
 from engine.project.atomic import write_lines
 from engine.project.run_folder import RunFolder
 from engine.protocol.errors import Stopped, UserError
-from engine.protocol.events import Event, Request, Stage, Token
+from engine.protocol.events import Event, Progress, Request, Stage, Token
 from tests.tiny_model import make_model
 from tests.unit.tuned_run import make_run, words
 
@@ -118,6 +122,8 @@ def test_cancel_ends_it_between_tokens(pair: Pair) -> None:
     assert nothing["base"].plain() == {
         "text": "",
         "tokens": 0,
+        "prompt_tokens": len(pair.prompt(QUESTION)),
+        "dropped": 0,
         "tokens_per_second": None,
         "first_token_seconds": None,
         "end": CANCELLED,
@@ -138,12 +144,119 @@ def test_a_full_context_is_told(pair: Pair) -> None:
     assert reply.end in ("context", "ended")
 
 
-def test_ask_both(run: RunFolder) -> None:
-    answers = ask_both(run, "boat?", Sampling(max_new_tokens=40))
-    assert set(answers) == {"base", "tuned"}
-    assert answers["tuned"] == "three blue tree"
-    with pytest.raises(UserError, match="nothing to answer"):
-        ask_both(run, "  ", Sampling())
+def test_oldest_turns_are_left_out_on_request_only(pair: Pair) -> None:
+    long = [Message(USER, "word " * 20), Message(ASSISTANT, "word " * 10)] * 3
+    with pytest.raises(UserError, match="Leave the oldest turns out"):
+        pair.ask((*long, *QUESTION), Sampling())
+    reply = pair.ask((Message(SYSTEM, "be kind"), *long, *QUESTION), Sampling(), drop=True, sides=("tuned",))["tuned"]
+    assert reply.dropped in (2, 3)
+    assert reply.end == ENDED
+    kept = (Message(SYSTEM, "be kind"), *long[2 * reply.dropped :], *QUESTION)
+    assert reply.prompt_tokens == len(pair.prompt(kept)) < (pair.tuned.context or 0)
+    with pytest.raises(UserError, match="Shorten it"):
+        pair.ask((Message(USER, "word " * 200),), Sampling(), drop=True)
+
+
+def test_system_prompt_is_that_of_training_another_or_none(run: RunFolder, tmp_path: Path) -> None:
+    trained = make_run(tmp_path / "run", run.trained_on(), words(), method="lora", data={"system": "Be brief."})
+    pair = Pair.load(trained)
+    text = pair.tuned.tokenizer.decode
+    assert "Be brief." in text(pair.prompt(QUESTION), skip_special=False)
+    for system, there in ((None, "Be brief."), ("Rhyme.", "Rhyme."), ("", "")):
+        messages = pair.with_system(QUESTION, system)
+        assert [m.content for m in messages if m.role == SYSTEM] == ([there] if there else [])
+    own = (Message(SYSTEM, "Own."), *QUESTION)
+    assert pair.with_system(own, "Other.") == own
+
+
+def test_each_side_has_its_own_conversation_and_one_that_fails_leaves_the_other(pair: Pair) -> None:
+    alone = pair.ask(QUESTION, Sampling(), sides=("tuned",))["tuned"].text
+    replies = pair.ask({"base": (Message(USER, "word " * 200),), "tuned": QUESTION}, Sampling())
+    assert replies["tuned"].text == alone
+    assert replies["base"].end == "failed"
+    failure = replies["base"].failure
+    assert failure is not None
+    assert failure.code == "chat.too_long"
+    assert replies["base"].plain()["failure"] == failure
+
+
+# ------------------------------------------------------------------------------------------------------ more columns
+@pytest.fixture(scope="module")
+def other(run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """Another run on the same base, of another method, that has not learned the words."""
+    return make_run(tmp_path_factory.mktemp("other") / "run", run.trained_on(), words(), method="ia3")
+
+
+def test_adapters_come_and_go_beside_the_others(run: RunFolder, other: RunFolder) -> None:
+    pair = Pair.load(run)
+    before = pair.ask(QUESTION, SAMPLED)
+    pair.add("a", "adapter", other.adapter)
+    pair.add("b", "adapter", run.adapter)
+    assert list(pair.columns) == ["base", "tuned", "a", "b"]
+    assert pair.facts("a") == {"name": "a", "kind": "adapter", "method": "IA3", "context": 128}
+    assert pair.facts("base")["kind"] == "base"
+    replies = pair.ask(QUESTION, SAMPLED, sides=list(pair.columns))
+    assert replies["base"].text == before["base"].text
+    assert replies["tuned"].text == replies["b"].text == before["tuned"].text
+    own = Pair.load(other).ask(QUESTION, SAMPLED, sides=("tuned",))["tuned"].text
+    assert replies["a"].text == own not in (before["base"].text, before["tuned"].text)
+    pair.remove("a")
+    assert list(pair.columns) == ["base", "tuned", "b"]
+    assert pair.ask(QUESTION, SAMPLED)["base"].text == before["base"].text
+    with pytest.raises(UserError, match="no adapter"):
+        pair.add("c", "adapter", run.path / "nowhere")
+    assert list(pair.columns) == ["base", "tuned", "b"]
+
+
+@pytest.mark.parametrize("kind", ["prefix", "prompt", "ptuning", "adaption", "dora"])
+def test_answers_with_kept_keys_and_values_are_those_of_the_whole_text(
+    run: RunFolder, tmp_path: Path, kind: str
+) -> None:
+    """Learned prompts stand before the text once, not before each token."""
+    configs: dict[str, Any] = {
+        "prefix": peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=5),
+        "prompt": peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=5),
+        "ptuning": peft.PromptEncoderConfig(task_type="CAUSAL_LM", num_virtual_tokens=5, encoder_hidden_size=16),
+        "adaption": peft.AdaptionPromptConfig(task_type="CAUSAL_LM", adapter_len=4, adapter_layers=2),
+        "dora": peft.LoraConfig(task_type="CAUSAL_LM", r=4, use_dora=True, target_modules=["q_proj", "v_proj"]),
+    }
+    torch.manual_seed(3)
+    model = peft.get_peft_model(load_base(run.trained_on(), quantised=False), configs[kind])
+    for weight in model.parameters():
+        if weight.requires_grad:
+            weight.data += 0.3 * torch.randn_like(weight)
+    model.eval().save_pretrained(tmp_path / "a")
+    pair = Pair.load(run)
+    pair.add("a", "adapter", tmp_path / "a")
+    ids = pair.prompt(QUESTION, side="a")
+    speaker = pair.tuned.speakers["a"]
+    drawn = _Tokens(speaker, ids, SAMPLED)
+    found = [drawn.next() for _ in range(16)]
+    wanted, random = list(ids), torch.Generator().manual_seed(SAMPLED.seed)
+    for _ in range(16):
+        with torch.inference_mode():  # the whole text each time, as in training
+            logits = speaker.model(input_ids=torch.tensor([wanted]), use_cache=False).logits[:, -1].float()
+        scores = _processors(SAMPLED)(torch.tensor([wanted]), logits)
+        wanted.append(int(torch.multinomial(scores.softmax(-1), 1, generator=random)))
+    assert found == wanted[len(ids) :]
+    assert pair.facts("a")["context"] == 128 - speaker.virtual_tokens
+
+
+def test_base_stays_itself_after_errors_cancelled_answers_and_dropped_streams(pair: Pair) -> None:
+    """With the keys and values of both sides alive all the while."""
+    wanted = pair.ask(QUESTION, SAMPLED, sides=("base",))["base"].text
+    streams = {side: pair.stream(side, QUESTION, SAMPLED) for side in ("base", "tuned")}
+    said = next(streams["base"])
+    next(streams["tuned"])
+    with pytest.raises(UserError):
+        pair.ask((Message(USER, "word " * 200),), Sampling())
+    asked = iter([False, False, True, True, True, True])
+    pair.ask(QUESTION, SAMPLED, cancelled=lambda: next(asked, True))
+    streams["tuned"].close()
+    assert pair.ask(QUESTION, SAMPLED)["base"].text == wanted
+    assert said + "".join(streams["base"]) == wanted
+    assert pair.tuned.untouched.holds()
+    assert pair.tuned.untouched.repeatable
 
 
 # --------------------------------------------------------------------------------------------------------- sampling
@@ -156,6 +269,8 @@ def test_ask_both(run: RunFolder) -> None:
         ({"max_new_tokens": 0}, "sampling.max_new_tokens"),
         ({"seed": -1}, "sampling.seed"),
         ({"temperature": "hot"}, "sampling.temperature"),
+        ({"top_k": -1}, "sampling.top_k"),
+        ({"min_p": 1}, "sampling.min_p"),
         ({"heat": 1}, "sampling.heat"),
     ],
 )
@@ -211,6 +326,8 @@ def test_service_cancel_keeps_what_there_was(run: RunFolder) -> None:
 class Unloaded:
     """In place of a pair: what matters here is when one is loaded."""
 
+    columns = ("base", "tuned")
+
     def ask(self, *_: object, **__: object) -> dict[str, object]:
         return {}
 
@@ -226,7 +343,7 @@ def untrained(tmp_path: Path) -> RunFolder:
 
 def test_service_loads_a_run_again_that_has_learned_more(untrained: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     loads: list[RunFolder] = []
-    monkeypatch.setattr(Pair, "load", lambda run: loads.append(run) or Unloaded())
+    monkeypatch.setattr(Pair, "load", lambda run, told: loads.append(run) or Unloaded())
     service = ChatService()
     request = Request(request=1, name="ask", arguments={"run": str(untrained.path), "prompt": "boat?"})
     service.handle(request, lambda event: None)
@@ -243,7 +360,7 @@ def test_service_lets_go_of_what_was_cancelled_while_it_loaded(
     service = ChatService()
     loads: list[RunFolder] = []
 
-    def load(run: RunFolder) -> Unloaded:
+    def load(run: RunFolder, told: object) -> Unloaded:
         loads.append(run)
         if len(loads) == 1:
             service.cancel(1)
@@ -265,7 +382,9 @@ def test_service_lets_go_of_what_was_cancelled_while_it_loaded(
         ("load", {"run": "/nowhere/at/all"}, "run.missing"),
         ("ask", {"messages": []}, "chat.no_message"),
         ("ask", {"messages": [{"role": "user"}]}, "chat.no_message"),
-        ("ask", {"prompt": "x", "sides": ["left"]}, "chat.request"),
+        ("ask", {"prompt": "x", "sides": ["tuned", "tuned"]}, "chat.request"),
+        ("ask", {"prompt": "x", "sides": []}, "chat.request"),
+        ("ask", {"conversations": {"base": []}}, "chat.no_message"),
         ("ask", {"prompt": "x", "sampling": {"top_p": 2}}, "chat.sampling"),
     ],
 )
@@ -273,6 +392,63 @@ def test_service_says_what_is_wrong(name: str, arguments: dict[str, object], cod
     with pytest.raises(UserError) as caught:
         ChatService().handle(Request(request=1, name=name, arguments=arguments), lambda event: None)
     assert caught.value.problem.code == code
+
+
+def test_service_puts_beside_what_is_wanted_and_takes_away_what_is_not(run: RunFolder, other: RunFolder) -> None:
+    service = ChatService()
+    events: list[Event] = []
+    a = {"name": "a", "kind": "adapter", "path": str(other.adapter)}
+    bad = {"name": "b", "kind": "adapter", "path": str(run.path / "nowhere")}
+
+    def handle(name: str, **arguments: Any) -> dict[str, Any]:
+        return service.handle(Request(request=1, name=name, arguments=arguments), events.append)
+
+    facts = handle("load", run=str(run.path), columns=[a, bad])
+    assert facts["isolated"] is True
+    assert [column["name"] for column in facts["columns"]] == ["base", "tuned", "a", "b"]
+    assert facts["columns"][2]["method"] == "IA3"
+    assert facts["columns"][3]["failure"].code == "adapter.none"
+    assert {event.name for event in events if isinstance(event, Stage)} == {"load", "column"}
+    assert any(isinstance(event, Progress) and event.total > 10 for event in events)
+    value = handle("ask", prompt="boat?", sides=["base", "tuned", "a", "b"], columns=[a, bad])
+    assert value["tuned"]["text"] == "three blue tree"
+    assert value["a"]["tokens"] > 0
+    assert value["b"]["failure"].code == "adapter.none"
+    stages = sum(isinstance(event, Stage) for event in events)
+    own = {"base": [{"role": "user", "content": "sun?"}], "tuned": [{"role": "user", "content": "tree?"}]}
+    value = handle("ask", conversations=own, columns=[a, bad])
+    assert value["tuned"]["text"] == "猫 four"
+    assert sum(isinstance(event, Stage) for event in events) == stages  # nothing was loaded again
+    assert [c["name"] for c in handle("load", columns=[])["columns"]] == ["base", "tuned"]
+    with pytest.raises(UserError):
+        handle("ask", prompt="boat?", sides=["a"])
+    # A session that had to be started anew is told what was there.
+    again = ChatService().handle(
+        Request(request=1, name="ask", arguments={"run": str(run.path), "prompt": "x", "sides": ["a"], "columns": [a]}),
+        events.append,
+    )
+    assert again["a"]["tokens"] > 0
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        "a",
+        [{"name": "base", "kind": "adapter", "path": "x"}],
+        [{"name": "a", "kind": "dance", "path": "x"}],
+        [{"name": "a", "kind": "gguf"}],
+        [{"name": "a", "kind": "gguf", "path": "x"}] * 2,
+        [{"name": str(n), "kind": "gguf", "path": "x"} for n in range(9)],
+    ],
+)
+def test_service_refuses_columns_that_are_none(
+    run: RunFolder, columns: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pair, "load", lambda run, told: Unloaded())
+    arguments = {"run": str(run.path), "columns": columns}
+    with pytest.raises(UserError) as caught:
+        ChatService().handle(Request(request=1, name="load", arguments=arguments), lambda event: None)
+    assert caught.value.problem.where == "columns"
 
 
 def test_examples_of_training_stand_before_the_question(run: RunFolder, pair: Pair) -> None:
