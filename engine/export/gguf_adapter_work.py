@@ -40,7 +40,8 @@ from engine.protocol.text import say
 BASE_TYPE = "F16"
 """Type of the base's GGUF that the check is made on."""
 _TIED = ("embed_tokens.weight", "lm_head.weight")
-_MATRICES = {"lora_A.weight", "lora_B.weight", "lora_embedding_A", "lora_embedding_B"}
+_LAYER = ("lora_A.weight", "lora_B.weight")
+_EMBEDDING = ("lora_embedding_A", "lora_embedding_B")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +113,11 @@ def pairs_of(adapter: Adapter, architecture: Architecture) -> Iterator[Pair]:
         if tied and key.endswith(_TIED):
             raise refused(say("a change of embeddings that are also the output", "对兼作输出层的词嵌入的修改"), key)
         places = _places(architecture, key)
-        if set(parts) - _MATRICES or len(places) != 1 or places[0].expert is not None:
+        if set(parts) not in (set(_LAYER), set(_EMBEDDING)) or len(places) != 1 or places[0].expert is not None:
             raise refused(say("what was trained of {name}", "对 {name} 的训练结果", name=key), key)
         name = places[0].name
-        embedding = "lora_embedding_A" in parts
-        first, second = ("lora_embedding_A", "lora_embedding_B") if embedding else ("lora_A.weight", "lora_B.weight")
-        a, b = file.tensor(parts[first]).to(torch.float32), file.tensor(parts[second]).to(torch.float32)
+        embedding = _EMBEDDING[0] in parts
+        a, b = (file.tensor(parts[part]).to(torch.float32) for part in (_EMBEDDING if embedding else _LAYER))
         yield Pair(name, a.T if embedding else a, architecture.arranged(name, b), adapter.scaling(key))
 
 
