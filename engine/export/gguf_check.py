@@ -136,7 +136,7 @@ def _asked(
         # One model in memory at a time.
         with reading(path, _context(subject), lora=lora) as reader:
             for item in done:
-                watch(1, 1)
+                watch(2 * len(expected), 2 * len(expected))
                 agreement.add_forced(item.forced, reader.forced(*along(item)))
     return differs
 

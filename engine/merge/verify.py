@@ -132,8 +132,13 @@ def watching(channel: Channel) -> Watch:
     return step
 
 
-def expect(subject: Subject, place: Place, watch: Watch) -> list[Expected]:
-    """What base and adapter say to the samples, fewer of them where that takes longer than `BUDGET`."""
+def expect(subject: Subject, place: Place, watch: Watch, *, asked: int = ASKED) -> list[Expected]:
+    """What base and adapter say to the samples, fewer of them where that takes longer than `BUDGET`.
+
+    Args:
+        watch: told how many steps of how many are done; may raise to end it.
+        asked: how many of the samples are also answered freely.
+    """
     stops, samples = subject.trained.stops, subject.samples
     found: list[Expected] = []
     with opened(subject.base.folder, subject.adapter, place.precision, place.device) as reference:
@@ -142,7 +147,7 @@ def expect(subject: Subject, place: Place, watch: Watch) -> list[Expected]:
             watch(at, 2 * len(samples))
             if at >= ENOUGH and time.monotonic() - began > BUDGET:
                 break
-            greedy = reference.greedy(sample.prompt, ANSWER, stops) if at < ASKED or not sample.answer else []
+            greedy = reference.greedy(sample.prompt, ANSWER, stops) if at < asked or not sample.answer else []
             # A prompt without a reference answer is compared along what base and adapter say themselves.
             answer = sample.answer[:PLACES] or [choice.token for choice in greedy]
             forced = reference.forced(sample.prompt + answer, len(sample.prompt))
