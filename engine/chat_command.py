@@ -197,12 +197,6 @@ def _blind(options: argparse.Namespace, terminal: Terminal, talk: Talk) -> int:
     from engine.project.votes import reveal_test
 
     test, questions = _test_of(options, talk)
-    if not questions:
-        raise UserError(
-            "chat.no_questions",
-            say("There are no questions to judge by.", "没有可用于评判的提问。"),
-            say("Give your own: --prompt TEXT, several times.", "请自行给出：--prompt 文本，可写多次。"),
-        )
     terminal.show(
         say(
             "1: A is better. 2: B is better. 3: equally good. 4: both bad. u: undo. r: reveal and end. q: go on later.",
@@ -217,7 +211,7 @@ def _blind(options: argparse.Namespace, terminal: Terminal, talk: Talk) -> int:
 
 
 def _test_of(options: argparse.Namespace, talk: Talk) -> tuple[BlindTest, list[HeldOutQuestion]]:
-    """The test that is gone on with, or a new one, and its questions in order."""
+    """The test that is gone on with, or a new one, and its questions in order. Raises `UserError` without any."""
     from engine.project.held_out import HeldOutQuestion, read_questions
     from engine.project.votes import Tested, begin_test, read_tests
 
@@ -230,13 +224,24 @@ def _test_of(options: argparse.Namespace, talk: Talk) -> tuple[BlindTest, list[H
     if not own and not options.new_test:
         going = [t for t in read_tests(talk.run) if t.sides == (first, second) and t.source == source]
         test = next((t for t in reversed(going) if not t.revealed), None)
+    seed = test.seed if test is not None else options.seed
+    questions = own or read_questions(talk.run, most=10**6, seed=seed)[0]
+    if not questions:
+        raise _no_questions()
     if test is None:
         sampling = dataclasses.asdict(talk.sampling)
         test = begin_test(
             talk.run, (first, second), seed=options.seed, source=source, sampling=sampling, system=talk.system
         )
-    questions = own or read_questions(talk.run, most=10**6, seed=test.seed)[0]
     return test, questions
+
+
+def _no_questions() -> UserError:
+    return UserError(
+        "chat.no_questions",
+        say("There are no questions to judge by.", "没有可用于评判的提问。"),
+        say("Give your own: --prompt TEXT, several times.", "请自行给出：--prompt 文本，可写多次。"),
+    )
 
 
 def _judge(terminal: Terminal, talk: Talk, test: BlindTest, questions: Sequence[HeldOutQuestion]) -> bool:

@@ -6,11 +6,11 @@ import argparse
 import os
 import sys
 import traceback
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.export.parity import Parity, figures, sentence
 from engine.jobs import AGAIN, english, failure_of, interruption, resume_with, run_job
 from engine.options import language_of, parser
 from engine.project.hub_access import apply_mirror
@@ -350,21 +350,16 @@ def _export(options: argparse.Namespace, terminal: Terminal) -> int:
     return _later_job(options.run, "export", arguments, terminal, _written_lines)
 
 
-def _chat(options: argparse.Namespace, terminal: Terminal) -> int:
-    from engine.chat.pair import Sampling, ask_both
-    from engine.project.project import open_run
+def _check(options: argparse.Namespace, terminal: Terminal) -> int:
+    paths = {"path": options.export, "base": options.base_gguf}
+    arguments = {name: str(path.expanduser().resolve()) for name, path in paths.items() if path is not None}
+    return _later_job(options.run, "check", arguments, terminal, _checked_lines)
 
-    sampling = Sampling(seed=options.seed, temperature=options.temperature, max_new_tokens=options.max_new_tokens)
-    with warnings.catch_warnings():
-        # peft 0.21 still reads the name that transformers 5.23 renamed; nobody here can act on it.
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-        answers = ask_both(open_run(options.run), options.prompt, sampling, system=options.system)
-    terminal.result(
-        answers,
-        say("Base:  {text}", "基础模型：{text}", text=answers["base"]),
-        say("Tuned: {text}", "微调模型：{text}", text=answers["tuned"]),
-    )
-    return 0
+
+def _chat(options: argparse.Namespace, terminal: Terminal) -> int:
+    from engine.chat_command import chat
+
+    return chat(options, terminal)
 
 
 def _demo(options: argparse.Namespace, terminal: Terminal) -> int:
@@ -395,21 +390,23 @@ def _later_job(
     if failure is not None:
         return terminal.failure(failure, english(outcome.value))
     terminal.result(english(outcome.value), *(lines(outcome.value) if outcome.value else []))
-    return outcome.exit_code
+    return outcome.exit_code or _refused(outcome.value)
+
+
+def _refused(value: dict[str, Any] | None) -> int:
+    """The exit code of work that was done, but whose result differs from what was trained."""
+    return EXIT_MACHINE if ((value or {}).get("parity") or {}).get("passed") is False else 0
 
 
 def _written_lines(value: dict[str, Any]) -> list[Text]:
     where = value.get("file") or value.get("folder")
-    lines = [say("Written: {path}", "已写入：{path}", path=where)]
-    parity = value.get("parity") or {}
-    if parity.get("passed") is True:
-        lines.append(say("Checked: it is what you trained.", "已检查：与训练结果一致。"))
-    elif parity.get("passed") is False:
-        lines.append(say("Do not use it: it differs from what you trained.", "请勿使用：与训练结果不一致。"))
-    share = parity.get("agreement")
-    if share is not None:
-        lines.append(say("{share:.1%} of next tokens agree.", "{share:.1%} 的下一词元一致。", share=share))
-    return lines
+    return [say("Written: {path}", "已写入：{path}", path=where), *_checked_lines(value)]
+
+
+def _checked_lines(value: dict[str, Any]) -> list[Text]:
+    parity = Parity.of(value.get("parity") or {})
+    more = [line for item in parity.differs for line in (item.text, item.hint) if line]
+    return list(dict.fromkeys([sentence(parity), *more, *figures(parity)]))
 
 
 def _models(part: str) -> Command:
@@ -496,5 +493,6 @@ COMMANDS: dict[str, Command] = {
     "chat": _chat,
     "merge": _merge,
     "export": _export,
+    "check": _check,
     "bundle": _bundle,
 }

@@ -377,15 +377,38 @@ def _evaluate(made: argparse.ArgumentParser, language: str) -> None:
 
 def _chat(made: argparse.ArgumentParser, language: str) -> None:
     _run_argument(made, language)
-    made.add_argument("--prompt", required=True, help=say("the question", "提问").in_language(language))
-    made.add_argument("--system", default="", help=say("system prompt", "系统提示").in_language(language))
+    prompt = say("a question; several for several turns; line by line if left out", "提问，可写多次；省略则逐行询问")
+    made.add_argument("--prompt", action="append", default=[], metavar="TEXT", help=prompt.in_language(language))
+    adapter = say("another adapter of the base, or a run; several times", "同一基础模型的其他适配器或训练，可写多次")
+    made.add_argument("--adapter", type=Path, action="append", default=[], help=adapter.in_language(language))
+    gguf = say("an exported GGUF, through llama.cpp; may stand several times", "已导出的 GGUF，经 llama.cpp；可写多次")
+    made.add_argument("--gguf", type=Path, action="append", default=[], metavar="FILE", help=gguf.in_language(language))
+    system = say("system prompt; that of training if left out", "系统提示；省略则用训练时的")
+    made.add_argument("--system", default=None, metavar="TEXT", help=system.in_language(language))
+    _sampling(made, language)
+    blind = say("judge answers without knowing whose they are", "在不知道来源的情况下评判回答").in_language(language)
+    made.add_argument("--blind", action="store_true", help=blind)
+    new = say("with --blind: begin anew instead of going on", "与 --blind 同用：重新开始而不是继续")
+    made.add_argument("--new-test", action="store_true", help=new.in_language(language))
+    out = say("write the conversation here (.md or .json)", "把对话写到此文件（.md 或 .json）").in_language(language)
+    made.add_argument("--transcript", type=Path, metavar="FILE", help=out)
+
+
+def _sampling(made: argparse.ArgumentParser, language: str) -> None:
+    """How tokens are chosen; the same for every column."""
     _seed(made, say("start of the random numbers", "随机数的种子"), language)
-    read = number("--temperature", float, 0, 10, hint=say("Leave it out for 0 (greedy).", "省略则为 0（贪心）。"))
-    greedy = say("0 is greedy", "0 为贪心").in_language(language)
-    made.add_argument("--temperature", type=read, default=0.0, help=greedy)
-    length = number("--max-new-tokens", int, 1, hint=say("Leave it out for 256.", "省略则为 256。"))
-    cut = say("an answer is cut there", "回答在此处截断").in_language(language)
-    made.add_argument("--max-new-tokens", type=length, default=256, help=cut)
+    settings: tuple[tuple[str, type[int] | type[float], float, float, float, Text], ...] = (
+        ("temperature", float, 0.0, 0, 10, say("0 is greedy", "0 为贪心")),
+        ("top-p", float, 1.0, 0.001, 1, say("among the likeliest tokens of this share", "只取累计概率达到此值的词元")),
+        ("top-k", int, 0, 0, math.inf, say("of so many likeliest tokens; 0 for all", "只取最可能的若干个；0 为全部")),
+        ("min-p", float, 0.0, 0, 0.999, say("not below this share of the likeliest", "不取低于最可能者此比例的词元")),
+        ("repetition-penalty", float, 1.0, 0.001, 10, say("above 1 repeats less", "大于 1 则减少重复")),
+        ("max-new-tokens", int, 256, 1, math.inf, say("an answer is cut there", "回答在此处截断")),
+    )
+    for name, kind, default, least, most, about in settings:
+        hint = say("Leave it out for {n:g}.", "省略则为 {n:g}。", n=default)
+        read = number(f"--{name}", kind, least, most, hint=hint)
+        made.add_argument(f"--{name}", type=read, default=kind(default), help=about.in_language(language))
 
 
 def _merge(made: argparse.ArgumentParser, language: str) -> None:
@@ -404,6 +427,15 @@ def _export(made: argparse.ArgumentParser, language: str) -> None:
     made.add_argument("--quantize", type=str.lower, choices=levels, default=RECOMMENDED.lower(), help=precision)
     about = say("file (gguf, gguf-adapter) or folder (adapter) to write", "要写入的文件（gguf）或文件夹（adapter）")
     made.add_argument("--out", type=Path, required=True, help=about.in_language(language))
+
+
+def _check(made: argparse.ArgumentParser, language: str) -> None:
+    about = say("a GGUF, or the folder of merged weights or of an adapter", "GGUF 文件，或合并后权重、适配器的文件夹")
+    made.add_argument("export", type=Path, metavar="EXPORT", help=about.in_language(language))
+    run = say("the run that it is held against", "用来对照的训练").in_language(language)
+    made.add_argument("--run", type=Path, required=True, metavar="RUN", help=run)
+    base = say("GGUF of the base model, for a GGUF of an adapter", "基础模型的 GGUF，用于检查适配器的 GGUF")
+    made.add_argument("--base-gguf", type=Path, metavar="FILE", help=base.in_language(language))
 
 
 def _search(made: argparse.ArgumentParser, language: str) -> None:
@@ -585,5 +617,6 @@ _COMMANDS: dict[str, tuple[Text, Callable[[argparse.ArgumentParser, str], None] 
     "chat": (say("ask base and tuned the same", "向基础模型与微调模型提同样的问题"), _chat),
     "merge": (say("put the adapter into the 16-bit weights", "把适配器并入 16 位权重"), _merge),
     "export": (say("write what can be taken away", "写出可带走的成果"), _export),
+    "check": (say("hold an export against what was trained", "检查导出的成果是否与训练结果一致"), _check),
     "bundle": (say("what a report needs of a run, without the data", "反馈问题所需的信息，不含数据"), _bundle),
 }

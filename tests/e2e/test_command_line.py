@@ -100,7 +100,7 @@ def test_a_real_base_model_on_real_data(tmp_path: Path, shared_data: Path, datas
 
     code, answers = lorimer("chat", run, "--prompt", "Tell me a story.")
     assert code == 0
-    assert set(answers) == {"base", "tuned"}
+    assert [side["name"] for side in answers["sides"]] == ["base", "tuned"]
     assert answers["base"] != answers["tuned"]
 
 

@@ -3,8 +3,6 @@
 import json
 import subprocess
 import sys
-import types
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,6 @@ import pytest
 
 from engine import commands, demo
 from engine.catalogue import CATALOGUE
-from engine.chat.sampling import Sampling
 from engine.cli import main
 from engine.jobs import english, failure_of, resume_with
 from engine.machine.time import gpu_speed
@@ -334,22 +331,6 @@ def test_an_evaluations_notes_are_in_english(lorimer: Lorimer, run: RunFolder, m
     monkeypatch.setattr(commands, "run_job", lambda *_: _outcome(DONE, interrupted=False, **sides, notes=notes))
     answer = lorimer("evaluate", run.path, "--json", "--lang", "zh")
     assert (answer.code, answer.document["notes"]) == (0, {"rouge_l": "No answer."})
-
-
-def test_chat_keeps_a_librarys_rename_to_itself(
-    lorimer: Lorimer, run: RunFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def ask(*_: Any, **__: Any) -> dict[str, str]:
-        warnings.warn("`is_gradient_checkpointing` is deprecated and will be removed", FutureWarning, stacklevel=1)
-        return {"base": "a", "tuned": "b"}
-
-    # The module itself takes long to load, and is not what is asked about.
-    pair = types.SimpleNamespace(Sampling=Sampling, ask_both=ask)
-    monkeypatch.setitem(sys.modules, "engine.chat.pair", pair)  # type: ignore[arg-type]
-    with warnings.catch_warnings(record=True) as heard:
-        warnings.simplefilter("always")
-        answer = lorimer("chat", run.path, "--prompt", "x", "--json")
-    assert (answer.code, answer.document, heard) == (0, {"base": "a", "tuned": "b"}, [])
 
 
 def test_a_terminal_writes_one_document(capsys: pytest.CaptureFixture[str]) -> None:
