@@ -1,26 +1,27 @@
-"""Merge a run's adapter into the original weights, shard by shard, and check that nothing was lost."""
+"""Merge an adapter into the original weights, shard by shard, and check that nothing was lost."""
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import save_file
-
+from engine.data.rows import USER, Message
 from engine.data.template import TEMPLATES_FOLDER, own_template
+from engine.export.card import CARD, card
 from engine.export.ledger import Export, remember
-from engine.export.parity import doubt
+from engine.export.parity import Parity, doubt
 from engine.export.targets import MERGED
 from engine.merge.delta import Adapter
 from engine.merge.place import check_folder, check_space, writing_folder
-from engine.merge.prompts import Trained, load_samples
-from engine.merge.reference import calm
+from engine.merge.prompts import GENERIC, Trained, load_samples
+from engine.merge.shards import bytes_of, check_memory, write_weights
 from engine.merge.verify import ROWS, Subject, verify_folder, watching
-from engine.merge.weights import INDEX, BaseWeights
-from engine.project.atomic import write_json
+from engine.merge.weights import BaseWeights
+from engine.project.atomic import write_json, write_text
 from engine.project.run_folder import RunFolder
 from engine.protocol.channel import Channel
 from engine.protocol.errors import Stopped
@@ -39,44 +40,95 @@ _FROM_ADAPTER = (
     "chat_template.jinja",
     "generation_config.json",
 )
-_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
-def merge(run: RunFolder, out: Path, channel: Channel) -> dict[str, Any]:
+def merge(
+    run: RunFolder, out: Path, channel: Channel, *, base_folder: Path | None = None, device: str = "cpu"
+) -> dict[str, Any]:
     """Write base weights with the adapter of ``run`` in them to the folder ``out``, as a complete model folder.
 
-    Weights are added in float32 and rounded once to the dtype of the base; memory stays near the largest shard.
+    Weights are added in float32 and rounded once to the dtype of the base, a few rows at a time: no whole model and no
+    whole file of it is in memory.
+
+    Args:
+        base_folder: the original 16-bit weights, where the run was trained on quantised ones or they were moved.
+        device: "cpu" or "cuda".
 
     Returns:
         ``{"folder", "bytes", "files", "parity": {"prompts", "agreement", "passed", …}}``.
 
     Raises:
-        UserError: the base is missing, damaged or quantised; the adapter is not for it; ``out`` is occupied; disk full.
+        UserError: the base is missing, damaged or quantised; the adapter is not for it or of a kind that cannot be
+            merged; ``out`` is occupied; disk or memory are too small.
         Stopped: the user asked.
     """
-    base = BaseWeights.open(run.trained_on())
+    trained_on = base_folder if base_folder is not None and run.adapter_written else run.trained_on()
+    base = BaseWeights.open(trained_on)
     facts = run.read_facts()
-    adapter = Adapter.open(run.adapter)
-    adapter.check_against(base.shapes)
+    adapter = Adapter.open(run.adapter, base)
     trained = Trained.load(run.adapter)
-    samples = load_samples(run, trained, limit=ROWS)
+    subject = Subject(base, run.adapter, trained, tuple(load_samples(run, trained, limit=ROWS)))
     mark = {"kind": MERGED.name, "run": run.id, "base": facts.get("model", ""), "title": facts.get("title", "")}
+
+    def describe(parity: Parity) -> str:
+        return card(run, MERGED.name, parity=parity.to_plain())
+
+    parity, result = _write(adapter, subject, out, mark, channel, device, describe)
+    remember(run, Export(MERGED.name, "", result["folder"], result["bytes"], time.time(), parity.to_plain()))
+    return result
+
+
+def merge_folders(
+    adapter_folder: Path, base_folder: Path, out: Path, channel: Channel, *, device: str = "cpu"
+) -> dict[str, Any]:
+    """The same for an adapter of PEFT's that no run of ours trained; compared along general prompts.
+
+    Tokenizer and template are the adapter's, where it has them, else the base's. Returns and raises as `merge`.
+    """
+    base = BaseWeights.open(base_folder)
+    adapter = Adapter.open(adapter_folder, base)
+    trained = Trained.load(adapter_folder if is_own(adapter_folder / "tokenizer.json") else base_folder)
+    samples = tuple(trained.asked((Message(USER, text),)) for text in GENERIC)
+    subject = Subject(base, adapter_folder, trained, samples)
+    # Not the path, which is of this machine: only the same adapter's merge is replaced.
+    mark: dict[str, object] = {"kind": MERGED.name}
+    mark["run"] = hashlib.sha256(str(adapter_folder.resolve()).encode()).hexdigest()[:16]
+    return _write(adapter, subject, out, mark, channel, device)[1]
+
+
+def _write(
+    adapter: Adapter,
+    subject: Subject,
+    out: Path,
+    mark: dict[str, object],
+    channel: Channel,
+    device: str,
+    describe: Callable[[Parity], str] | None = None,
+) -> tuple[Parity, dict[str, Any]]:
+    """Write the folder ``out``, complete or not at all, and check it. Gives what the check found, and the result.
+
+    Args:
+        describe: the text of the folder's card.
+    """
+    base = subject.base
     check_folder(out, mark)
-    check_space(out, base.bytes)
+    check_space(out, sum(map(bytes_of, adapter.targets.values())))
+    check_memory(base, adapter, device)
     channel.emit(Stage(name="merge", text=say("Merging the adapter into the weights", "正在把适配器合并到权重中")))
     with writing_folder(out, mark) as folder:
-        with calm(base.elements):
-            write_weights(base, adapter, folder, channel)
-        copy_companions(base.folder, run.adapter, folder)
+        write_weights(base, adapter, folder, _progress(channel), device)
+        copy_companions(base.folder, adapter.folder, folder)
+        if adapter.changed_config:
+            write_json(folder / "config.json", merged_config(base.config, adapter))
         channel.emit(Stage(name="check", text=say("Comparing with base and adapter", "正在与基础模型加适配器对比")))
-        subject = Subject(base, run.adapter, trained, tuple(samples))
         parity = verify_folder(subject, folder, MERGED.name, watching(channel))
+        if describe is not None:
+            write_text(folder / CARD, describe(parity))
     if note := doubt(parity, "merge"):
         channel.emit(note)
     files = sorted(path for path in out.iterdir() if path.is_file())
     size = sum(path.stat().st_size for path in files)
-    remember(run, Export(MERGED.name, "", str(out.absolute()), size, time.time(), parity.to_plain()))
-    return {
+    return parity, {
         "folder": str(out.absolute()),
         "bytes": size,
         "files": [path.name for path in files],
@@ -84,21 +136,22 @@ def merge(run: RunFolder, out: Path, channel: Channel) -> dict[str, Any]:
     }
 
 
-def write_weights(base: BaseWeights, adapter: Adapter, folder: Path, channel: Channel) -> None:
-    """The merged weights, in the files the base has. Raises as `merge` does."""
-    done = 0
-    for file, names in base.shards():
-        shard = {}
-        for name in names:
-            stop_if_asked(channel)
-            stored = base.tensors[name]
-            shard[name] = adapter.merged(name, base.read(name)).to(_DTYPES[stored.dtype]).contiguous()
-            done += stored.bytes
-            channel.emit(Progress(done=done, total=base.bytes, unit="bytes"))
-        save_file(shard, folder / file, metadata={"format": "pt"})
-    if len(base.files) > 1:
-        weight_map = {name: stored.file for name, stored in base.tensors.items()}
-        write_json(folder / INDEX, {"metadata": {"total_size": base.bytes}, "weight_map": weight_map})
+def merged_config(config: dict[str, Any], adapter: Adapter) -> dict[str, Any]:
+    """``config.json`` of the merged model: the base's, but for a longer vocabulary or a head that was untied."""
+    changed = dict(adapter.changed_config)
+    inner = config.get("text_config")
+    if changed and isinstance(inner, dict):
+        config = {**config, "text_config": {**inner, **changed}}
+        changed.pop("vocab_size", None)
+    return {**config, **changed}
+
+
+def _progress(channel: Channel) -> Callable[[int, int], None]:
+    def step(done: int, total: int) -> None:
+        stop_if_asked(channel)
+        channel.emit(Progress(done=done, total=total, unit="bytes"))
+
+    return step
 
 
 def copy_companions(base: Path, adapter: Path, folder: Path) -> None:

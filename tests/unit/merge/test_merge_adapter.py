@@ -14,9 +14,10 @@ from transformers import AutoModelForCausalLM
 
 from engine.export.ledger import listed
 from engine.merge.adapter import merge
+from engine.merge.changes import LowRank
 from engine.merge.delta import Adapter
 from engine.merge.place import MARK, check_space
-from engine.merge.weights import INDEX, BaseWeights
+from engine.merge.weights import INDEX
 from engine.project.atomic import read_json, write_json
 from engine.project.run_folder import RunFolder
 from engine.protocol.channel import Recorder
@@ -143,12 +144,22 @@ def test_shards_stay_shards(tmp_path: Path, tokenizer: Path) -> None:
         assert torch.allclose(ours.float(), theirs[name].float(), rtol=2**-7, atol=2e-3), name
 
 
-def test_one_tensor_at_a_time(tmp_path: Path, base: Path, run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[str] = []
-    original = BaseWeights.read
-    monkeypatch.setattr(BaseWeights, "read", lambda self, name: (read.append(name), original(self, name))[1])
+def test_rows_are_merged_a_few_at_a_time(
+    tmp_path: Path, base: Path, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+    original = LowRank.rows
+    monkeypatch.setattr("engine.merge.changes.CHUNK", 64 * 8)
+
+    def rows(self: LowRank, start: int, values: torch.Tensor) -> torch.Tensor:
+        taken.append(values.numel())
+        return original(self, start, values)
+
+    monkeypatch.setattr(LowRank, "rows", rows)
     merge(run, tmp_path / "out", Recorder())
-    assert sorted(read) == sorted(BaseWeights.open(base).tensors)
+    assert max(taken) == 64 * 8
+    ours, theirs = load_file(tmp_path / "out" / "model.safetensors"), by_peft(base, run)
+    assert all(ulps(weight, theirs[name]) <= 1 for name, weight in ours.items())
 
 
 def test_wrong_weights_are_told(tmp_path: Path, base: Path, run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,7 +289,7 @@ def test_an_adapter_of_another_base_is_refused(tmp_path: Path, base: Path, run: 
         (lambda run, base: shutil.rmtree(run.adapter), "run.no_adapter"),
         (lambda run, base: (run.adapter / "adapter_model.safetensors").unlink(), "adapter.damaged"),
         (lambda run, base: (run.adapter / "adapter_model.safetensors").write_bytes(b"half"), "adapter.damaged"),
-        (lambda run, base: dora(run), "adapter.kind"),
+        (lambda run, base: change(run, use_qalora=True), "adapter.kind"),
         (lambda run, base: run.held_out.write_text('{"messages": 1'), "file.damaged"),
     ],
     ids=[
@@ -289,7 +300,7 @@ def test_an_adapter_of_another_base_is_refused(tmp_path: Path, base: Path, run: 
         "no adapter",
         "no adapter weights",
         "half adapter",
-        "dora",
+        "another kind",
         "rows",
     ],
 )
@@ -307,9 +318,9 @@ def cut(base: Path) -> bytes:
     return content[: len(content) // 2]
 
 
-def dora(run: RunFolder) -> None:
+def change(run: RunFolder, **settings: Any) -> None:
     path = run.adapter / "adapter_config.json"
-    write_json(path, {**read_json(path), "use_dora": True})
+    write_json(path, {**read_json(path), **settings})
 
 
 def test_a_disk_without_room_is_told_before_a_byte_is_written(tmp_path: Path) -> None:
@@ -326,7 +337,7 @@ def test_a_disk_that_fills_up_leaves_nothing(
     def full(*_args: object, **_kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("engine.merge.adapter.save_file", full)
+    monkeypatch.setattr("engine.merge.shards._put", full)
     with pytest.raises(UserError) as caught:
         merge(run, tmp_path / "place" / "out", Recorder())
     assert caught.value.problem.code == "disk.full"
