@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.export.families.registry import gguf_refusal as gguf_refusal
+from engine.export.parity import LIMITS
 from engine.protocol.errors import UserError
 from engine.protocol.text import Text, say
 
@@ -37,7 +38,6 @@ class Quantisation:
         name: as on the command line, in upper case ("Q4_K_M").
         label, summary: what people read.
         bits: mean bits per weight of large models, for a forecast of the size.
-        limit: least share of next tokens (0 to 1) that must agree with base and adapter in 32-bit floats.
         file_type: llama.cpp's number of the mix (``llama_ftype``).
     """
 
@@ -45,8 +45,12 @@ class Quantisation:
     label: Text
     summary: Text
     bits: float
-    limit: float
     file_type: int
+
+    @property
+    def limit(self) -> float:
+        """Least share of next tokens (0 to 1) that must agree with base and adapter in 32-bit floats."""
+        return LIMITS[self.name].next_token
 
 
 ADAPTER = Target(
@@ -84,9 +88,29 @@ GGUF_ADAPTER = Target(
     is_file=True,
     suffix=".gguf",
 )
-TARGETS: dict[str, Target] = {target.name: target for target in (ADAPTER, MERGED, GGUF, GGUF_ADAPTER)}
+OLLAMA = Target(
+    name="ollama",
+    label=say("Ollama", "Ollama"),
+    summary=say(
+        "a GGUF with a Modelfile: template, stop tokens and context as trained",
+        "GGUF 加 Modelfile：模板、结束词元和上下文与训练时一致",
+    ),
+    kind="export",
+    is_file=False,
+)
+LM_STUDIO = Target(
+    name="lmstudio",
+    label=say("LM Studio", "LM Studio"),
+    summary=say("a GGUF where LM Studio looks for models", "把 GGUF 放到 LM Studio 查找模型的位置"),
+    kind="export",
+    is_file=True,
+    suffix=".gguf",
+)
+TARGETS: dict[str, Target] = {
+    target.name: target for target in (ADAPTER, MERGED, GGUF, GGUF_ADAPTER, OLLAMA, LM_STUDIO)
+}
 
-# Bits: of Llama 3.1 8B by `engine.export.gguf_size`. Limits: see tests/bench/bench_gguf_parity.py.
+# Bits: of Llama 3.1 8B by `engine.export.gguf_size`.
 QUANTISATIONS: dict[str, Quantisation] = {
     kind.name: kind
     for kind in (
@@ -95,7 +119,6 @@ QUANTISATIONS: dict[str, Quantisation] = {
             say("2 bit (Q2_K)", "2 位（Q2_K）"),
             say("the smallest; answers suffer, for when nothing else fits", "最小；回答会变差，仅在别无选择时使用"),
             bits=3.16,
-            limit=0.5,
             file_type=10,
         ),
         Quantisation(
@@ -103,7 +126,6 @@ QUANTISATIONS: dict[str, Quantisation] = {
             say("3 bit (Q3_K_M)", "3 位（Q3_K_M）"),
             say("very small; some loss", "很小；有一定损失"),
             bits=4.0,
-            limit=0.75,
             file_type=12,
         ),
         Quantisation(
@@ -111,7 +133,6 @@ QUANTISATIONS: dict[str, Quantisation] = {
             say("4 bit, tight (IQ4_XS)", "4 位紧凑（IQ4_XS）"),
             say("a tenth smaller than Q4_K_M, slower without a GPU", "比 Q4_K_M 小约一成，无 GPU 时较慢"),
             bits=4.46,
-            limit=0.83,
             file_type=30,
         ),
         Quantisation(
@@ -119,7 +140,6 @@ QUANTISATIONS: dict[str, Quantisation] = {
             say("4 bit, plain (Q4_0)", "4 位基础（Q4_0）"),
             say("for phones, ARM processors and older programs", "适合手机、ARM 处理器和旧版程序"),
             bits=4.64,
-            limit=0.8,
             file_type=2,
         ),
         Quantisation(
@@ -127,7 +147,6 @@ QUANTISATIONS: dict[str, Quantisation] = {
             say("4 bit (Q4_K_M)", "4 位（Q4_K_M）"),
             say("small with little loss; the usual choice", "体积小、损失少；常用选择"),
             bits=4.89,
-            limit=0.85,
             file_type=15,
         ),
         Quantisation(
@@ -135,7 +154,6 @@ QUANTISATIONS: dict[str, Quantisation] = {
             say("5 bit (Q5_K_M)", "5 位（Q5_K_M）"),
             say("somewhat larger, closer to what you trained", "稍大，更接近训练结果"),
             bits=5.7,
-            limit=0.92,
             file_type=17,
         ),
         Quantisation(
@@ -143,7 +161,6 @@ QUANTISATIONS: dict[str, Quantisation] = {
             say("6 bit (Q6_K)", "6 位（Q6_K）"),
             say("hardly any loss", "损失极小"),
             bits=6.56,
-            limit=0.95,
             file_type=18,
         ),
         Quantisation(
@@ -151,7 +168,6 @@ QUANTISATIONS: dict[str, Quantisation] = {
             say("8 bit (Q8_0)", "8 位（Q8_0）"),
             say("next to no loss", "几乎无损"),
             bits=8.5,
-            limit=0.98,
             file_type=7,
         ),
         Quantisation(
@@ -159,7 +175,6 @@ QUANTISATIONS: dict[str, Quantisation] = {
             say("16 bit (F16)", "16 位（F16）"),
             say("no loss worth naming; runs everywhere", "损失可忽略；处处可用"),
             bits=16.0,
-            limit=0.995,
             file_type=1,
         ),
         Quantisation(
@@ -167,7 +182,6 @@ QUANTISATIONS: dict[str, Quantisation] = {
             say("16 bit (BF16)", "16 位（BF16）"),
             say("the weights as merged in bf16; to make other types from", "与 bf16 合并权重相同；便于再转换"),
             bits=16.0,
-            limit=0.98,
             file_type=32,
         ),
         Quantisation(
@@ -175,7 +189,6 @@ QUANTISATIONS: dict[str, Quantisation] = {
             say("32 bit (F32)", "32 位（F32）"),
             say("nothing is rounded; twice as large, for checking", "不做任何舍入；体积翻倍，用于核对"),
             bits=32.0,
-            limit=0.995,
             file_type=0,
         ),
     )
