@@ -262,8 +262,9 @@ def sentence(parity: Parity) -> Text:
         return say("Not checked: {reason}.", "未检查：{reason}。", reason=reason)
     if parity.passed:
         return say("Checked: it is what you trained.", "已检查：与训练结果一致。")
-    if parity.differs:
-        return say("Do not use it: {what}", "请勿使用：{what}", what=parity.differs[0].text)
+    what = parity.differs[0].text if parity.differs else parity.reason
+    if what:
+        return say("Do not use it: {what}", "请勿使用：{what}", what=what)
     return say("Do not use it: it differs from what you trained.", "请勿使用：与训练结果不一致。")
 
 

@@ -33,7 +33,8 @@ def start_job(folder: JobFolder, kind: str, arguments: dict[str, Any]) -> None:
     """Start the worker on ``folder`` and return at once. What happens is told by ``events.jsonl``.
 
     Args:
-        kind: "train", "resume", "evaluate", "merge", "export", "check", "score", "rehearse" or "trial" (of a rehearsal).
+        kind: "train", "resume", "evaluate", "merge", "export", "check", "score", "rehearse", or "trial" (of a
+            rehearsal).
         arguments: what `engine.worker` documents for that kind; paths absolute.
 
     Raises:
