@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from engine.export.ledger import listed
 from engine.export.parity import Parity, sentence
-from engine.project.atomic import read_json
+from engine.project.atomic import read_json, write_text
 from engine.project.forgetting import SkillChange, read_forgetting
 from engine.project.run_folder import RunFolder
 from engine.project.secrets import Scrubber, known_secrets
@@ -87,6 +88,27 @@ def card(run: RunFolder, kind: str, *, type: str = "", file: str = "", parity: M
         _section("Limits", _limits(facts, kind, type)),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def write_card(run: RunFolder, file: Path) -> Path | None:
+    """Write the card of an export of one file beside it, by its name; gives its path, None where another file of that
+    name is in the way. Raises `UserError` when the disk does not take it."""
+    path = file.with_suffix(".md")
+    export = next((known for known in listed(run) if Path(known.file) == file.absolute()), None)
+    if export is None or not _may_go(path):
+        return None
+    write_text(path, card(run, export.kind, type=export.type, file=file.name, parity=export.parity))
+    return path
+
+
+def _may_go(path: Path) -> bool:
+    """Whether a card may be written there: nothing is there, or an earlier card."""
+    if not path.exists() and not path.is_symlink():
+        return True
+    if path.is_symlink() or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return MARK.encode() in file.read(4096)
 
 
 def front_matter(facts: Mapping[str, Any], recipe: Mapping[str, Any], kind: str, languages: list[str]) -> str:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Any
 
 from engine.data.rows import Message
 from engine.export.card import base_licence
+from engine.export.following import Ended, followed
 from engine.export.ollama import (
     MOST_CONTEXT,
     check_ours,
@@ -23,18 +19,15 @@ from engine.export.ollama import (
     needed_program,
 )
 from engine.export.ollama_template import SYSTEM, Pieces, Turn, go_template, measured
-from engine.host import platform
 from engine.merge.prompts import Trained
 from engine.project.atomic import read_json, write_text
 from engine.project.run_folder import RunFolder
-from engine.protocol.channel import Channel, stop_if_asked
-from engine.protocol.errors import EXIT_MACHINE, Stopped, UserError
+from engine.protocol.channel import Channel
+from engine.protocol.errors import EXIT_MACHINE, UserError
 from engine.protocol.events import Note, Progress, Stage
 from engine.protocol.text import say
 
-_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
 _PERCENT = re.compile(r"(\d{1,3})%")
-_TAIL = 40
 _LICENCE_BYTES = 64 * 1024
 
 
@@ -145,57 +138,10 @@ def create(path: Path, name: str, channel: Channel) -> None:
     """
     program, name = needed_program(), checked_name(name)
     channel.emit(Stage(name="ollama", text=say("Ollama makes “{name}”", "Ollama 正在创建“{name}”", name=name)))
-    process = platform.start(
-        [str(program), "create", name, "-f", path.name],
-        folder=path.parent,
-        environment=dict(os.environ),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        detached=True,
-    )
-    tail = _followed(process, channel)
-    if process.returncode:
-        raise _failed(name, tail, process.returncode)
-
-
-def _followed(process: subprocess.Popen[bytes], channel: Channel) -> list[str]:
-    """Tell each line of a process until it ends; gives its last ones. Raises `Stopped` where the user asked."""
-    lines: SimpleQueue[str] = SimpleQueue()
-    reader = threading.Thread(target=_read, args=(process, lines), daemon=True)
-    reader.start()
-    tail: list[str] = []
-    try:
-        while reader.is_alive() or not lines.empty():
-            stop_if_asked(channel)
-            try:
-                line = lines.get(timeout=0.1)
-            except Empty:
-                continue
-            if line and line not in tail[-1:]:
-                tail = [*tail[-_TAIL:], line]
-                _tell(line, channel)
-        process.wait()
-    except (Stopped, KeyboardInterrupt):
-        platform.end_group(process.pid, force=False)
-        _wait_or_kill(process)
-        raise
-    finally:
-        reader.join(5)
-        if process.stdout is not None:
-            process.stdout.close()
-    return tail
-
-
-def _read(process: subprocess.Popen[bytes], lines: SimpleQueue[str]) -> None:
-    """Lines of a terminal program: it rewrites one with carriage returns to show how far it is."""
-    assert process.stdout is not None
-    rest = b""
-    while piece := os.read(process.stdout.fileno(), 4096):
-        *whole, rest = re.split(rb"[\r\n]", rest + piece)
-        for line in whole:
-            lines.put(_ANSI.sub("", line.decode("utf-8", "replace")).strip())
-    lines.put(_ANSI.sub("", rest.decode("utf-8", "replace")).strip())
+    command = [str(program), "create", name, "-f", path.name]
+    ended = followed(command, path.parent, channel, lambda line: _tell(line, channel))
+    if ended.code:
+        raise _failed(name, ended)
 
 
 def _tell(line: str, channel: Channel) -> None:
@@ -206,28 +152,16 @@ def _tell(line: str, channel: Channel) -> None:
         channel.emit(Stage(name="ollama", text=say("Ollama: {line}", "Ollama：{line}", line=line[:120])))
 
 
-def _wait_or_kill(process: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + 5
-    while process.poll() is None and time.monotonic() < end:
-        time.sleep(0.05)
-    if process.poll() is None:
-        platform.end_group(process.pid, force=True)
-        process.wait()
-
-
-def _failed(name: str, tail: Sequence[str], code: int) -> UserError:
-    words = "\n".join(tail)
-    ending = tail[-1] if tail else f"exit code {code}"
-    last = next((line for line in reversed(tail) if "rror" in line), ending)
-    if re.search(r"connect|could not find|server.*(run|respond)", words, re.IGNORECASE):
+def _failed(name: str, ended: Ended) -> UserError:
+    if re.search(r"connect|could not find|server.*(run|respond)", ended.words, re.IGNORECASE):
         hint = say("Is Ollama running? Start it with: ollama serve", "Ollama 是否在运行？请先启动：ollama serve")
     else:
         hint = say("Its words are in the details; the Modelfile is kept.", "其输出见详情；Modelfile 已保留。")
     return UserError(
         "ollama.failed",
-        say("Ollama did not make “{name}”: {why}", "Ollama 未能创建“{name}”：{why}", name=name, why=last),
+        say("Ollama did not make “{name}”: {why}", "Ollama 未能创建“{name}”：{why}", name=name, why=ended.why),
         hint,
         where=name,
         exit_code=EXIT_MACHINE,
-        details=words,
+        details=ended.words,
     )

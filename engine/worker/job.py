@@ -117,24 +117,19 @@ def _evaluate(arguments: Arguments, channel: Channel) -> dict[str, Any]:
 
 
 def _merge(arguments: Arguments, channel: Channel) -> dict[str, Any]:
-    from engine.merge.adapter import merge
+    from engine.merge.adapter import merge, merge_folders
 
-    return merge(_run(arguments), Path(arguments["out"]), channel)
+    out, device = Path(arguments["out"]), arguments.get("device") or "cpu"
+    base = Path(arguments["base"]) if arguments.get("base") else None
+    if arguments.get("adapter") and base is not None:
+        return merge_folders(Path(arguments["adapter"]), base, out, channel, device=device)
+    return merge(_run(arguments), out, channel, base_folder=base, device=device)
 
 
 def _export(arguments: Arguments, channel: Channel) -> dict[str, Any]:
-    run, out = _run(arguments), Path(arguments["out"])
-    if arguments["to"] == "adapter":
-        from engine.export.adapter_work import export_adapter
+    from engine.export.export_work import export
 
-        return export_adapter(run, out, channel)
-    if arguments["to"] == "gguf-adapter":
-        from engine.export.gguf_adapter_work import export_gguf_adapter
-
-        return export_gguf_adapter(run, out, channel)
-    from engine.export.gguf_work import export_gguf
-
-    return export_gguf(run, out, arguments["quantize"], channel)
+    return export(_run(arguments), arguments, channel)
 
 
 def _upload(arguments: Arguments, channel: Channel) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def short_answers(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def starter_run(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A run on the starter, exported once as a GGUF; tests that change it take a copy."""
-    run = trained_run(tmp_path_factory.mktemp("starter") / "run", starter, lora(), stops=(1,), size=0.02)
+    run = trained_run(tmp_path_factory.mktemp("starter") / "run", starter, lora(), stops=(3,), size=0.02)
     hold_out(run, (("Hello!", "Hi!"), ("Where is the ball?", "It is in the park.")))
     export_gguf(run, run.exports / "orders.gguf", "f16", Recorder())
     return run

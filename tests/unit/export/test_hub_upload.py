@@ -15,7 +15,7 @@ from engine.export import hub_upload
 from engine.export.adapter_work import export_adapter
 from engine.export.hub_upload import check_may_go, checked_repo, found_export, parcel
 from engine.export.hub_upload_work import upload
-from engine.export.ledger import LEDGER, Export, listed, remember
+from engine.export.ledger import Export, listed, remember
 from engine.merge.place import MARK
 from engine.project.atomic import read_json
 from engine.project.project import Project
@@ -25,6 +25,7 @@ from engine.protocol.channel import Recorder
 from engine.protocol.errors import Stopped, UserError
 from engine.protocol.events import STOP, Command, Note, Progress, Stage
 from tests.played_hub import COMMIT, Hub, playing
+from tests.unit.export.moved import moved
 
 TOKEN = "hf_of_ada_who_may_write"
 REPO = "ada/orders"
@@ -53,14 +54,6 @@ def exported(starter_run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -
 def sent(exported: RunFolder, tmp_path: Path) -> RunFolder:
     """A copy of it that a test may change."""
     return moved(exported, tmp_path / "run")
-
-
-def moved(run: RunFolder, to: Path) -> RunFolder:
-    """A copy of a run whose list names its own exports."""
-    copy = RunFolder(Path(shutil.copytree(run.path, to)))
-    ledger = copy.path / LEDGER
-    ledger.write_text(ledger.read_text().replace(str(run.path), str(copy.path)))
-    return copy
 
 
 def send(run: RunFolder, name: str, channel: Recorder | None = None, **wished: Any) -> dict[str, Any]:
