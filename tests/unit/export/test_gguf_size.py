@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,14 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from engine.export.families.registry import FAMILIES
 from engine.export.gguf_arch import Architecture
 from engine.export.gguf_size import bits_per_weight, estimated_gguf_bytes, filled, shapes
-from engine.export.targets import QUANTISATIONS
+from engine.export.gguf_write import plan, write
+from engine.export.targets import QUANTISATIONS, quantisation
+from engine.merge.delta import Adapter
+from engine.merge.prompts import Trained
+from engine.merge.weights import BaseWeights
+from engine.project.atomic import read_json
+from engine.project.run_folder import RunFolder
+from tests.unit.merge.made import lora, trained_run
 
 # Meta's Llama 3.1 8B, and a model of each family by its sizes.
 LLAMA_8B: dict[str, Any] = {
@@ -72,3 +80,21 @@ def test_shapes_are_those_of_the_models_of_transformers(name: str, tied: bool | 
             shape[-2 if place.parts > 1 else 0] //= place.parts
             theirs[place.name] = (known.experts, *shape) if place.expert is not None else tuple(shape)
     assert dict(shapes(filled(written, family), family)) == theirs
+
+
+@pytest.fixture(scope="module")
+def starter_run(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A run on the starter model."""
+    return trained_run(tmp_path_factory.mktemp("starter") / "run", starter, lora())
+
+
+@pytest.mark.parametrize("name", ["Q2_K", "Q4_0", "Q4_K_M", "Q8_0", "BF16", "F32"])
+def test_the_forecast_is_near_the_file(starter_run: RunFolder, tmp_path: Path, name: str) -> None:
+    base = BaseWeights.open(starter_run.trained_on())
+    adapter = Adapter.open(starter_run.adapter, base)
+    trained, kind, path = Trained.load(starter_run.adapter), quantisation(name), tmp_path / "model.gguf"
+    planned = plan(base, adapter, trained, kind)
+    about = {"run": "0001-made", "title": "Made", "model": "starter"}
+    write(path, planned, base, adapter, trained, kind, about, lambda done, total: None)
+    forecast = estimated_gguf_bytes(read_json(base.folder / "config.json"), name)
+    assert forecast == pytest.approx(path.stat().st_size, rel=0.01)
