@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.export.parity import Parity, figures, sentence
+from engine.export.parity import Parity, figures, refusal, sentence
 from engine.jobs import AGAIN, english, failure_of, interruption, resume_with, run_job
 from engine.options import language_of, parser
 from engine.project.hub_access import apply_mirror
@@ -338,7 +338,12 @@ def _evaluate(options: argparse.Namespace, terminal: Terminal) -> int:
 
 
 def _merge(options: argparse.Namespace, terminal: Terminal) -> int:
-    return _later_job(options.run, "merge", {"out": str(options.out.expanduser().resolve())}, terminal, _written_lines)
+    from engine.merge_command import merge_arguments, merge_folders
+
+    arguments = merge_arguments(options)
+    if options.run is not None:
+        return _later_job(options.run, "merge", arguments, terminal, _written_lines)
+    return merge_folders(arguments, terminal, _written_lines)
 
 
 def _export(options: argparse.Namespace, terminal: Terminal) -> int:
@@ -389,13 +394,14 @@ def _later_job(
     failure = failure_of(outcome, AGAIN)
     if failure is not None:
         return terminal.failure(failure, english(outcome.value))
-    terminal.result(english(outcome.value), *(lines(outcome.value) if outcome.value else []))
-    return outcome.exit_code or _refused(outcome.value)
-
-
-def _refused(value: dict[str, Any] | None) -> int:
-    """The exit code of work that was done, but whose result differs from what was trained."""
-    return EXIT_MACHINE if ((value or {}).get("parity") or {}).get("passed") is False else 0
+    told = lines(outcome.value) if outcome.value else []
+    refused = refusal(Parity.of((outcome.value or {}).get("parity") or {}))
+    if refused is None:
+        terminal.result(english(outcome.value), *told)
+        return outcome.exit_code
+    if not terminal.as_json:
+        terminal.result({}, *told)
+    return terminal.failure(refused, english(outcome.value))
 
 
 def _written_lines(value: dict[str, Any]) -> list[Text]:
@@ -405,8 +411,7 @@ def _written_lines(value: dict[str, Any]) -> list[Text]:
 
 def _checked_lines(value: dict[str, Any]) -> list[Text]:
     parity = Parity.of(value.get("parity") or {})
-    more = [line for item in parity.differs for line in (item.text, item.hint) if line]
-    return list(dict.fromkeys([sentence(parity), *more, *figures(parity)]))
+    return [*([] if parity.passed is False else [sentence(parity)]), *figures(parity)]
 
 
 def _models(part: str) -> Command:

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
+from engine.protocol.errors import Failure, Problem
 from engine.protocol.events import Note
 from engine.protocol.text import NOTHING, Text, as_text, say
 
@@ -266,6 +267,15 @@ def sentence(parity: Parity) -> Text:
     if what:
         return say("Do not use it: {what}", "请勿使用：{what}", what=what)
     return say("Do not use it: it differs from what you trained.", "请勿使用：与训练结果不一致。")
+
+
+def refusal(parity: Parity) -> Failure | None:
+    """What a command ends with whose work was done, but came out other than what was trained; None where it did not."""
+    if parity.passed is not False:
+        return None
+    hint = parity.differs[0].hint if parity.differs else HINTS["weights"]
+    problems = tuple(Problem(f"differs.{item.kind}", item.text, item.hint, item.kind) for item in parity.differs)
+    return Failure("export.differs", sentence(parity), hint, problems=problems)
 
 
 def figures(parity: Parity) -> list[Text]:

@@ -161,3 +161,5 @@ def test_the_command_says_it_by_its_exit_code(
     assert document["parity"]["passed"] is False
     assert "weights" in [item["kind"] for item in document["parity"]["differs"]]
     assert document["parity"]["differs"][0]["text"].endswith(".")
+    assert document["error"]["code"] == "export.differs"
+    assert document["error"]["message"].startswith("Do not use it: ")

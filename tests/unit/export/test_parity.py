@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from engine.export.ledger import Export, listed, remember
-from engine.export.parity import LIMITS, Limits, Parity, difference, doubt, figures, limits_of, sentence
+from engine.export.parity import LIMITS, Limits, Parity, difference, doubt, figures, limits_of, refusal, sentence
 from engine.export.targets import QUANTISATIONS
 from engine.project.atomic import write_json
 from engine.project.run_folder import RunFolder
@@ -98,6 +98,15 @@ def test_what_people_read() -> None:
         "export.differs",
         "merge.unchecked",
     ]
+
+
+def test_a_command_ends_with_what_differs() -> None:
+    found = refusal(WRONG)
+    assert found is not None
+    assert (found.code, found.exit_code) == ("export.differs", 1)
+    assert [problem.where for problem in found.problems] == ["template", "weights"]
+    assert refusal(Parity()) is None
+    assert refusal(Parity(passed=True)) is None
 
 
 def test_limits_are_numbers() -> None:
