@@ -213,11 +213,11 @@ def _blind(options: argparse.Namespace, terminal: Terminal, talk: Talk) -> int:
 def _test_of(options: argparse.Namespace, talk: Talk) -> tuple[BlindTest, list[HeldOutQuestion]]:
     """The test that is gone on with, or a new one, and its questions in order. Raises `UserError` without any."""
     from engine.project.held_out import HeldOutQuestion, read_questions
-    from engine.project.votes import Tested, begin_test, read_tests
+    from engine.project.votes import Contender, begin_test, read_tests
 
     pair = talk.sides[:2] if len(talk.sides) == 2 else [talk.sides[1], talk.sides[2]]
     written = {"tuned": talk.run.adapter_written}
-    first, second = (Tested(s.name, s.title, s.kind, s.path, written.get(s.name, 0)) for s in pair)
+    first, second = (Contender(s.name, s.title, s.kind, s.path, written.get(s.name, 0)) for s in pair)
     own = [HeldOutQuestion("", prompt) for prompt in options.prompt]
     source = "own" if own else "held_out"
     test = None

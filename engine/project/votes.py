@@ -30,7 +30,7 @@ MOST_MORE = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class Tested:
+class Contender:
     """One of the two models.
 
     Attributes:
@@ -97,7 +97,7 @@ class BlindTest:
 
     id: str
     seed: int
-    sides: tuple[Tested, Tested]
+    sides: tuple[Contender, Contender]
     source: str = "held_out"
     sampling: Mapping[str, Any] = field(default_factory=dict)
     system: str | None = None
@@ -128,7 +128,7 @@ class BlindTest:
 # ------------------------------------------------------------------------------------------------------------ the file
 def begin_test(
     run: RunFolder,
-    sides: tuple[Tested, Tested],
+    sides: tuple[Contender, Contender],
     *,
     seed: int,
     source: str,
@@ -136,14 +136,14 @@ def begin_test(
     system: str | None = None,
 ) -> BlindTest:
     """A new test, written down. Raises `UserError` when the disk does not take it."""
-    now = time.time()
+    now = round(time.time(), 3)
     test = BlindTest(f"{now:.3f}-{seed}", seed, sides, source, dict(sampling), system, time=now)
     _add(
         run,
         {
             "type": "test",
             "test": test.id,
-            "time": round(now, 3),
+            "time": now,
             "seed": seed,
             "sides": [asdict(side) for side in sides],
             "source": source,
@@ -231,7 +231,7 @@ def _take(test: BlindTest, vote: Vote) -> None:
 
 
 def _test(name: str, plain: dict[str, Any]) -> BlindTest:
-    first, second = (_tested(side) for side in plain["sides"])
+    first, second = (_contender(side) for side in plain["sides"])
     if not first.name or not second.name or first.name == second.name:
         raise ValueError(name)
     system = plain.get("system")
@@ -246,9 +246,9 @@ def _test(name: str, plain: dict[str, Any]) -> BlindTest:
     )
 
 
-def _tested(plain: dict[str, Any]) -> Tested:
+def _contender(plain: dict[str, Any]) -> Contender:
     name, title, kind, path = (str(plain.get(key, "")) for key in ("name", "title", "kind", "path"))
-    return Tested(name, title, kind, path, int(plain.get("written", 0)))
+    return Contender(name, title, kind, path, int(plain.get("written", 0)))
 
 
 def _vote(test: BlindTest, plain: dict[str, Any]) -> Vote:
@@ -413,7 +413,7 @@ def votes_missing(wins: int, count: int) -> int | None:
     return None
 
 
-def verdict(result: Result, sides: Sequence[Tested]) -> Text:
+def verdict(result: Result, sides: Sequence[Contender]) -> Text:
     """What a result means, in a sentence."""
     if not result.decided:
         return say("No vote for either yet.", "尚未对任何一方投票。")
