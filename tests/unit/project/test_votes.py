@@ -87,7 +87,7 @@ def test_the_last_vote_can_be_taken_back_and_cast_anew(run: RunFolder, blind: Bl
         (1, "one", "first"),
         (3, "two", "bad"),
     ]
-    assert len(run.votes.read_text(encoding="utf-8").splitlines()) == 5  # nothing is ever taken out of the file
+    assert run.votes.read_bytes().count(b"\n") == 5  # nothing is ever taken out of the file
 
 
 def test_a_crash_in_the_middle_of_a_line_loses_no_vote(run: RunFolder, blind: BlindTest) -> None:
