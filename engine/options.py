@@ -412,9 +412,22 @@ def _sampling(made: argparse.ArgumentParser, language: str) -> None:
 
 
 def _merge(made: argparse.ArgumentParser, language: str) -> None:
-    _run_argument(made, language)
-    about = say("folder to write", "要写入的文件夹").in_language(language)
-    made.add_argument("--out", type=Path, required=True, help=about)
+    about = say(
+        "a run's folder, as the command run prints it; left out for an adapter that was trained elsewhere",
+        "训练记录的文件夹，即 run 命令给出的路径；合并在别处训练的适配器时省略",
+    )
+    made.add_argument("run", type=Path, nargs="?", help=about.in_language(language))
+    elsewhere = say("an adapter's folder as PEFT writes it, instead of a run", "PEFT 适配器文件夹，代替训练记录")
+    made.add_argument("--adapter", type=Path, metavar="DIR", help=elsewhere.in_language(language))
+    original = say(
+        "folder of the original 16-bit weights, where they are not those the run was trained on",
+        "原始 16 位权重的文件夹；与训练时所用不同时指定",
+    )
+    made.add_argument("--base", type=Path, metavar="DIR", help=original.in_language(language))
+    about = say("folder to write", "要写入的文件夹")
+    made.add_argument("--out", type=Path, required=True, help=about.in_language(language))
+    device = say("what computes; both give the same weights", "计算设备；两者得到的权重相同")
+    made.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help=device.in_language(language))
 
 
 def _export(made: argparse.ArgumentParser, language: str) -> None:
