@@ -1,4 +1,4 @@
-"""Greedy answers to many prompts: batches of like length, padded on the left."""
+"""Greedy answers to many prompts, in batches of like length."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 from engine.chat.text_stream import before_stop
+from engine.evaluate.greedy import Asked, Greedy, knows
 from engine.model.tuned import TunedModel
 
 
@@ -34,6 +35,7 @@ def answers(
     limit: int,
     batch_size: int,
     watch: Callable[[float], None],
+    expected: Sequence[int] = (),
 ) -> list[GreedyAnswer | None]:
     """The side in use answers each prompt; None for a prompt that leaves no room in the model's context.
 
@@ -41,12 +43,14 @@ def answers(
         prompts: token ids, each ending where the answer begins.
         limit: longest answer, in tokens.
         watch: called after each token with the number of prompts done, batches in parts; may raise to end early.
+        expected: how long each answer may well be, in tokens; answers of like length are best asked together.
     """
     found: list[GreedyAnswer | None] = [None] * len(prompts)
     asked = [i for i, prompt in enumerate(prompts) if prompt and _room(tuned, prompt, limit) > 0]
     done = len(prompts) - len(asked)
-    for batch in _batches(tuned, asked, prompts, limit, batch_size):
-        answered = _halving(tuned, [prompts[i] for i in batch], limit, _part_of(watch, done, len(batch)))
+    ask = _asking(tuned, [prompts[i] for i in asked], limit)
+    for batch in _batches(asked, prompts, expected, batch_size):
+        answered = _halving(ask, [prompts[i] for i in batch], _part_of(watch, done, len(batch)))
         for place, answer in zip(batch, answered, strict=True):
             found[place] = answer
         done += len(batch)
@@ -54,9 +58,40 @@ def answers(
     return found
 
 
+Prompts = list[Sequence[int]]
+Ask = Callable[[Prompts, Callable[[float], None]], list[GreedyAnswer]]
+
+
+def _asking(tuned: TunedModel, prompts: Prompts, limit: int) -> Ask:
+    """What answers a batch: the loop of `engine.evaluate.greedy` where it knows the model, else transformers' own."""
+    if _virtual_tokens(tuned) or not knows(tuned.model):
+        return lambda batch, watch: _generate_all(tuned, batch, limit, watch)
+    greedy = Greedy(tuned.model, pad=tuned.pad_id, context=tuned.context, prompts=prompts)
+
+    def ask(batch: Prompts, watch: Callable[[float], None]) -> list[GreedyAnswer]:
+        asked = [Asked(prompt, _room(tuned, prompt, limit)) for prompt in batch]
+        return [_answer(tuned, ids) for ids in greedy.answer(asked, lambda said: _has_ended(tuned, said), watch)]
+
+    return ask
+
+
+def _has_ended(tuned: TunedModel, said: list[int]) -> bool:
+    if said[-1] in tuned.stop_ids:
+        return True
+    if not tuned.stop_texts:
+        return False
+    text = tuned.tokenizer.decode(said)
+    return before_stop(text, tuned.stop_texts) != text
+
+
 def _room(tuned: TunedModel, prompt: Sequence[int], limit: int) -> int:
     """Tokens that an answer can have: the limit, or what the model's context leaves."""
-    return limit if tuned.context is None else min(limit, tuned.context - len(prompt))
+    return limit if tuned.context is None else min(limit, tuned.context - len(prompt) - _virtual_tokens(tuned))
+
+
+def _virtual_tokens(tuned: TunedModel) -> int:
+    """Positions that the side in use takes for learned prompts."""
+    return next((speaker.virtual_tokens for speaker in tuned.speakers.values() if speaker.model is tuned.model), 0)
 
 
 def _part_of(watch: Callable[[float], None], done: int, size: int) -> Callable[[float], None]:
@@ -64,35 +99,37 @@ def _part_of(watch: Callable[[float], None], done: int, size: int) -> Callable[[
 
 
 def _batches(
-    tuned: TunedModel, places: list[int], prompts: Sequence[Sequence[int]], limit: int, size: int
+    places: list[int], prompts: Sequence[Sequence[int]], expected: Sequence[int], size: int
 ) -> Iterator[list[int]]:
-    """Positions of prompts of like length, longest first; one that leaves less room than the limit is asked alone."""
-    ordered = sorted(places, key=lambda i: -len(prompts[i]))
-    alone = [i for i in ordered if _room(tuned, prompts[i], limit) < limit]
-    yield from ([place] for place in alone)
-    together = ordered[len(alone) :]
-    for start in range(0, len(together), size):
-        yield together[start : start + size]
+    """Positions of prompts whose answers and beginnings are of like length, longest first."""
+    ordered = sorted(places, key=lambda i: (-expected[i] if expected else 0, -len(prompts[i])))
+    for start in range(0, len(ordered), size):
+        yield ordered[start : start + size]
 
 
-def _halving(
-    tuned: TunedModel, prompts: list[Sequence[int]], limit: int, watch: Callable[[float], None]
-) -> list[GreedyAnswer]:
+def _halving(ask: Ask, prompts: Prompts, watch: Callable[[float], None]) -> list[GreedyAnswer]:
     """The answers; a batch that a GPU has no memory for is tried again in halves."""
     try:
-        return _generate(tuned, prompts, limit, watch)
+        return ask(prompts, watch)
     except torch.OutOfMemoryError:
         if len(prompts) == 1:
             raise
     torch.cuda.empty_cache()
     middle = len(prompts) // 2
-    return _halving(tuned, prompts[:middle], limit, watch) + _halving(tuned, prompts[middle:], limit, watch)
+    return _halving(ask, prompts[:middle], watch) + _halving(ask, prompts[middle:], watch)
+
+
+def _generate_all(
+    tuned: TunedModel, prompts: Prompts, limit: int, watch: Callable[[float], None]
+) -> list[GreedyAnswer]:
+    """By transformers' `generate`, which ends a batch at one length: where rooms differ, each is asked alone."""
+    if len({_room(tuned, prompt, limit) for prompt in prompts}) == 1:
+        return _generate(tuned, prompts, limit, watch)
+    return [answer for prompt in prompts for answer in _generate(tuned, [prompt], limit, watch)]
 
 
 @torch.inference_mode()
-def _generate(
-    tuned: TunedModel, prompts: list[Sequence[int]], limit: int, watch: Callable[[float], None]
-) -> list[GreedyAnswer]:
+def _generate(tuned: TunedModel, prompts: Prompts, limit: int, watch: Callable[[float], None]) -> list[GreedyAnswer]:
     width = max(len(prompt) for prompt in prompts)
     longest = min(_room(tuned, prompt, limit) for prompt in prompts)
     ids = torch.full((len(prompts), width), tuned.pad_id)

@@ -185,8 +185,14 @@ def _ask(
     tuned: TunedModel, side: Side, questions: Sequence[Question], limit: int, watch: Watch
 ) -> list[GreedyAnswer | None]:
     """One side's answers to every row."""
-    prompts = [question.prompt for question in questions]
     with tuned.as_side(side):
-        found = answers(tuned, prompts, limit=limit, batch_size=tuned.recipe.evaluate.batch_size, watch=watch.at)
+        found = answers(
+            tuned,
+            [question.prompt for question in questions],
+            limit=limit,
+            batch_size=tuned.recipe.evaluate.batch_size,
+            watch=watch.at,
+            expected=[question.reference_tokens for question in questions],
+        )
     watch.next_part(len(questions))
     return found
