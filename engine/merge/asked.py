@@ -56,7 +56,7 @@ def own_tokens(trained: Trained) -> list[tuple[int, str]]:
 def conversations(trained: Trained, samples: Sequence[Sample], most: int = 8) -> list[tuple[Message, ...]]:
     """Conversations that the trained template writes: those of rows, with a system prompt, of several turns."""
     found = []
-    for messages in (*(sample.messages for sample in samples[:most]), *_CONVERSATIONS):
+    for messages in (*(sample.messages for sample in samples[:most] if sample.messages), *_CONVERSATIONS):
         try:
             trained.template.render(messages, generation_prompt=True)
         except UserError:  # this template knows no such conversation

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from engine.data.rows import ASSISTANT, USER, Message, row_from_plain
+from engine.data.rows import ASSISTANT, USER, Message, Row, row_from_plain
 from engine.data.template import ChatTemplate, choose_template
 from engine.data.tokenizer import TextTokenizer
 from engine.project.atomic import disk_error
@@ -31,10 +31,10 @@ class Sample:
     """One prompt.
 
     Attributes:
-        messages: the conversation without the answer.
+        messages: the conversation without the answer; empty for plain text.
         prompt: token ids up to where the answer begins.
         answer: token ids of the reference answer with its end; empty when there is none.
-        text: prompt and answer as the chat template writes them.
+        text: prompt and answer as the chat template writes them, or the plain text.
     """
 
     messages: tuple[Message, ...]
@@ -88,6 +88,20 @@ class Trained:
             return None
         return Sample(tuple(messages), ids[:first], ids[first:last], rendered.text[:end])
 
+    def continued(self, text: str, longest: int) -> Sample | None:
+        """A sample of plain text, cut after ``longest`` tokens: its beginning is the prompt, the rest the answer."""
+        whole = self.template.render_text(text).text
+        ids = self.tokenizer.encode(whole)[0][:longest]
+        cut = max(1, len(ids) // 4)
+        return Sample((), ids[:cut], ids[cut:], whole) if len(ids) > cut else None
+
+    def sample(self, row: Row, longest: int) -> Sample | None:
+        """A row's prompt and answer, of at most ``longest`` tokens; None where it has none."""
+        if row.text is not None:
+            return self.continued(row.text, longest)
+        found = self.answered(row.prompt, row.answer) if row.prompt and row.answer else None
+        return found if found is not None and len(found.prompt) + len(found.answer) <= longest else None
+
 
 def load_samples(run: RunFolder, trained: Trained, *, limit: int, longest: int = 512) -> list[Sample]:
     """Up to ``limit`` prompts of the run's held-out rows, of at most ``longest`` tokens; general ones if it has none.
@@ -96,17 +110,17 @@ def load_samples(run: RunFolder, trained: Trained, *, limit: int, longest: int =
         UserError: the held-out rows cannot be read.
     """
     samples: list[Sample] = []
-    for messages, answer in _held_out(run):
-        sample = trained.answered(messages, answer)
-        if sample is not None and len(sample.prompt) + len(sample.answer) <= longest:
+    for row in _held_out(run):
+        sample = trained.sample(row, longest)
+        if sample is not None:
             samples.append(sample)
         if len(samples) == limit:
             return samples
     return samples or [trained.asked((Message(USER, text),)) for text in GENERIC[:limit]]
 
 
-def _held_out(run: RunFolder) -> Iterator[tuple[tuple[Message, ...], str]]:
-    """Conversations without their last answer, and that answer; of a preference row, the chosen one."""
+def _held_out(run: RunFolder) -> Iterator[Row]:
+    """The run's held-out rows; of a preference row, the chosen answer is the answer."""
     if not run.held_out.is_file():
         return
     number = 0
@@ -114,9 +128,7 @@ def _held_out(run: RunFolder) -> Iterator[tuple[tuple[Message, ...], str]]:
         with run.held_out.open(encoding="utf-8") as lines:
             for line in lines:
                 number += 1
-                row = row_from_plain(json.loads(line))
-                if row.prompt and row.answer:
-                    yield row.prompt, row.answer
+                yield row_from_plain(json.loads(line))
     except OSError as error:
         raise disk_error(error, run.held_out) from error
     except (ValueError, KeyError, TypeError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -178,6 +179,18 @@ def test_a_first_token_twice(tales: Checked, tmp_path: Path) -> None:
     parity = tales.check(path)
     assert (parity.passed, parity.kinds) == (False, ("template",))
     assert "begins with" in parity.differs[0].text.en
+
+
+def test_plain_text_is_compared_along_itself(stories_run: RunFolder, tmp_path: Path) -> None:
+    run = RunFolder(Path(shutil.copytree(stories_run.path, tmp_path / "run")))
+    text = "Once upon a time there was a big dog. It was happy in the park with a ball. The end."
+    write_text(run.held_out, json.dumps({"where": "a:1", "messages": [], "text": text}) + "\n")
+    checked = Checked(run, tmp_path)
+    parity = checked.check(checked.path)
+    assert parity.passed is True
+    assert parity.held_out
+    assert (parity.prompts, parity.perplexity_found) == (1, pytest.approx(parity.perplexity, rel=0.005))
+    assert parity.tokens > 20
 
 
 def test_a_stop_ends_the_check(tales: Checked) -> None:
