@@ -331,10 +331,16 @@ def _train(path: Path, kind: str, terminal: Terminal) -> int:
     return outcome.exit_code
 
 
-def _evaluate(options: argparse.Namespace, terminal: Terminal) -> int:
-    from engine.demo import evaluation_lines
+def _evaluate(part: str) -> Command:
+    """A command of `engine.evaluate_command`, imported when it runs."""
 
-    return _later_job(options.run, "evaluate", {"rows": options.rows}, terminal, evaluation_lines)
+    def run_it(options: argparse.Namespace, terminal: Terminal) -> int:
+        from engine import evaluate_command
+
+        command: Command = getattr(evaluate_command, part)
+        return command(options, terminal)
+
+    return run_it
 
 
 def _merge(options: argparse.Namespace, terminal: Terminal) -> int:
@@ -494,7 +500,8 @@ COMMANDS: dict[str, Command] = {
     "queue remove": _runs("queue_remove"),
     "queue move": _runs("queue_move"),
     "queue run": _runs("queue_run"),
-    "evaluate": _evaluate,
+    "evaluate": _evaluate("evaluate"),
+    "judge-key": _evaluate("judge_key"),
     "chat": _chat,
     "merge": _merge,
     "export": _export,

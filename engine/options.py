@@ -373,6 +373,38 @@ def _evaluate(made: argparse.ArgumentParser, language: str) -> None:
     hint = say("Leave it out for the recipe's number.", "省略则按配方中的行数。")
     about = say("at most so many rows", "最多评估这么多行").in_language(language)
     made.add_argument("--rows", type=number("--rows", int, 1, hint=hint), help=about)
+    kept = say("measure nothing again: use what the last evaluation kept", "不再评估，使用上次评估保存的结果")
+    made.add_argument("--kept", action="store_true", help=kept.in_language(language))
+    report = say("write the report, one HTML file, there", "把报告（一个 HTML 文件）写到此处").in_language(language)
+    made.add_argument("--report", type=Path, metavar="FILE", help=report)
+    _judge_options(made, language)
+    names = say("tasks of lm-evaluation-harness, with commas between", "lm-evaluation-harness 的任务名，用逗号分隔")
+    made.add_argument("--tasks", default="", metavar="NAMES", help=names.in_language(language))
+    folder = say("a folder of tasks of your own (YAML, data beside)", "自己的任务文件夹（YAML，数据在旁）")
+    made.add_argument("--tasks-folder", type=Path, metavar="DIR", help=folder.in_language(language))
+    most = say("at most so many questions a task; 0 for all", "每个任务最多这么多题；0 为全部").in_language(language)
+    read = number("--limit", int, 0, hint=say("Leave it out for 200.", "省略则为 200。"))
+    made.add_argument("--limit", type=read, default=200, help=most)
+
+
+def _judge_options(made: argparse.ArgumentParser, language: str) -> None:
+    where = say(
+        "have a judge compare the answers: its address, such as https://api.example.com/v1",
+        "请评审模型比较回答：其地址，如 https://api.example.com/v1",
+    )
+    made.add_argument("--judge", metavar="URL", help=where.in_language(language))
+    model = say("the judge's model; left out for the recipe's", "评审模型的名称；省略则按配方").in_language(language)
+    made.add_argument("--judge-model", default="", metavar="NAME", help=model)
+    hint = say("Leave it out for the recipe's number.", "省略则按配方中的行数。")
+    rows = say("at most so many rows are judged", "最多评判这么多行").in_language(language)
+    made.add_argument("--judge-rows", type=number("--judge-rows", int, 1, hint=hint), help=rows)
+
+
+def _judge_key(made: argparse.ArgumentParser, language: str) -> None:
+    where = say("the judge's address; the key is sent to it alone", "评审模型的地址；密钥只发送到该地址")
+    made.add_argument("address", help=where.in_language(language))
+    about = say("forget the key that is kept", "删除已保存的密钥").in_language(language)
+    made.add_argument("--forget", action="store_true", help=about)
 
 
 def _chat(made: argparse.ArgumentParser, language: str) -> None:
@@ -627,6 +659,7 @@ _COMMANDS: dict[str, tuple[Text, Callable[[argparse.ArgumentParser, str], None] 
         say("measure base against tuned on the held-out rows", "在留出数据上比较基础模型与微调模型"),
         _evaluate,
     ),
+    "judge-key": (say("keep a judge's key in the system's keyring", "把评审模型的密钥存入系统密钥环"), _judge_key),
     "chat": (say("ask base and tuned the same", "向基础模型与微调模型提同样的问题"), _chat),
     "merge": (say("put the adapter into the 16-bit weights", "把适配器并入 16 位权重"), _merge),
     "export": (say("write what can be taken away", "写出可带走的成果"), _export),

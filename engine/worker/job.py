@@ -116,6 +116,25 @@ def _evaluate(arguments: Arguments, channel: Channel) -> dict[str, Any]:
     return evaluate(_run(arguments), channel, rows=arguments.get("rows"))
 
 
+def _harness(arguments: Arguments, channel: Channel) -> dict[str, Any]:
+    from engine.evaluate.harness import harness
+
+    folder = Path(arguments["folder"]) if arguments.get("folder") else None
+    tasks, limit = arguments["tasks"], arguments.get("limit") or 0
+    return harness(_run(arguments), channel, tasks=tasks, folder=folder, limit=limit)
+
+
+def _judge(arguments: Arguments, channel: Channel) -> dict[str, Any]:
+    from engine.catalogue import CATALOGUE
+    from engine.evaluate.judge import judge
+    from engine.recipe.file import load
+    from engine.recipe.judge import JudgeSettings
+
+    run = _run(arguments)
+    seed = load(run.recipe_as_run, CATALOGUE).data.seed
+    return judge(run, JudgeSettings(**arguments["judge"]), seed, channel)
+
+
 def _merge(arguments: Arguments, channel: Channel) -> dict[str, Any]:
     from engine.merge.adapter import merge, merge_folders
 
@@ -186,6 +205,8 @@ JOBS: dict[str, Callable[[Arguments, Channel], dict[str, Any]]] = {
     "train": _train,
     "resume": _resume,
     "evaluate": _evaluate,
+    "harness": _harness,
+    "judge": _judge,
     "merge": _merge,
     "export": _export,
     "check": _check,
