@@ -7,8 +7,12 @@ each tensor of a GGUF can be kept as test data (`gguf_families.json`, recorded b
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
+import math
+import re
+import struct
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,9 +21,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from engine.export.gguf_write import plan, write
+from engine.export.targets import quantisation
+from engine.merge.delta import Adapter
+from engine.merge.prompts import Trained
+from engine.merge.weights import BaseWeights
 from engine.project.atomic import write_json, write_text
 
 WORDS = "the cat sat on a mat and saw two red boats over there ; 你好 今天 是 晴天".split()
@@ -266,3 +276,106 @@ def _write(folder: Path, model: Any, added: Any, normalizer: Any, pre: Any, deco
         folder / "tokenizer_config.json",
         {"tokenizer_class": "PreTrainedTokenizerFast", "added_tokens_decoder": decoded, **named},
     )
+
+
+# ----------------------------------------------------------------------------------------------------- comparing
+# Keys that Lorimer decides: where a file comes from, the template, and where texts begin and end.
+OURS = re.compile(
+    r"general\.(?!architecture$|file_type$|type$|quantization_version$)|lorimer\.|tokenizer\.chat_template"
+    r"|tokenizer\.ggml\.(eos|eot|eom)_token_id$|tokenizer\.ggml\.add_(bos|eos)_token$|GGUF\."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a GGUF holds: tensors by name (type, shape, SHA-256) and keys, those of `OURS` left out."""
+
+    tensors: Mapping[str, tuple[str, tuple[int, ...], str]]
+    keys: Mapping[str, Any]
+
+
+def contents(path: Path) -> Contents:
+    """Everything that must be equal. (`GGUFReader` takes ten seconds for a vocabulary of 150,000.)
+
+    Format: ggml, ``docs/gguf.md``.
+    """
+    file = _Bytes(path.read_bytes(), 4)
+    assert file.data[:4] == b"GGUF"
+    assert file.number("I") == 3
+    count, lines = file.number("Q"), file.number("Q")
+    keys = {file.text(): file.value(file.number("I")) for _ in range(lines)}
+    infos = []
+    for _ in range(count):
+        name, dimensions = file.text(), file.number("I")
+        shape = tuple(file.number("Q") for _ in range(dimensions))
+        infos.append((name, shape, GGMLQuantizationType(file.number("I")), file.number("Q")))
+    start = -(-file.at // 32) * 32
+    tensors = {}
+    for name, shape, kind, offset in infos:
+        values, size = GGML_QUANT_SIZES[kind]
+        data = file.data[start + offset : start + offset + math.prod(shape) // values * size]
+        tensors[name] = (kind.name, shape, hashlib.sha256(data).hexdigest())
+    return Contents(tensors, {name: value for name, value in keys.items() if not OURS.match(name)})
+
+
+_NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+
+
+class _Bytes:
+    """The bytes of a GGUF, read from front to back."""
+
+    def __init__(self, data: bytes, at: int) -> None:
+        self.data, self.at = data, at
+
+    def number(self, letter: str) -> Any:
+        (found,) = struct.unpack_from(f"<{letter}", self.data, self.at)
+        self.at += struct.calcsize(letter)
+        return found
+
+    def text(self) -> str:
+        length = self.number("Q")
+        self.at += length
+        return self.data[self.at - length : self.at].decode("utf-8")
+
+    def value(self, kind: int) -> Any:
+        if kind == 8:
+            return self.text()
+        if kind != 9:
+            return self.number(_NUMBERS[kind])
+        inner, count = self.number("I"), self.number("Q")
+        if inner == 8:
+            return [self.text() for _ in range(count)]
+        letter = _NUMBERS[inner]
+        found = list(struct.unpack_from(f"<{count}{letter}", self.data, self.at))
+        self.at += count * struct.calcsize(letter)
+        return found
+
+
+def recorded(files: Mapping[str, Path]) -> dict[str, Any]:
+    """Files of all types of one model as test data: a hash for each tensor over all types; keys, lists by hash."""
+    found = {kind: contents(path) for kind, path in files.items()}
+    first = next(iter(found.values()))
+    tensors = {}
+    for name in sorted(first.tensors):
+        whole = "|".join(f"{kind} {found[kind].tensors[name]}" for kind in sorted(found))
+        tensors[name] = hashlib.sha256(whole.encode()).hexdigest()[:16]
+    keys: dict[str, Any] = {}
+    for name in sorted(first.keys):
+        values = {kind: found[kind].keys[name] for kind in sorted(found)}
+        if name == "general.file_type":
+            keys[name] = values
+            continue
+        assert all(value == first.keys[name] for value in values.values()), name
+        value = first.keys[name]
+        keys[name] = hashlib.sha256(repr(value).encode()).hexdigest()[:16] if isinstance(value, list) else value
+    return {"tensors": tensors, "keys": keys}
+
+
+def ours(model: Path, kind: str, out: Path) -> Path:
+    """The GGUF that Lorimer writes of a model's folder made by `make`."""
+    base = BaseWeights.open(model)
+    adapter, trained, quantise = Adapter.open(model, base), Trained.load(model), quantisation(kind)
+    facts = {"run": "made", "title": "made", "model": "made"}
+    planned = plan(base, adapter, trained, quantise)
+    write(out, planned, base, adapter, trained, quantise, facts, lambda done, total: None)
+    return out
