@@ -23,7 +23,9 @@ from gui.state.settings import AppSettings
 from gui.state.wizard import Wizard
 
 if TYPE_CHECKING:
+    from gui.state.blind import BlindState
     from gui.state.job import JobView
+    from gui.state.judging import JudgingState
     from gui.state.takeaway import TakeAway
     from gui.state.talk import TalkState
 
@@ -87,6 +89,13 @@ class AppContext(QObject):
         return TalkState(self)
 
     @cached_property
+    def blind(self) -> BlindState:
+        """The blind test; made when a page first asks for it."""
+        from gui.state.blind import BlindState
+
+        return BlindState(self)
+
+    @cached_property
     def scoring(self) -> JobView:
         """The job in which a model scores the rows; made when a page first asks for it."""
         from gui.state.job import JobView
@@ -99,6 +108,13 @@ class AppContext(QObject):
         from gui.state.job import JobView
 
         return JobView(self.bridge, self)
+
+    @cached_property
+    def judging(self) -> JudgingState:
+        """What is known of the judge; made when a page first asks for it."""
+        from gui.state.judging import JudgingState
+
+        return JudgingState(self)
 
     @cached_property
     def takeaway(self) -> TakeAway:

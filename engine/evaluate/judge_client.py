@@ -24,7 +24,8 @@ from engine.project.secrets import scrub
 from engine.protocol.errors import EXIT_MACHINE, UserError
 from engine.protocol.text import Text, say
 
-TRIES = 5
+TRIES, TRIES_AT_FIRST = 5, 3
+"""How often a request is sent at most; and where nothing ever came back from the address, which ends all."""
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
 """Seconds before the second try, doubled each time, and at most."""
 LARGEST_ANSWER = 4 * 2**20
@@ -86,6 +87,7 @@ class JudgeClient:
         self._wait = wait or self._ended.wait
         self._open: set[http.client.HTTPConnection] = set()
         self._lock = threading.Lock()
+        self._address, self._heard = address, False
         self.requests = 0
 
     def close(self) -> None:
@@ -102,7 +104,8 @@ class JudgeClient:
 
         Raises:
             Unanswered: not after all tries.
-            UserError: the key is refused, the address has no such model, or it leads elsewhere: no use in going on.
+            UserError: the key is refused, the address has no such model, it leads elsewhere, or nothing ever came from
+                it: no use in going on.
             Cancelled: `close` was called.
         """
         reason = say("no answer", "没有回答")
@@ -113,8 +116,11 @@ class JudgeClient:
             except (OSError, http.client.HTTPException) as error:
                 self._look()
                 reason = _of_error(error)
+                if not self._heard and number + 1 >= TRIES_AT_FIRST:
+                    raise unreachable(self._address, reason) from error
                 self._pause(number, None)
                 continue
+            self._heard = True
             if status == 200:
                 return _reply(body)
             reason = self._judged(status, body)

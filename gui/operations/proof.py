@@ -27,7 +27,7 @@ class Prover(QObject):
         super().__init__(context)
         self._context = context
         runs = context.runs
-        for signal in (runs.selected, runs.train.finished, runs.evaluate.finished):
+        for signal in (runs.selected, runs.train.finished, runs.evaluate.finished, runs.judge.finished):
             signal.connect(self._look)
         self._look()
 

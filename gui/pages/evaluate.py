@@ -13,6 +13,7 @@ from gui.operations.jobs import start_later_job, stop_job
 from gui.operations.proof import look_at_proof
 from gui.pages.evaluate_effect import EffectPanel
 from gui.pages.evaluate_forgetting import ForgettingPanel, chip_of
+from gui.pages.evaluate_judge import JudgePanel
 from gui.pages.evaluate_rows import RowsPanel
 from gui.pages.evaluate_task import TaskCard
 from gui.pages.evaluate_words import EARLIER, OLD, footing, how_measured, verdict_of
@@ -25,7 +26,7 @@ from gui.widgets.failure_strip import FailureStrip
 from gui.widgets.footer import Footer
 from gui.widgets.tabs import Tabs
 
-FORGOTTEN, ROWS, EFFECT = "forgotten", "rows", "effect"
+FORGOTTEN, ROWS, EFFECT, JUDGE = "forgotten", "rows", "effect", "judge"
 
 
 class EvaluatePage(Page):
@@ -43,7 +44,7 @@ class EvaluatePage(Page):
         runs = context.runs
         for signal in (runs.evaluate.changed, runs.selected, runs.proven):
             signal.connect(self._show)
-        for signal in (runs.evaluate.finished, runs.train.finished):
+        for signal in (runs.evaluate.finished, runs.judge.finished, runs.train.finished):
             signal.connect(self.refresh)
 
     # ------------------------------------------------------------------------------------------------------ states
@@ -127,6 +128,8 @@ class EvaluatePage(Page):
         self._tabs.add(FORGOTTEN, say("What it forgot", "遗忘了什么"), self._forgetting, shortcut="Ctrl+Alt+1")
         self._tabs.add(ROWS, say("Rows", "行"), self._rows, shortcut="Ctrl+Alt+2")
         self._tabs.add(EFFECT, say("Adapter", "适配器"), self._effect, shortcut="Ctrl+Alt+3")
+        self._judge = JudgePanel(self.context)
+        self._tabs.add(JUDGE, say("Judge", "评审模型"), self._judge, shortcut="Ctrl+Alt+4")
         self._tabs.bar.addStretch(1)
         return Card("", "", self._tabs.bar, self._tabs)
 
@@ -152,6 +155,7 @@ class EvaluatePage(Page):
         self._rows.put(found)
         self._forgetting.put(proof.forgetting, proof.harness)
         self._effect.put(proof.effect)
+        self._judge.put(proof.judgement)
 
     def _put_verdict(self, proof: Proof, found: Evaluation) -> None:
         sentence, chip, tone = verdict_of(found)

@@ -271,11 +271,13 @@ def test_a_slow_judge_is_given_up(serve: Serve, tmp_path: Path, monkeypatch: pyt
     assert "did not answer in time" in failure.value.problem.message.en
 
 
-def test_nothing_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judge_client, "TRIES", 2)
-    settings = JudgeSettings(address="http://127.0.0.1:9/v1", model="m", timeout=1.0)
+def test_nothing_there_ends_all_rows_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[int] = []
+    monkeypatch.setattr(judge_client.JudgeClient, "_pause", lambda self, number, asked: tries.append(number))
+    settings = JudgeSettings(address="http://127.0.0.1:9/v1", model="m", timeout=1.0, at_once=1)
     with pytest.raises(UserError) as failure:
-        run_judge(evaluated(tmp_path / "run", [row(0)]), settings)
+        run_judge(evaluated(tmp_path / "run", [row(number) for number in range(40)]), settings)
+    assert tries == [0, 1]
     assert "nothing answers at its address" in failure.value.problem.message.en
     assert failure.value.exit_code == 1
 
