@@ -27,8 +27,9 @@ class Prover(QObject):
         super().__init__(context)
         self._context = context
         runs = context.runs
-        for signal in (runs.selected, runs.train.finished, runs.evaluate.finished, runs.judge.finished):
-            signal.connect(self._look)
+        runs.selected.connect(self._look)
+        for job in (runs.train, runs.evaluate, runs.judge, runs.harness):
+            job.finished.connect(self._look)
         self._look()
 
     def _look(self) -> None:

@@ -44,8 +44,8 @@ class EvaluatePage(Page):
         runs = context.runs
         for signal in (runs.evaluate.changed, runs.selected, runs.proven):
             signal.connect(self._show)
-        for signal in (runs.evaluate.finished, runs.judge.finished, runs.train.finished):
-            signal.connect(self.refresh)
+        for job in (runs.evaluate, runs.judge, runs.harness, runs.train):
+            job.finished.connect(self.refresh)
 
     # ------------------------------------------------------------------------------------------------------ states
     def refresh(self) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from PySide6.QtWidgets import QWidget
 
 from engine.project.forgetting import FORGOT, KEPT, NOT_MEASURABLE, Forgetting, SkillChange, TextDrift
-from engine.project.harness_record import HarnessFigure, HarnessResult
+from engine.project.harness_record import HarnessResult
 from engine.protocol.text import Text, say
 from gui.context import AppContext
 from gui.i18n.language import tr
 from gui.i18n.numbers import count, figure, percent
+from gui.pages.evaluate_harness import HarnessBox
 from gui.widgets.basic import button, column, holder, label, plain_tip, row, set_role
 from gui.widgets.chip import BAD, GOOD, PLAIN, WARN, Chip
 from gui.widgets.figures import Cell, Figures
@@ -34,14 +35,14 @@ class ForgettingPanel(QWidget):
         self.texts = Figures(
             say("Ordinary text", "普通文本"), say("Base", "基础"), say("Tuned", "微调"), say("Loss rose", "损失上升")
         )
-        self.harness = Figures(say("lm-evaluation-harness", "lm-evaluation-harness"), *heads)
+        self.harness = HarnessBox(context)
         self._against = button(
             say("Add general data…", "添加通用数据…"), lambda: context.wizard.go("data"), "small", shortcut="Ctrl+G"
         )
         self._todo = holder(column(self._advice, row(self._against, None), spacing=6))
         self._how = label("", "small", wrap=True)
-        tables = (self.skills, self.texts, self.harness)
-        inner = column(self.sentence, *tables, self._todo, self._how, None, spacing=12, margins=(0, 0, 8, 0))
+        found = (self.sentence, self.skills, self.texts, self._todo, self._how)
+        inner = column(*found, 4, self.harness, None, spacing=12, margins=(0, 0, 8, 0))
         made = column(read_by_scrolling(Sheet(inner)))
         self.setLayout(made)
 
@@ -54,8 +55,7 @@ class ForgettingPanel(QWidget):
         drift = [each for each in found.drift if each.before is not None] if found is not None else []
         self.texts.put([_text(each, found.limit) for each in drift] if found is not None else [])
         self.texts.setVisible(bool(drift))
-        self.harness.put([_task(each) for each in harness.figures] if harness is not None else [])
-        self.harness.setVisible(harness is not None and bool(harness.figures))
+        self.harness.put(harness)
         self._todo.setVisible(found is not None and bool(found.advice))
         if found is not None:
             self._advice.setText(tr(found.advice))
@@ -109,14 +109,6 @@ def _text(drift: TextDrift, limit: float) -> tuple[Cell, ...]:
     chip = Chip(f"{drift.rise:+.0%}", tone)
     chip.setToolTip(plain_tip(_between(drift.rise, drift.low, drift.high, drift.texts)))
     return name, before, after, chip
-
-
-def _task(found: HarnessFigure) -> tuple[Cell, ...]:
-    name = f"{found.task} · {found.metric}"
-    chip = Chip("—", PLAIN) if found.rate is None else Chip(percent(found.rate), GOOD if found.rate <= 0.3 else BAD)
-    if found.rate is not None:
-        chip.setToolTip(plain_tip(_between(found.rate, found.low, found.high, found.items)))
-    return name, figure(found.base), (figure(found.tuned), "strong"), chip
 
 
 def _between(rate: float, low: float | None, high: float | None, items: int) -> str:

@@ -137,7 +137,7 @@ class RunState(QObject):
         facts: ``run.json`` of it.
         looked: what was read of it in the background.
         proof: what was measured of it, read in the background, too.
-        train, evaluate, judge, export: its jobs (`export` also merges).
+        train, evaluate, judge, harness, export: its jobs (`export` also merges).
 
     Signals:
         selected: another run is looked at.
@@ -160,10 +160,11 @@ class RunState(QObject):
         self.train = JobView(bridge, self)
         self.evaluate = JobView(bridge, self)
         self.judge = JobView(bridge, self)
+        self.harness = JobView(bridge, self)
         self.export = JobView(bridge, self)
         # The run writes down what it was made of while it works; who listens after us reads it as it is then.
         self.train.finished.connect(self._read_facts)
-        for job in (self.train, self.evaluate, self.judge, self.export):
+        for job in (self.train, self.evaluate, self.judge, self.harness, self.export):
             job.changed.connect(self.changed)
 
     def select(self, run: RunFolder | None) -> None:
@@ -175,6 +176,7 @@ class RunState(QObject):
         self.train.follow(run)
         self.evaluate.follow(_newest(run, "evaluate"))
         self.judge.follow(_newest(run, "judge"))
+        self.harness.follow(_newest(run, "harness"))
         self.export.follow(_newest(run, "export", "merge"))
         self.selected.emit()
 
