@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from engine.export.ledger import listed
-from engine.merge.adapter import merge
+from engine.merge.adapter import merge, merge_folders
 from engine.merge.changes import LowRank
 from engine.merge.delta import Adapter
 from engine.merge.place import MARK, check_space
@@ -233,6 +233,50 @@ def test_others_may_read_the_weights(tmp_path: Path, base: Path, run: RunFolder)
     plain = tmp_path / "plain"
     plain.touch()
     assert {path.stat().st_mode for path in (tmp_path / "out").iterdir()} == {plain.stat().st_mode}
+
+
+def test_other_base_weights_can_be_named(tmp_path: Path, base: Path, run: RunFolder) -> None:
+    """As after training on quantised ones, or when they were moved."""
+    moved = Path(shutil.copytree(base, tmp_path / "moved"))
+    shutil.rmtree(base)
+    with pytest.raises(UserError, match="not in"):
+        merge(run, tmp_path / "out", Recorder())
+    result = merge(run, tmp_path / "out", Recorder(), base_folder=moved)
+    assert result["parity"]["passed"] is True
+    (run.adapter / "adapter_config.json").unlink()
+    with pytest.raises(UserError):
+        merge(run, tmp_path / "other", Recorder(), base_folder=moved)
+
+
+def test_an_adapter_is_merged_without_a_run(tmp_path: Path, base: Path, run: RunFolder) -> None:
+    adapter = Path(shutil.copytree(run.adapter, tmp_path / "adapter"))
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        (adapter / name).unlink(missing_ok=True)
+    out = tmp_path / "out"
+    for _ in range(2):  # the same adapter's merge is replaced
+        result = merge_folders(adapter, base, out, Recorder())
+    assert result["parity"]["prompts"]
+    assert not result["parity"]["held_out"]
+    assert (out / "tokenizer.json").read_bytes() == (base / "tokenizer.json").read_bytes()
+    merge(run, tmp_path / "by run", Recorder())
+    assert (out / "model.safetensors").read_bytes() == (tmp_path / "by run" / "model.safetensors").read_bytes()
+    assert str(tmp_path) not in (out / MARK).read_text()
+    with pytest.raises(UserError) as caught:
+        merge_folders(run.adapter, base, out, Recorder())
+    assert caught.value.problem.code == "export.occupied"
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:peft")  # of how this adapter is made
+def test_a_head_that_was_untied_stands_in_the_configuration(tmp_path: Path, tokenizer: Path) -> None:
+    base = random_llama(tmp_path / "base", tokenizer, dtype="float16", tie_word_embeddings=True)
+    run = made_run(tmp_path / "run", base, lora(target_modules=[*ATTENTION, "embed_tokens"], use_rslora=False))
+    result = merge(run, tmp_path / "out", Recorder())
+    assert result["parity"]["passed"] is True
+    before, after = read_json(base / "config.json"), read_json(tmp_path / "out" / "config.json")
+    assert before.pop("tie_word_embeddings") is True
+    assert after.pop("tie_word_embeddings") is False
+    assert after == before
+    assert "lm_head.weight" in load_file(tmp_path / "out" / "model.safetensors")
 
 
 def test_a_run_without_an_adapter_says_so(tmp_path: Path, base: Path, run: RunFolder) -> None:
