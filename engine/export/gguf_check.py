@@ -29,6 +29,7 @@ from engine.merge.asked import (
 from engine.merge.compare import Agreement, counting, judged
 from engine.merge.verify import (
     ANSWER,
+    PLACES,
     Expected,
     Subject,
     Watch,
@@ -134,7 +135,7 @@ def _asked(
                 add_greedy(agreement, item, found, subject, ended if lora is None else None)
     if available():
         # One model in memory at a time.
-        with reading(path, _context(subject), lora=lora) as reader:
+        with reading(path, _context(subject), PLACES, lora=lora) as reader:
             for item in done:
                 watch(2 * len(expected), 2 * len(expected))
                 agreement.add_forced(item.forced, reader.forced(*along(item)))

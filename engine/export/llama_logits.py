@@ -136,8 +136,8 @@ def available() -> bool:
 class LlamaLogits:
     """A loaded model that reads texts whole; on the CPU, with a cache in 32-bit floats."""
 
-    def __init__(self, library: Any, model: int, context: int, room: int) -> None:
-        self._library, self._context, self._room = library, context, room
+    def __init__(self, library: Any, model: int, context: int) -> None:
+        self._library, self._context = library, context
         self._width = int(library.llama_vocab_n_tokens(library.llama_model_get_vocab(model)))
 
     def forced(self, ids: Sequence[int], start: int) -> list[Choice]:
@@ -174,10 +174,11 @@ class LlamaLogits:
 
 
 @contextmanager
-def reading(path: Path, context: int, *, lora: Path | None = None) -> Iterator[LlamaLogits]:
+def reading(path: Path, context: int, places: int, *, lora: Path | None = None) -> Iterator[LlamaLogits]:
     """The GGUF at ``path`` for texts of up to ``context`` tokens; freed when the block ends. Needs `available`.
 
     Args:
+        places: how many of a text's tokens are asked about at most; for each all logits are kept.
         lora: GGUF of an adapter to put on it.
 
     Raises:
@@ -194,18 +195,18 @@ def reading(path: Path, context: int, *, lora: Path | None = None) -> Iterator[L
         if not model:
             raise failed(path.name, "it does not load")
         with _freed(library.llama_free) as keep_context:
-            used = keep_context(library.llama_init_from_model(model, _wanted(library, path, context)))
+            used = keep_context(library.llama_init_from_model(model, _wanted(library, path, context, places)))
             if not used or library.llama_n_threads(used) != threads(path) or library.llama_n_ctx(used) < context:
                 raise failed(path.name, "it cannot be set up")
             if lora is not None:
                 _put_on(library, model, used, lora)
-            yield LlamaLogits(library, model, used, context)
+            yield LlamaLogits(library, model, used)
 
 
-def _wanted(library: Any, path: Path, context: int) -> _ContextParameters:
+def _wanted(library: Any, path: Path, context: int, places: int) -> _ContextParameters:
     values: _ContextParameters = library.llama_context_default_params()
     values.n_ctx = values.n_batch = values.n_ubatch = context
-    values.n_outputs_max = values.n_outputs_max_per_seq = context
+    values.n_outputs_max = values.n_outputs_max_per_seq = min(places, context)
     values.n_threads = values.n_threads_batch = threads(path)
     values.flash_attention = 0
     values.type_k = values.type_v = _F32
