@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from peft import PeftModel
 
+from engine.merge.delta import WEIGHTS
+from engine.merge.targets import words_of
 from engine.model.load import DTYPES, load_base
 
 
@@ -90,6 +92,7 @@ def opened(base: Path, adapter: Path | None, precision: str = "fp32", device: st
             # peft still asks transformers by names that it gives up, and names the base by the path of the training.
             warnings.simplefilter("ignore", FutureWarning)
             warnings.simplefilter("ignore", UserWarning)
+            _grow(model, adapter)
             model = PeftModel.from_pretrained(model, str(adapter)).to(DTYPES[precision])
     try:
         with calm(model.num_parameters()), _exact():
@@ -99,6 +102,14 @@ def opened(base: Path, adapter: Path | None, precision: str = "fp32", device: st
         gc.collect()
         if device == "cuda":
             torch.cuda.empty_cache()
+
+
+def _grow(model: Any, adapter: Path) -> None:
+    """Make room for words that were added in training; the adapter brings their rows."""
+    weights = adapter / WEIGHTS
+    words = words_of(weights) if weights.is_file() else 0
+    if words > model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(words, mean_resizing=False)
 
 
 @contextmanager

@@ -89,6 +89,17 @@ def plan_targets(
     return targets, changed
 
 
+def words_of(weights: Path) -> int:
+    """How many words the embeddings have that an adapter's file brings along; 0 where it brings none.
+
+    Raises:
+        BrokenWeights, OSError: the file cannot be read.
+    """
+    entries = Mapped(weights).entries
+    plain = {name.replace(".base_layer.", "."): entry.shape for name, entry in entries.items()}
+    return next((shape[0] for name, shape in plain.items() if is_embedding(name) and len(shape) == 2), 0)
+
+
 def scaled_bias(name: str, parts: AllParts, config: Mapping[str, Any]) -> str | None:
     """The weight whose (IA)³ scale of outputs also scales the bias ``name``; None where none does."""
     if not name.endswith(".bias"):

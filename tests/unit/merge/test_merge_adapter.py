@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
@@ -264,6 +264,24 @@ def test_an_adapter_is_merged_without_a_run(tmp_path: Path, base: Path, run: Run
     with pytest.raises(UserError) as caught:
         merge_folders(run.adapter, base, out, Recorder())
     assert caught.value.problem.code == "export.occupied"
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:peft")
+def test_words_that_were_added_are_merged_and_compared(tmp_path: Path, tokenizer: Path) -> None:
+    base = random_llama(tmp_path / "base", tokenizer, dtype="float16", tie_word_embeddings=True)
+    model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    words = model.config.vocab_size
+    model.resize_token_embeddings(words + 1, pad_to_multiple_of=64, mean_resizing=False)
+    get_peft_model(model, lora()).save_pretrained(str(tmp_path / "adapter"))
+    result = merge_folders(tmp_path / "adapter", base, tmp_path / "out", Recorder())
+    config = read_json(tmp_path / "out" / "config.json")
+    assert (
+        words
+        < config["vocab_size"]
+        == len(load_file(tmp_path / "out" / "model.safetensors")["model.embed_tokens.weight"])
+    )
+    assert config["tie_word_embeddings"] is True
+    assert result["parity"]["agreement"] == result["parity"]["greedy_equal"] == 1
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:peft")  # of how this adapter is made
