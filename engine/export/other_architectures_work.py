@@ -12,18 +12,18 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter
 from numpy.typing import NDArray
 
 from engine.export.following import Ended, followed
 from engine.export.gguf_check import verify_gguf
 from engine.export.gguf_quantise import quantise
+from engine.export.gguf_raw import RawFile, RawTensor, opened, pad, raw_value, write_head
 from engine.export.gguf_types import BF16, F16, F32, Mix, is_matrix, tensor_bytes, tensor_type
 from engine.export.gguf_write import ends
 from engine.export.ledger import Export, remember
@@ -43,7 +43,7 @@ from engine.protocol.errors import EXIT_MACHINE, UserError
 from engine.protocol.events import Note, Progress, Stage
 from engine.protocol.text import say
 
-# What the converter itself writes; of everything else it is asked for 16 bit, from which our own routine goes on.
+# What the converter itself writes; of everything else it is asked for the weights' own 16 bit, from which we go on.
 _AS_IT_IS = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 # Matrices that llama.cpp never quantises, of architectures that Lorimer does not write itself (src/llama-quant.cpp).
 _KEPT = re.compile(
@@ -82,7 +82,7 @@ def export_by_converter(
         if adapter.changed_config:
             write_json(merged / "config.json", merged_config(base.config, adapter))
         raw = scratch / "converted.gguf"
-        _convert(merged, raw, _AS_IT_IS.get(kind.name, "bf16"), checkout, channel)
+        _convert(merged, raw, _AS_IT_IS.get(kind.name, "auto"), checkout, channel)
         with writing_file(out) as path:
             channel.emit(Stage(name="gguf", text=say("Writing GGUF {type}", "正在写入 GGUF {type}", type=kind.name)))
             own = own_values(run.id, str(facts.get("title") or run.id), subject.trained)
@@ -167,76 +167,53 @@ def _failed(checkout: Checkout, ended: Ended) -> UserError:
 
 
 # ------------------------------------------------------------------------------------------------------------- rewrite
-def own_values(run: str, title: str, trained: Trained) -> dict[str, tuple[Any, GGUFValueType]]:
+def own_values(run: str, title: str, trained: Trained) -> dict[str, str | int | bool]:
     """Keys that Lorimer sets whatever the converter says: whose file it is, and template and ends as trained."""
-    values: dict[str, tuple[Any, GGUFValueType]] = {
-        GGUF_KEY: (run, GGUFValueType.STRING),
-        "general.name": (title, GGUFValueType.STRING),
-        "tokenizer.chat_template": (trained.template.source_without_marks, GGUFValueType.STRING),
-        "tokenizer.ggml.add_bos_token": (trained.starts_with_bos, GGUFValueType.BOOL),
+    values: dict[str, str | int | bool] = {
+        GGUF_KEY: run,
+        "general.name": title,
+        "tokenizer.chat_template": trained.template.source_without_marks,
+        "tokenizer.ggml.add_bos_token": trained.starts_with_bos,
     }
     for name, number in zip(("eos", "eot", "eom"), ends(trained), strict=False):
-        values[f"tokenizer.ggml.{name}_token_id"] = (number, GGUFValueType.UINT32)
+        values[f"tokenizer.ggml.{name}_token_id"] = number
     return values
 
 
-def rewrite(
-    source: Path, target: Path, kind: Quantisation, own: dict[str, tuple[Any, GGUFValueType]], told: Told
-) -> None:
+def rewrite(source: Path, target: Path, kind: Quantisation, own: Mapping[str, str | int | bool], told: Told) -> None:
     """Write a GGUF of floats once more, in type ``kind`` and with the keys of ``own``; a tensor at a time in memory.
 
     Raises:
         UserError: this machine cannot make the type, or a value does not fit it.
         OSError: the disk does not take it.
     """
-    reader = GGUFReader(source)
-    architecture = str(reader.fields["general.architecture"].contents())
-    writer = GGUFWriter(target, architecture)
-    try:
-        _copy_values(reader, writer, {**own, "general.file_type": (kind.file_type, GGUFValueType.UINT32)})
-        mix = _mix(reader, architecture)
-        planned = [(tensor, *_wanted(tensor, kind, mix)) for tensor in reader.tensors]
-        for tensor, shape, wanted, size in planned:
-            writer.add_tensor_info(tensor.name, shape, np.dtype(np.float32), size, GGMLQuantizationType[wanted])
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
-        assert writer.fout is not None
-        file = writer.fout[0]
-        writer.write_padding(file, file.tell())
+    with opened(source) as held, target.open("wb") as file:
+        mine = {name: raw_value(value) for name, value in {**own, "general.file_type": kind.file_type}.items()}
+        first = "general.architecture"
+        # Our own come first: Lorimer knows its files by their head. The alignment is our own, too.
+        left = {name: raw for name, raw in held.values.items() if name not in mine and name != "general.alignment"}
+        mix = _mix(held)
+        planned = [(tensor, *_wanted(tensor, kind, mix)) for tensor in held.tensors]
+        heads = [(tensor.name, tensor.shape, wanted, size) for tensor, wanted, size in planned]
+        write_head(file, {first: held.values[first], **mine, **left}, heads)
         done, total = 0, sum(size for *_, size in planned)
-        for tensor, shape, wanted, size in planned:
-            file.write(_data(tensor, shape, wanted).reshape(-1).view(np.uint8).data)
-            writer.write_padding(file, size)
+        for tensor, wanted, size in planned:
+            file.write(_data(held, tensor, wanted))
+            pad(file)
             done += size
             told(done, total)
-    finally:
-        writer.close()
 
 
-def _copy_values(reader: GGUFReader, writer: GGUFWriter, own: dict[str, tuple[Any, GGUFValueType]]) -> None:
-    """All keys but those of ``own``, which come first: Lorimer knows its files by their head."""
-    for name, (value, kind) in own.items():
-        writer.add_key_value(name, value, kind)
-    for name, field in reader.fields.items():
-        if name.startswith("GGUF.") or name == "general.architecture" or name in own:
-            continue
-        kind = field.types[0]
-        inner = field.types[-1] if kind == GGUFValueType.ARRAY else None
-        writer.add_key_value(name, field.contents(), kind, sub_type=inner)
+def _mix(held: RawFile) -> Mix:
+    architecture = str(held.plain("general.architecture"))
 
-
-def _mix(reader: GGUFReader, architecture: str) -> Mix:
     def number(key: str) -> int:
-        field = reader.fields.get(f"{architecture}.{key}")
-        value = field.contents() if field is not None else 0
-        return int(value if isinstance(value, int) else (value or [0])[0])
+        return int(held.plain(f"{architecture}.{key}") or 0)
 
     heads = number("attention.head_count")
-    names = {tensor.name for tensor in reader.tensors}
     return Mix(
         layers=number("block_count"),
-        tied="output.weight" not in names,
+        tied="output.weight" not in {tensor.name for tensor in held.tensors},
         heads=heads,
         kv_heads=number("attention.head_count_kv") or heads,
         experts=number("expert_count"),
@@ -244,26 +221,23 @@ def _mix(reader: GGUFReader, architecture: str) -> Mix:
     )
 
 
-def _wanted(tensor: Any, kind: Quantisation, mix: Mix) -> tuple[tuple[int, ...], str, int]:
-    """Shape (rows first), type and bytes of a tensor in the new file."""
-    shape = tuple(int(size) for size in reversed(tensor.shape))
-    name = tensor.tensor_type.name
-    if kind.name not in _AS_IT_IS and is_matrix(tensor.name, shape) and not _KEPT.search(tensor.name):
-        name = tensor_type(tensor.name, shape, kind.name, mix)
-    return shape, name, tensor_bytes(shape, name)
+def _wanted(tensor: RawTensor, kind: Quantisation, mix: Mix) -> tuple[str, int]:
+    """Type and bytes of a tensor in the new file."""
+    name = tensor.kind
+    if kind.name not in _AS_IT_IS and is_matrix(tensor.name, tensor.shape) and not _KEPT.search(tensor.name):
+        name = tensor_type(tensor.name, tensor.shape, kind.name, mix)
+    return name, tensor_bytes(tensor.shape, name)
 
 
-def _data(tensor: Any, shape: tuple[int, ...], wanted: str) -> NDArray[Any]:
+def _data(held: RawFile, tensor: RawTensor, wanted: str) -> memoryview:
     """A tensor's values in type ``wanted``."""
-    held = tensor.tensor_type.name
-    if held == wanted:
-        return np.ascontiguousarray(tensor.data)
-    return quantise(_floats(tensor, held).reshape(shape), wanted)
+    content = held.data[tensor.start : tensor.start + tensor_bytes(tensor.shape, tensor.kind)]
+    if tensor.kind == wanted:
+        return content
+    return quantise(_floats(content, tensor.kind).reshape(tensor.shape), wanted).data
 
 
-def _floats(tensor: Any, held: str) -> NDArray[Any]:
-    if held in (F32, F16):
-        return np.asarray(tensor.data)
-    assert held == BF16, held
-    bits: NDArray[np.uint16] = np.ascontiguousarray(tensor.data).reshape(-1).view(np.uint16)
-    return (bits.astype(np.uint32) << 16).view(np.float32)
+def _floats(content: memoryview, kind: str) -> NDArray[Any]:
+    if kind == BF16:
+        return (np.frombuffer(content, np.uint16).astype(np.uint32) << 16).view(np.float32)
+    return np.frombuffer(content, {F32: np.float32, F16: np.float16}[kind])
