@@ -18,7 +18,9 @@ from engine.merge.reference import Choice
 from engine.protocol.errors import EXIT_MACHINE, UserError
 from engine.protocol.text import say
 
+HOST = "127.0.0.1"
 _SECONDS = 600
+_CACHE_MIB = 1024
 # Threads of llama.cpp wait for each other spinning; below this size one is faster, on a busy machine a hundredfold.
 _ONE_THREAD = 256 * 1024**2
 
@@ -166,7 +168,10 @@ def parameters(
     values.model.path = str(path)
     values.n_ctx = context * parallel
     values.n_parallel = parallel
+    values.hostnames = [HOST]
     values.port = port
+    # A page in a browser may ask what is on this machine; no page of another origin is let in.
+    values.cors_origins, values.cors_origins_explicit, values.cors_credentials = f"http://{HOST}", True, False
     values.n_gpu_layers = 0 if exact else gpu_layers
     if exact:
         values.cache_type_k = values.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
@@ -177,8 +182,11 @@ def parameters(
         values.model_alias = {alias}
     values.cpuparams.n_threads = values.cpuparams_batch.n_threads = threads(path)
     values.use_jinja = True
-    values.fit_params = values.warmup = values.ui = False
-    values.cache_ram_mib = 0
+    values.warmup = values.ui = values.endpoint_slots = False
+    # On a GPU, as many layers as its free memory holds.
+    values.fit_params = not exact
+    # Conversations that wait for their next turn.
+    values.cache_ram_mib = 0 if exact else _CACHE_MIB
     values.verbosity = -1
     values.api_keys = [key] if key else []
     return values

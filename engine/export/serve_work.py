@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.export.serve import CONTEXT, HOST, KEY_FILE, RECORD, check_port
+from engine.export.llama_cpp import parameters
+from engine.export.serve import CONTEXT, KEY_FILE, RECORD, check_port
 from engine.host import platform
 from engine.project.atomic import read_plain, write_json
 from engine.protocol.channel import Channel, stop_if_asked
@@ -81,24 +81,9 @@ def _server(file: Path, arguments: Mapping[str, Any], key: str, context: int) ->
     port = int(arguments["port"])
     if port:
         check_port(port)
-    parameters = xllamacpp.CommonParams()
-    parameters.model.path = str(file)
-    parameters.model_alias = {str(arguments["name"])}
-    parameters.hostnames = [HOST]
-    parameters.port = port
-    parameters.api_keys = [key] if key else []
-    parameters.n_ctx = context
-    parameters.n_parallel = 1
-    parameters.use_jinja = True
-    parameters.ui = parameters.endpoint_slots = parameters.warmup = False
-    # A page in a browser may ask what is on this machine; no page of another origin is let in.
-    parameters.cors_origins, parameters.cors_origins_explicit = f"http://{HOST}", True
-    parameters.cors_credentials = False
-    parameters.verbosity = -1
-    threads = max(1, (os.cpu_count() or 2) - 1)
-    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = threads
+    values = parameters(file, context=context, key=key, port=port, alias=str(arguments["name"]))
     try:
-        return xllamacpp.Server(parameters)
+        return xllamacpp.Server(values)
     except (RuntimeError, ValueError) as error:
         raise UserError(
             "serve.load",
