@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist
@@ -31,11 +31,14 @@ from engine.evaluate.metrics import sign_test
 from engine.project.measures import CONFIDENCE, FEWEST_FOR_INTERVAL, Estimate
 
 Numbers = NDArray[np.float64]
+Drawn = tuple[Numbers, Numbers, float]
+"""Values in the resamples, their standard errors there, and the standard error in the rows themselves."""
 _CHUNK = 1 << 18
 """Numbers of one step, so that they stay in the processor's cache."""
 _HELD = 1 << 26
 """Bytes of draws that are kept for the next measure of the same rows."""
 _FEWEST_OFF = 5
+_BY_LOT = ("permutation", "bootstrap")
 _TOLERANCE = 1e-9
 _STEP = 1e-5
 """Of a sum, to find the gradient by."""
@@ -162,16 +165,23 @@ def compare(base: Numbers, tuned: Numbers, figure: Figure, lots: Lots) -> Compar
         return Compared(Estimate(known[0]), Estimate(known[1]), Estimate(None), None, "", "")
     p_value = permutation_test(base, tuned, figure, lots)
     if n < FEWEST_FOR_INTERVAL:
-        return _compared(values, (), n, p_value, "permutation", "bootstrap")
-    drawn = _drawn(base, tuned, figure, lots)
-    ends = [_ends(values[place], *drawn[place], figure, lots, is_difference=place == 2) for place in range(3)]
+        return _compared(values, (), n, p_value, *_BY_LOT)
+    drawn = resampled(base, tuned, figure, lots)
+    return _compared(values, ends_of(values, base, tuned, figure, drawn, lots.confidence), n, p_value, *_BY_LOT)
+
+
+def ends_of(
+    values: Sequence[float], base: Numbers, tuned: Numbers, figure: Figure, drawn: Sequence[Drawn], confidence: float
+) -> tuple[tuple[float, float], ...]:
+    """Both ends of the intervals of base, tuned and difference, whose figures are ``values``."""
+    ends = [_ends(values[place], *drawn[place], figure, confidence, is_difference=place == 2) for place in range(3)]
     for place, side in enumerate((base, tuned)):
-        if (narrow := _near_an_end(side, figure)) is not None:
-            share = min(1.0, max(0.0, values[place] / narrow))
-            ends[place] = _scaled(wilson(share, n, lots.confidence), narrow)
+        if (full := _near_an_end(side, figure)) is not None:
+            low, high = wilson(min(1.0, max(0.0, values[place] / full)), len(side), confidence)
+            ends[place] = low * full, high * full
     if figure.full is not None and (few := _few_differ(base, tuned, figure)) is not None:
-        ends[2] = _of_few(values[2], few, figure.full, lots)
-    return _compared(values, tuple(ends), n, p_value, "permutation", "bootstrap")
+        ends[2] = _of_few(values[2], few, figure.full, confidence)
+    return tuple(ends)
 
 
 def permutation_test(base: Numbers, tuned: Numbers, figure: Figure, lots: Lots) -> float:
@@ -189,11 +199,7 @@ def permutation_test(base: Numbers, tuned: Numbers, figure: Figure, lots: Lots) 
     return reached / count if exact else (reached + 1) / (count + 1)
 
 
-Drawn = tuple[Numbers, Numbers, float]
-"""Values in the resamples, their standard errors there, and the standard error in the rows themselves."""
-
-
-def _drawn(base: Numbers, tuned: Numbers, figure: Figure, lots: Lots) -> tuple[Drawn, Drawn, Drawn]:
+def resampled(base: Numbers, tuned: Numbers, figure: Figure, lots: Lots) -> tuple[Drawn, Drawn, Drawn]:
     """Of base, tuned and difference."""
     n = len(base)
     values: list[list[Numbers]] = [[], [], []]
@@ -233,7 +239,7 @@ def _ends(
     errors: Numbers,
     error: float,
     figure: Figure,
-    lots: Lots,
+    confidence: float,
     *,
     is_difference: bool,
 ) -> tuple[float, float]:
@@ -248,7 +254,7 @@ def _ends(
     if error <= 0 or not usable.any():
         return value, value
     told = np.sort((values[usable] - middle) / errors[usable])
-    outside = (1 - lots.confidence) / 2
+    outside = (1 - confidence) / 2
     low, high = (middle - float(np.quantile(told, q)) * error for q in (1 - outside, outside))
     if on_log:
         low, high = math.exp(min(low, 700.0)), math.exp(min(high, 700.0))
@@ -274,17 +280,13 @@ def _few_differ(base: Numbers, tuned: Numbers, figure: Figure) -> Numbers | None
     return each if len(each) - int(counts.max()) < _FEWEST_OFF else None
 
 
-def _of_few(value: float, each: Numbers, full: float, lots: Lots) -> tuple[float, float]:
+def _of_few(value: float, each: Numbers, full: float, confidence: float) -> tuple[float, float]:
     """Gains and losses as shares, each with Wilson's interval; of their difference by MOVER (Zou and Donner 2008)."""
     up, down = (float(np.maximum(sign * each, 0).mean()) / full for sign in (1, -1))
-    (up_low, up_high), (down_low, down_high) = (wilson(min(1.0, x), len(each), lots.confidence) for x in (up, down))
+    (up_low, up_high), (down_low, down_high) = (wilson(min(1.0, x), len(each), confidence) for x in (up, down))
     low = value - full * math.hypot(up - up_low, down_high - down)
     high = value + full * math.hypot(up_high - up, down - down_low)
     return max(-full, low), min(full, high)
-
-
-def _scaled(ends: tuple[float, float], full: float) -> tuple[float, float]:
-    return ends[0] * full, ends[1] * full
 
 
 def _compared(
