@@ -348,23 +348,26 @@ def _merge(options: argparse.Namespace, terminal: Terminal) -> int:
 
     arguments = merge_arguments(options)
     if options.run is not None:
-        return _later_job(options.run, "merge", arguments, terminal, _written_lines)
+        return later_job(options.run, "merge", arguments, terminal, _written_lines)
     return merge_folders(arguments, terminal, _written_lines)
 
 
-def _export(options: argparse.Namespace, terminal: Terminal) -> int:
-    arguments = {
-        "to": options.to,
-        "quantize": options.quantize,
-        "out": str(options.out.expanduser().resolve()),
-    }
-    return _later_job(options.run, "export", arguments, terminal, _written_lines)
+def _exporting(part: str) -> Command:
+    """A command of `engine.export_command`, imported when it runs."""
+
+    def run_it(options: argparse.Namespace, terminal: Terminal) -> int:
+        from engine import export_command
+
+        command: Command = getattr(export_command, part)
+        return command(options, terminal)
+
+    return run_it
 
 
 def _check(options: argparse.Namespace, terminal: Terminal) -> int:
     paths = {"path": options.export, "base": options.base_gguf}
     arguments = {name: str(path.expanduser().resolve()) for name, path in paths.items() if path is not None}
-    return _later_job(options.run, "check", arguments, terminal, _checked_lines)
+    return later_job(options.run, "check", arguments, terminal, checked_lines)
 
 
 def _chat(options: argparse.Namespace, terminal: Terminal) -> int:
@@ -383,7 +386,7 @@ def _demo(options: argparse.Namespace, terminal: Terminal) -> int:
     return 0
 
 
-def _later_job(
+def later_job(
     path: Path,
     kind: str,
     arguments: dict[str, Any],
@@ -412,10 +415,11 @@ def _later_job(
 
 def _written_lines(value: dict[str, Any]) -> list[Text]:
     where = value.get("file") or value.get("folder")
-    return [say("Written: {path}", "已写入：{path}", path=where), *_checked_lines(value)]
+    return [say("Written: {path}", "已写入：{path}", path=where), *checked_lines(value)]
 
 
-def _checked_lines(value: dict[str, Any]) -> list[Text]:
+def checked_lines(value: dict[str, Any]) -> list[Text]:
+    """What a check found, for people."""
     parity = Parity.of(value.get("parity") or {})
     return [*([] if parity.passed is False else [sentence(parity)]), *figures(parity)]
 
@@ -504,7 +508,12 @@ COMMANDS: dict[str, Command] = {
     "judge-key": _evaluate("judge_key"),
     "chat": _chat,
     "merge": _merge,
-    "export": _export,
+    "export": _exporting("export"),
+    "serve": _exporting("serve"),
+    "servers": _exporting("servers"),
+    "servers list": _exporting("servers"),
+    "servers stop": _exporting("servers_stop"),
+    "upload": _exporting("upload"),
     "check": _check,
     "bundle": _bundle,
 }

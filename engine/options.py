@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from engine.export.targets import QUANTISATIONS, RECOMMENDED
+from engine.export.targets import QUANTISATIONS, RECOMMENDED, TARGETS
 from engine.protocol.errors import UserError
 from engine.protocol.text import Text, say
 from engine.recipe.fields import bounds
@@ -465,13 +465,83 @@ def _merge(made: argparse.ArgumentParser, language: str) -> None:
 def _export(made: argparse.ArgumentParser, language: str) -> None:
     _run_argument(made, language)
     kind = say("what to write", "写什么").in_language(language)
-    made.add_argument("--to", choices=("gguf", "gguf-adapter", "adapter"), default="gguf", help=kind)
+    made.add_argument("--to", choices=tuple(TARGETS), default="gguf", help=kind)
     levels = tuple(name.lower() for name in QUANTISATIONS)
     precision = say("number format of a GGUF", "GGUF 的数值精度").in_language(language)
     # The program's own messages, and llama.cpp, write Q4_K_M.
     made.add_argument("--quantize", type=str.lower, choices=levels, default=RECOMMENDED.lower(), help=precision)
-    about = say("file (gguf, gguf-adapter) or folder (adapter) to write", "要写入的文件（gguf）或文件夹（adapter）")
-    made.add_argument("--out", type=Path, required=True, help=about.in_language(language))
+    about = say(
+        "file or folder to write; in the run's own folder if left out", "要写入的文件或文件夹；省略则放在训练的文件夹中"
+    )
+    made.add_argument("--out", type=Path, help=about.in_language(language))
+    name = say(
+        "name in Ollama or LM Studio; made of the title if left out", "在 Ollama 或 LM Studio 中的名称；省略则取自标题"
+    )
+    made.add_argument("--name", default="", help=name.in_language(language))
+    create = say("with --to ollama: have Ollama make the model, too", "与 --to ollama 同用：同时让 Ollama 创建模型")
+    made.add_argument("--create", action="store_true", help=create.in_language(language))
+    _context(made, say("with --to ollama: tokens of a conversation", "与 --to ollama 同用：对话的词元数"), language)
+    publisher = say("with --to lmstudio: folder above the model's", "与 --to lmstudio 同用：模型上一级的文件夹名")
+    made.add_argument("--publisher", default="lorimer", help=publisher.in_language(language))
+    models = say("LM Studio's models folder; found if left out", "LM Studio 的模型文件夹；省略则自动查找")
+    made.add_argument("--models-folder", type=Path, metavar="DIR", help=models.in_language(language))
+    sources = say(
+        "llama.cpp's sources: their converter is run for architectures that Lorimer does not write",
+        "llama.cpp 源代码文件夹：对 Lorimer 不支持的架构运行其转换器",
+    )
+    made.add_argument("--llama-cpp", type=Path, metavar="DIR", help=sources.in_language(language))
+    force = say("hand on a GGUF that failed its check", "即使核对未通过也交出 GGUF").in_language(language)
+    made.add_argument("--force", action="store_true", help=force)
+
+
+def _context(made: argparse.ArgumentParser, about: Text, language: str) -> None:
+    hint = say("Leave it out for what the model knows, 8192 at most.", "省略则按模型支持的长度，最多 8192。")
+    made.add_argument(
+        "--context", type=number("--context", int, 16, 2**24, hint=hint), help=about.in_language(language)
+    )
+
+
+def _serve(made: argparse.ArgumentParser, language: str) -> None:
+    what = say("a GGUF, or a run whose newest GGUF is served", "GGUF 文件，或训练（使用其最新的 GGUF）")
+    made.add_argument("what", type=Path, metavar="FILE|RUN", help=what.in_language(language))
+    hint = say("Leave it out for one that is free.", "省略则自动选择空闲端口。")
+    port = say("port on this machine", "本机端口").in_language(language)
+    made.add_argument("--port", type=number("--port", int, 1, 65535, hint=hint), help=port)
+    key = say("made anew, typed by you (or piped in), or none", "新生成、由你输入（或经管道），或不设").in_language(
+        language
+    )
+    made.add_argument("--key", choices=("new", "ask", "none"), default="new", help=key)
+    _context(made, say("tokens of a conversation", "对话的词元数"), language)
+    name = say("by which requests name the model; the file's if left out", "请求中使用的模型名；省略则取文件名")
+    made.add_argument("--name", default="", help=name.in_language(language))
+    stay = say("go on when this command ends", "命令结束后继续运行").in_language(language)
+    made.add_argument("--stay", action="store_true", help=stay)
+    force = say("also a GGUF that failed its check", "核对未通过的 GGUF 也使用").in_language(language)
+    made.add_argument("--force", action="store_true", help=force)
+
+
+def _servers(made: argparse.ArgumentParser, language: str) -> None:
+    _inner_commands(made, "servers", say("servers commands", "服务器命令"), _SERVERS, language)
+
+
+def _servers_stop(made: argparse.ArgumentParser, language: str) -> None:
+    about = say("its address; all if left out", "其地址；省略则全部停止").in_language(language)
+    made.add_argument("address", nargs="?", default="", metavar="ADDRESS", help=about)
+
+
+def _upload(made: argparse.ArgumentParser, language: str) -> None:
+    about = say("what was exported; several GGUFs may go together", "已导出的内容；多个 GGUF 可一起上传")
+    made.add_argument("export", type=Path, nargs="+", metavar="EXPORT", help=about.in_language(language))
+    repo = say("repository on the hub", "hub 上的仓库").in_language(language)
+    made.add_argument("--repo", required=True, metavar="OWNER/NAME", help=repo)
+    public = say("everybody may see it; else it is private", "所有人可见；省略则为私有").in_language(language)
+    made.add_argument("--public", action="store_true", help=public)
+    update = say("the repository may be there already", "仓库可以已存在").in_language(language)
+    made.add_argument("--update", action="store_true", help=update)
+    run = say("the run that it is of; found if left out", "它所属的训练；省略则自动查找").in_language(language)
+    made.add_argument("--run", type=Path, metavar="RUN", help=run)
+    force = say("also what failed its check", "核对未通过的内容也上传").in_language(language)
+    made.add_argument("--force", action="store_true", help=force)
 
 
 def _check(made: argparse.ArgumentParser, language: str) -> None:
@@ -622,6 +692,12 @@ def _queue_move(made: argparse.ArgumentParser, language: str) -> None:
     made.add_argument("way", choices=("up", "down"), help=say("which way", "方向").in_language(language))
 
 
+_SERVERS: dict[str, tuple[Text, Callable[[argparse.ArgumentParser, str], None]]] = {
+    "list": (say("the servers that run", "正在运行的服务器"), _nothing),
+    "stop": (say("stop one, or all", "停止一个或全部"), _servers_stop),
+}
+
+
 _QUEUE: dict[str, tuple[Text, Callable[[argparse.ArgumentParser, str], None]]] = {
     "list": (say("what waits for its turn", "正在排队的训练"), _nothing),
     "add": (say("let a run wait for its turn", "让一次训练排队"), _queue_add),
@@ -663,6 +739,15 @@ _COMMANDS: dict[str, tuple[Text, Callable[[argparse.ArgumentParser, str], None] 
     "chat": (say("ask base and tuned the same", "向基础模型与微调模型提同样的问题"), _chat),
     "merge": (say("put the adapter into the 16-bit weights", "把适配器并入 16 位权重"), _merge),
     "export": (say("write what can be taken away", "写出可带走的成果"), _export),
+    "serve": (
+        say("let other programs ask an exported GGUF, by OpenAI's API", "让其他程序通过 OpenAI API 使用导出的 GGUF"),
+        _serve,
+    ),
+    "servers": (say("servers that run", "正在运行的服务器"), _servers),
+    "upload": (
+        say("send an export to the hub, private unless you say otherwise", "把导出上传到 hub，默认私有"),
+        _upload,
+    ),
     "check": (say("hold an export against what was trained", "检查导出的成果是否与训练结果一致"), _check),
     "bundle": (say("what a report needs of a run, without the data", "反馈问题所需的信息，不含数据"), _bundle),
 }

@@ -19,12 +19,14 @@ class Settings:
     language: "auto" follows the system, else "en" or "zh".
     theme: "auto" follows the system, else "light" or "dark".
     mirror: address of a mirror of the hub, empty for the hub itself.
+    llama_cpp: folder of llama.cpp's sources, whose converter is run for architectures that Lorimer does not write.
     version: of this file's layout.
     """
 
     language: str = "auto"
     theme: str = "auto"
     mirror: str = ""
+    llama_cpp: str = ""
     version: int = 1
 
 
@@ -42,6 +44,7 @@ def load_settings() -> Settings:
         language=found.language if found.language in LANGUAGES else "auto",
         theme=found.theme if found.theme in THEMES else "auto",
         mirror=found.mirror if isinstance(found.mirror, str) else "",
+        llama_cpp=found.llama_cpp if isinstance(found.llama_cpp, str) else "",
     )
 
 
