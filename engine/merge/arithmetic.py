@@ -85,10 +85,17 @@ def lora_scaling(config: Mapping[str, Any], module: str) -> float:
 
 
 def by_pattern(patterns: Mapping[str, Any] | None, module: str, default: Any) -> Any:
-    """The value of the first pattern that fits the end of ``module``, as PEFT looks it up."""
+    """The value of the first pattern that fits the end of ``module``, as PEFT looks it up.
+
+    Raises:
+        ValueError: a pattern is none.
+    """
     for pattern, value in (patterns or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
-            return value
+        try:
+            if re.match(rf"(.*\.)?({pattern})$", module):
+                return value
+        except re.error as error:
+            raise ValueError(f"{pattern}: {error}") from error
     return default
 
 

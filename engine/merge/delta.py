@@ -219,7 +219,7 @@ class Adapter:
         """Tells that the adapter does not fit where arithmetic on tensor ``name`` fails."""
         try:
             yield
-        except (RuntimeError, ValueError, IndexError, KeyError, AssertionError) as error:
+        except (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError, AssertionError) as error:
             raise UserError(
                 "adapter.other_base",
                 say(

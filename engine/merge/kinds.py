@@ -89,6 +89,14 @@ KINDS = {
         Kind("TRAINABLE_TOKENS", _TOKENS, frozenset({"token_indices", "init_weights"})),
     )
 }
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "rank_pattern": dict,
+    "alpha_pattern": dict,
+    "target_parameters": list,
+    "feedforward_modules": (list, str),
+    "trainable_token_indices": (list, dict),
+    "token_indices": list,
+}
 # What a tensor of an adapter has in its name. One that is none of its kind's parts is of arithmetic unknown here.
 _MARKS = (".lora_", ".ia3_", ".vera_", ".hada_", ".lokr_", ".oft_", ".trainable_tokens", ".bone_", ".boft_")
 # First weights that peft takes out of the base before training, in a way that cannot be repeated from what was saved.
@@ -106,7 +114,7 @@ def kind_of(config: Mapping[str, Any], where: str) -> Kind:
     Raises:
         UserError: it cannot be merged; says which kind or setting stands in the way, and what can be exported instead.
     """
-    name = str(config.get("peft_type", ""))
+    name = str(config.get("peft_type", "")) if isinstance(config, Mapping) else ""
     kind = KINDS.get(name)
     if kind is None:
         raise _refused(name or "?", where)
@@ -114,6 +122,9 @@ def kind_of(config: Mapping[str, Any], where: str) -> Kind:
     odd = sorted(key for key, value in config.items() if key not in allowed and value not in (None, False, "", [], {}))
     if odd:
         raise _refused(f"{name} ({', '.join(odd)})", where)
+    wrong = [key for key, kinds in _TYPES.items() if config.get(key) is not None and not isinstance(config[key], kinds)]
+    if wrong:
+        raise _refused(f"{name} ({', '.join(wrong)})", where)
     if name == "LORA":
         _check_first_weights(config, where)
     if name == "OFT" and config.get("fan_in_fan_out"):

@@ -105,13 +105,17 @@ def scaled_bias(name: str, parts: AllParts, config: Mapping[str, Any]) -> str | 
     if not name.endswith(".bias"):
         return None
     module = name.removesuffix(".bias")
+    if "ia3_l" not in parts.get(f"{module}.weight", {}):
+        return None
     inner = config.get("feedforward_modules") or []
-    is_inner = (
-        re.fullmatch(inner, module) is not None
-        if isinstance(inner, str)
-        else any(module == end or module.endswith(f".{end}") for end in inner)
-    )
-    return f"{module}.weight" if "ia3_l" in parts.get(f"{module}.weight", {}) and not is_inner else None
+    if isinstance(inner, str):
+        try:
+            is_inner = re.fullmatch(inner, module) is not None
+        except re.error:
+            is_inner = False
+    else:
+        is_inner = any(module == end or module.endswith(f".{end}") for end in inner)
+    return None if is_inner else f"{module}.weight"
 
 
 def missing(name: str, folder: Path) -> UserError:

@@ -89,6 +89,15 @@ def test_another_kind_is_refused_by_its_name(tmp_path: Path, base: Path, kind: s
     assert (kind or "?") in error.problem.message.en
 
 
+def test_a_setting_of_another_type_is_refused(tmp_path: Path, base: Path) -> None:
+    wrong: list[dict[str, Any]] = [{"rank_pattern": [1]}, {"target_parameters": 3}, {"trainable_token_indices": "all"}]
+    for number, config in enumerate(wrong):
+        error = refusal(adapter(tmp_path / str(number), config), base)
+        assert next(iter(config)) in error.problem.message.en
+    write_json(tmp_path / "0" / CONFIG, ["no settings"])
+    assert refusal(tmp_path / "0", base).problem.code in ("adapter.kind", "file.damaged")
+
+
 @pytest.mark.parametrize("first", ["loftq", "pissa_niter_16", "corda", "lora_ga"])
 def test_a_base_that_was_changed_before_training_is_refused(tmp_path: Path, base: Path, first: str) -> None:
     error = refusal(adapter(tmp_path / "a", {"init_lora_weights": first}), base)
@@ -135,10 +144,13 @@ def test_an_adapter_of_another_base_is_refused(tmp_path: Path, base: Path, weigh
         ({"trainable_token_indices": [1, 10]}, tokens(2)),
         ({"trainable_token_indices": [1]}, tokens(2)),
         ({"trainable_token_indices": [-1]}, tokens(1)),
+        ({"r": 0}, lora(Q)),
+        ({"r": "many"}, lora(Q)),
+        ({"rank_pattern": {"(": 2}}, lora(Q)),
         ({"use_dora": True}, {**lora(Q), f"{Q}.lora_magnitude_vector": torch.ones(3)}),
         ({}, {f"{Q}.lora_A.weight": torch.ones(2, 4)}),
     ],
-    ids=["width", "token beyond", "fewer ids", "negative", "magnitude", "half"],
+    ids=["width", "token beyond", "fewer ids", "negative", "rank 0", "no rank", "no pattern", "magnitude", "half"],
 )
 def test_tensors_that_do_not_fit_are_told(
     tmp_path: Path, base: Path, config: dict[str, Any], weights: dict[str, torch.Tensor]
@@ -292,6 +304,29 @@ def test_names_on_disk_are_those_of_the_loaded_model() -> None:
     stack = "model.layers.0.mlp.experts.gate_up_proj"
     assert layout.shapes[stack] == (2, 10, 4)
     assert layout.slots["model.layers.0.block_sparse_moe.experts.1.w3.weight"] == Slot(stack, 1, 5)
+
+
+@pytest.mark.parametrize("upright", [True, False])
+def test_experts_that_are_stacked_on_disk(tmp_path: Path, upright: bool) -> None:
+    """Most architectures store (experts, outputs, inputs); some, such as GPT-OSS, the other way round."""
+    folder, name = tmp_path / "base", "model.layers.0.mlp.experts"
+    folder.mkdir()
+    torch.manual_seed(1)
+    count, rank, inputs, outputs = 3, 2, 4, 10
+    stack = torch.randn(count, outputs, inputs) if upright else torch.randn(count, inputs, outputs)
+    save_file({f"{name}.gate_up_proj": stack, f"{name}.bias": torch.randn(3, 10)}, folder / "model.safetensors")
+    write_json(folder / "config.json", {"model_type": "gpt_oss", "tie_word_embeddings": False})
+    first, second = torch.randn(count * rank, inputs), torch.randn(outputs, count * rank)
+    config = {"target_parameters": ["experts.gate_up_proj"]}
+    parts = {f"{name}.lora_A.weight": first, f"{name}.lora_B.weight": second}
+    opened = Adapter.open(adapter(tmp_path / "a", config, parts), BaseWeights.open(folder))
+    change = torch.einsum("ore,eri->eoi", second.reshape(outputs, rank, count), first.reshape(count, rank, inputs)) * 2
+    expected = stack + (change if upright else change.transpose(1, 2))
+    assert torch.allclose(opened.whole(f"{name}.gate_up_proj"), expected, atol=1e-5)
+    (tmp_path / "out").mkdir()
+    write_weights(BaseWeights.open(folder), opened, tmp_path / "out", lambda *_: None)
+    written = load_file(tmp_path / "out" / "model.safetensors")[f"{name}.gate_up_proj"]
+    assert torch.allclose(written, expected, atol=1e-5)
 
 
 def test_experts_of_an_older_adapter_are_named_as_on_disk(tmp_path: Path) -> None:
