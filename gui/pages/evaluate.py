@@ -11,6 +11,7 @@ from gui.context import AppContext
 from gui.i18n.language import tr
 from gui.operations.jobs import start_later_job, stop_job
 from gui.operations.proof import look_at_proof
+from gui.operations.report import save_report
 from gui.pages.evaluate_effect import EffectPanel
 from gui.pages.evaluate_forgetting import ForgettingPanel, chip_of
 from gui.pages.evaluate_judge import JudgePanel
@@ -141,7 +142,13 @@ class EvaluatePage(Page):
             "primary",
             shortcut="Ctrl+Right",
         )
-        self._footer = Footer(self._again, by_hand)
+        report = button(
+            say("Save report…", "保存报告…"),
+            lambda: save_report(self.context),
+            shortcut="Ctrl+S",
+            tip=say("One HTML file with everything found here, to send or to print", "单个 HTML 文件，可发送或打印"),
+        )
+        self._footer = Footer(self._again, report, by_hand)
         return self._footer
 
     # -------------------------------------------------------------------------------------------------------- fill

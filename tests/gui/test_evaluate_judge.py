@@ -1,4 +1,4 @@
-"""The judge of the Evaluate page, asked by the real worker at a small server of the test's own."""
+"""The judge of the Evaluate page, asked by the real worker at a small server of the test's own; and the report."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from engine.project.project import Project
 from engine.project.run_folder import RunFolder
 from engine.recipe.file import loads, save
 from gui.context import AppContext
+from gui.operations import report
 from gui.pages.evaluate import EvaluatePage
 from gui.state.settings import AppSettings
 
@@ -146,3 +147,22 @@ def test_a_judge_that_is_not_there_is_told_and_the_figures_stay(qtbot: QtBot, pa
     assert f"127.0.0.1:{port}" in page._judge.failure.sentence
     assert page.is_ready
     assert page._judge.ask.isVisible()
+
+
+def test_the_report_is_saved_and_shown(
+    qtbot: QtBot, page: EvaluatePage, context: AppContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr(report.QDesktopServices, "openUrl", lambda url: shown.append(url.toLocalFile()))
+    monkeypatch.setattr(report.QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "said"), ""))
+    saved = report.save_report(context)
+    assert saved is not None
+    with qtbot.waitSignal(saved.ended):
+        pass
+    assert shown == [str(tmp_path / "said.html")]
+    text = (tmp_path / "said.html").read_text(encoding="utf-8")
+    assert "question 3" in text
+    assert "good 3" in text
+    assert "said.html" in context.notices.open[-1].message.en
+    monkeypatch.setattr(report.QFileDialog, "getSaveFileName", lambda *_: ("", ""))
+    assert report.save_report(context) is None
