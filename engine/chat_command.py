@@ -217,13 +217,14 @@ def _test_of(options: argparse.Namespace, talk: Talk) -> tuple[BlindTest, list[H
 
     pair = talk.sides[:2] if len(talk.sides) == 2 else [talk.sides[1], talk.sides[2]]
     written = {"tuned": talk.run.adapter_written}
-    first, second = (Contender(s.name, s.title, s.kind, s.path, written.get(s.name, 0)) for s in pair)
+    first, second = (Contender(_key(s), s.title, s.kind, s.path, written.get(s.name, 0)) for s in pair)
     own = [HeldOutQuestion("", prompt) for prompt in options.prompt]
     source = "own" if own else "held_out"
     test = None
     if not own and not options.new_test:
-        going = [t for t in read_tests(talk.run) if t.sides == (first, second) and t.source == source]
-        test = next((t for t in reversed(going) if not t.revealed), None)
+        same = [(side.name, side.written) for side in (first, second)]
+        going = [t for t in read_tests(talk.run) if [(side.name, side.written) for side in t.sides] == same]
+        test = next((t for t in reversed(going) if t.source == source and not t.revealed), None)
     seed = test.seed if test is not None else options.seed
     questions = own or read_questions(talk.run, most=10**6, seed=seed)[0]
     if not questions:
@@ -234,6 +235,11 @@ def _test_of(options: argparse.Namespace, talk: Talk) -> tuple[BlindTest, list[H
             talk.run, (first, second), seed=options.seed, source=source, sampling=sampling, system=talk.system
         )
     return test, questions
+
+
+def _key(side: Side) -> str:
+    """What a side is called in the votes: the same the next time too."""
+    return side.name if side.kind in ("base", "tuned") else side.path
 
 
 def _no_questions() -> UserError:
@@ -278,11 +284,11 @@ def _two_answers(talk: Talk, test: BlindTest, item: HeldOutQuestion) -> dict[str
     from engine.chat.sampling import Sampling
     from engine.data.rows import USER, Message
 
-    names = [side.name for side in test.sides]
+    names = {side.name: _key(side) for side in talk.sides if _key(side) in {tested.name for tested in test.sides}}
     messages = (*item.before, Message(USER, item.question))
     sampling = Sampling.from_plain(test.sampling)
-    replies = talk.pair.ask(messages, sampling, sides=names, system=test.system, drop=True)
-    return {name: reply.text.strip() for name, reply in replies.items()}
+    replies = talk.pair.ask(messages, sampling, sides=list(names), system=test.system, drop=True)
+    return {names[name]: reply.text.strip() for name, reply in replies.items()}
 
 
 def _blind_document(test: BlindTest, *, revealed: bool) -> dict[str, Any]:

@@ -97,6 +97,10 @@ class Conversation(QScrollArea):
         self._layout.insertWidget(self._layout.count() - 1, made)
         return made
 
+    def below(self, widget: QWidget) -> None:
+        """Add controls under the newest answer."""
+        self._layout.insertWidget(self._layout.count() - 1, widget)
+
     def trouble(self, text: Text | str, details: str) -> QLabel:
         """Add a line that says why no more was said, with the way to copy its details."""
         made = label(text, "bad", wrap=True)

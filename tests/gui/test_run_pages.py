@@ -1067,7 +1067,7 @@ def test_words_of_the_figures() -> None:
 
 # ----------------------------------------------------------------------------------------------------------- compare
 def test_compare_grows_two_answers_and_keeps_the_transcript(
-    opened: Opened, run: RunFolder, context: AppContext, tmp_path: Path
+    qtbot: QtBot, opened: Opened, run: RunFolder, context: AppContext, tmp_path: Path
 ) -> None:
     page = opened(ComparePage)
     assert isinstance(page, ComparePage)
@@ -1083,22 +1083,29 @@ def test_compare_grows_two_answers_and_keeps_the_transcript(
     talk.grow(turn, "base", "Hi ")
     talk.grow(turn, "base", "there")
     talk.grow(turn, "tuned", "Hello & welcome <b>!</b>")
-    assert page._open["base"].text == "Hi there"
+    growing = page.columns.cards["base"].open
+    assert growing is not None
+    assert growing.text == "Hi there"
     facts = {"tokens": 3, "tokens_per_second": 60.0, "first_token_seconds": 0.2, "end": "ended"}
     talk.end(
         turn,
         {"base": {**facts, "text": "Hi there"}, "tuned": {**facts, "text": "Hello & welcome <b>!</b>", "end": "limit"}},
     )
     assert "Send" in visible(page)
-    assert "60 tokens/s" in page._cards["base"].note.text()
-    talking.save_transcript(context, tmp_path / "t.md")
-    talking.save_transcript(context, tmp_path / "t.json")
-    assert "**Tuned:** Hello & welcome" in (tmp_path / "t.md").read_text(encoding="utf-8")
-    assert json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))["turns"][0]["base"] == "Hi there"
+    assert "60 tokens/s" in page.columns.cards["base"].note.text()
+    for name in ("t.md", "t.json"):
+        talking.save_transcript(context, tmp_path / name)
+    qtbot.waitUntil(lambda: (tmp_path / "t.json").is_file())
+    text = (tmp_path / "t.md").read_text(encoding="utf-8")
+    assert "### Tuned\n\nHello & welcome" in text
+    assert "60 tokens/s" in text
+    plain = json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))
+    assert plain["turns"][0]["answers"]["base"]["text"] == "Hi there"
+    assert plain["turns"][0]["sampling"]["seed"] == 42
     assert talk.history("base") == [{"role": "user", "content": "Hello?"}]
     visible(page)["New conversation"].click()
     assert talk.turns == []
-    assert page._shown == []
+    assert page.columns.shown == []
 
 
 def test_compare_says_why_there_is_no_answer(opened: Opened, run: RunFolder, context: AppContext) -> None:
@@ -1107,7 +1114,8 @@ def test_compare_says_why_there_is_no_answer(opened: Opened, run: RunFolder, con
     assert isinstance(page, ComparePage)
     context.talk.status.ready()
     turn = context.talk.begin("Hello?")
-    bubble = page._open["base"]
+    bubble = page.columns.cards["base"].open
+    assert bubble is not None
     context.talk.fail(turn, Failure("chat.too_long", say("Too long.", "过长。"), say("Shorten it.", "请缩短。")))
     assert bubble.text == "Too long.\nShorten it."
     assert "Send" in visible(page)

@@ -161,8 +161,8 @@ def compare_by_hand(qtbot: QtBot, window: MainWindow, opened: AppContext, questi
     assert isinstance(compare, ComparePage)
     wait(qtbot, lambda: compare.is_ready)
     opened.talk.sampling["max_new_tokens"] = 16
-    qtbot.keyClicks(compare._question, question)
-    qtbot.keyClick(compare._question, Qt.Key.Key_Return)
+    qtbot.keyClicks(compare.ask.question, question)
+    qtbot.keyClick(compare.ask.question, Qt.Key.Key_Return)
     wait(qtbot, lambda: bool(opened.talk.turns) and opened.talk.turns[0].is_over)
     assert not opened.talk.turns[0].failures
 
