@@ -64,7 +64,9 @@ def _gguf(run: RunFolder, out: Path, quantize: str, llama_cpp: str, channel: Cha
         UserError: neither knows it, or as either does.
     """
     refusal = gguf_refusal(read_json(run.trained_on() / "config.json"))
-    if refusal is None or not llama_cpp:
+    if refusal is not None and not llama_cpp:
+        raise refusal
+    if refusal is None:
         from engine.export.gguf_work import export_gguf
 
         return export_gguf(run, out, quantize, channel)
