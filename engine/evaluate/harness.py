@@ -7,6 +7,7 @@ refused, and its Jinja patterns run in a sandbox.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import math
 import os
@@ -170,10 +171,14 @@ def _unsafe(path: Path, reason: Any, details: str = "") -> UserError:
     )
 
 
+def _library(name: str) -> Any:
+    """A module of lm-evaluation-harness, which need not be installed."""
+    return importlib.import_module(f"lm_eval.{name}")
+
+
 def _in_sandbox() -> None:
     """The harness's patterns, run where they can reach nothing."""
-    from lm_eval import utils
-
+    utils = _library("utils")
     sandbox = SandboxedEnvironment(loader=BaseLoader(), undefined=StrictUndefined, keep_trailing_newline=True)
     sandbox.filters.update(utils.env.filters)
     utils.env = sandbox
@@ -209,12 +214,10 @@ def _evaluated(
     tuned: TunedModel, tokenizer: Any, tasks: Sequence[str], folder: Path | None, limit: int, seed: int
 ) -> Any:
     """What the harness found for the side in use."""
-    from lm_eval.evaluator import simple_evaluate
-    from lm_eval.models.huggingface import HFLM
-    from lm_eval.tasks import TaskManager
-
     _in_sandbox()
-    known = TaskManager(include_path=None if folder is None else str(folder), include_defaults=folder is None)
+    known = _library("tasks").TaskManager(
+        include_path=None if folder is None else str(folder), include_defaults=folder is None
+    )
     missing = [name for name in tasks if name not in known.all_tasks]
     if missing:
         raise UserError(
@@ -223,7 +226,7 @@ def _evaluated(
             say("Known here: {some}", "已有：{some}", some=", ".join(sorted(known.all_tasks)[:20])),
             where=str(folder or ""),
         )
-    wrapped = HFLM(
+    wrapped = _library("models.huggingface").HFLM(
         pretrained=tuned.model,
         backend="causal",
         tokenizer=tokenizer,
@@ -231,7 +234,7 @@ def _evaluated(
         max_length=tuned.context,
     )
     try:
-        return simple_evaluate(
+        return _library("evaluator").simple_evaluate(
             model=wrapped,
             tasks=list(tasks),
             task_manager=known,
