@@ -16,7 +16,9 @@ from typing import Any
 from engine.export.ledger import listed
 from engine.export.parity import Parity, sentence
 from engine.project.atomic import read_json, write_text
+from engine.project.evaluation import read_evaluation
 from engine.project.forgetting import SkillChange, read_forgetting
+from engine.project.measures import Estimate
 from engine.project.run_folder import RunFolder
 from engine.project.secrets import Scrubber, known_secrets
 from engine.protocol.errors import UserError
@@ -49,17 +51,6 @@ _SETTINGS = (
     ("Longest row, tokens", "data", "max_length"),
     ("Seed", "train", "seed"),
 )
-_MEASURES = {
-    "loss": "Loss (nats a token)",
-    "perplexity": "Perplexity",
-    "token_accuracy": "Next token right",
-    "exact_match": "Answer exactly right",
-    "bleu": "BLEU",
-    "chrf": "chrF",
-    "rouge_l": "ROUGE-L",
-    "preference_accuracy": "Better answer preferred",
-    "ranking_accuracy": "Better answer likelier",
-}
 
 
 def card(run: RunFolder, kind: str, *, type: str = "", file: str = "", parity: Mapping[str, Any] | None = None) -> str:
@@ -81,7 +72,7 @@ def card(run: RunFolder, kind: str, *, type: str = "", file: str = "", parity: M
         f"# {_line(title)}",
         f"{about} Trained with Lorimer from {_code(base)}.",
         _section("How it was trained", _trained(facts, recipe, clean)),
-        _section("How it does on held-out rows", _figures(_plain(run.evaluation))),
+        _section("How it does on held-out rows", _figures(run)),
         _section("What it may have forgotten", _forgetting(run)),
         _section("Checked against the model that was trained", _parity(parity or {}, kind, type)),
         _section("How to use it", _use(kind, base, file or "MODEL.gguf", str(facts.get("title") or "model"))),
@@ -177,33 +168,27 @@ def _trained(facts: Mapping[str, Any], recipe: Mapping[str, Any], clean: Scrubbe
     return "\n".join(("| | |", "|---|---|", *rows)) if rows else ""
 
 
-def _figures(evaluation: Mapping[str, Any]) -> str:
+def _figures(run: RunFolder) -> str:
     """Base against tuned, with intervals where they were computed; empty when nothing was evaluated."""
-    base, tuned = evaluation.get("base") or {}, evaluation.get("tuned") or {}
-    names = [name for name in _MEASURES if _is_number(base.get(name)) and _is_number(tuned.get(name))]
-    if not names:
+    try:
+        found = read_evaluation(run)
+    except UserError:
         return ""
-    rows = [
-        f"| {_MEASURES[name]} | {_told(evaluation, 'base', name)} | {_told(evaluation, 'tuned', name)} |"
-        for name in names
-    ]
-    held = evaluation.get("rows")
-    count = len(held) if isinstance(held, list) else held
-    head = f"{count} rows that were not trained on." if count else "Rows that were not trained on."
+    measures = [measure for measure in found.measures if measure.tuned.value is not None] if found else []
+    if found is None or not measures:
+        return ""
+    rows = [f"| {measure.kind.label.en} | {_told(measure.base)} | {_told(measure.tuned)} |" for measure in measures]
+    head = f"{len(found.rows)} rows that were not trained on."
     if any("[" in row for row in rows):
         head += " In brackets: 95% confidence intervals."
     return "\n".join((head, "", "| | base | tuned |", "|---|---|---|", *rows))
 
 
-def _told(evaluation: Mapping[str, Any], side: str, name: str) -> str:
-    value = evaluation[side][name]
-    found = (evaluation.get("intervals") or {}).get(name) or {}
-    interval = found.get(side) if isinstance(found, Mapping) else None
-    if isinstance(interval, Mapping):
-        interval = (interval.get("low"), interval.get("high"))
-    if isinstance(interval, list | tuple) and len(interval) >= 2 and all(map(_is_number, interval[:2])):
-        return f"{value:.4g} [{interval[0]:.4g}, {interval[1]:.4g}]"
-    return f"{value:.4g}"
+def _told(estimate: Estimate) -> str:
+    if estimate.value is None:
+        return ""
+    between = "" if estimate.low is None or estimate.high is None else f" [{estimate.low:.4g}, {estimate.high:.4g}]"
+    return f"{estimate.value:.4g}{between}"
 
 
 def _forgetting(run: RunFolder) -> str:
@@ -312,10 +297,6 @@ def _code(text: str) -> str:
 def _line(text: str) -> str:
     """One line of plain text: a title may hold anything, but it does not begin a list, a tag or a head."""
     return re.sub(r"[<>|]", " ", " ".join(text.split())) or "Model"
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _languages(run: RunFolder) -> list[str]:

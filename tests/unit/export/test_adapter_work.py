@@ -10,7 +10,6 @@ import torch
 from peft import AutoPeftModelForCausalLM
 
 from engine.export.adapter_work import export_adapter
-from engine.export.card import adapter_card
 from engine.export.ledger import Export, listed, remember
 from engine.export.parity import Parity
 from engine.export.targets import GGUF, TARGETS, estimated_bytes
@@ -43,17 +42,6 @@ def test_a_damaged_adapter_is_not_exported(run: RunFolder, tmp_path: Path) -> No
     with pytest.raises(UserError, match="has no adapter yet"):
         export_adapter(run, tmp_path / "out", Recorder())
     assert not (tmp_path / "out").exists()
-
-
-def test_the_card_tells_base_and_figures() -> None:
-    facts = {"title": "Orders", "model": "starter", "method": "qlora", "objective": "sft"}
-    evaluation = {"base": {"loss": 2.0, "rouge_l": None}, "tuned": {"loss": 0.5, "rouge_l": None}, "rows": 12}
-    card = adapter_card(facts, evaluation)
-    assert "base_model: starter" in card
-    assert "| loss | 2 | 0.5 |" in card
-    assert "rouge_l" not in card
-    assert "12 held-out rows" in card
-    assert "held-out" not in adapter_card(facts, None)
 
 
 def test_the_list_keeps_one_entry_per_place(tmp_path: Path) -> None:
