@@ -91,6 +91,8 @@ def facts_of(run: RunFolder) -> Facts:
 
 
 def _newest(run: RunFolder) -> dict[str, Any]:
+    if not run.environment.is_file():
+        return {}
     kept = read_json(run.environment)
     newest = kept[-1] if isinstance(kept, list) and kept else kept
     return newest if isinstance(newest, dict) else {}

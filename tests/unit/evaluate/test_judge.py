@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +12,7 @@ import pytest
 
 from engine.evaluate import judge_client
 from engine.evaluate.judge import judge, judged, parse
-from engine.project.evaluation import Comparison, EvaluatedRow, Evaluation, Scores, SideOfRow, Verdict, write_evaluation
+from engine.project.evaluation import Evaluation, Verdict
 from engine.project.judge_access import checked_address, forget_judge_key, judge_key, keep_judge_key, origin
 from engine.project.judge_asking import LONGEST_TEXT, forecast, judge_prompt, rows_to_judge, tokens_of
 from engine.project.judgement import Judgement, read_judgement
@@ -24,10 +21,9 @@ from engine.protocol.channel import Recorder
 from engine.protocol.errors import Stopped, UserError
 from engine.protocol.events import STOP, Command, Note
 from engine.recipe.judge import JudgeSettings
+from tests.unit.judge_stand import EVEN, NO_SCORES, Serve, by_quality, completion, evaluated, row, serving, verdict
 
 KEY = "sk-very-secret-0123456789"
-NO_SCORES = Scores(None, None, None, None, None)
-EVEN = Comparison(0, 0, 0, None)
 
 
 @pytest.fixture(autouse=True)
@@ -35,101 +31,10 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judge_client, "FIRST_WAIT", 0.01)
 
 
-# ------------------------------------------------------------------------------------------------- a judge's server
-@dataclass
-class Stand:
-    """A judge's server: `answer` is given the request and gives (status, headers, body)."""
-
-    answer: Callable[[dict[str, Any]], tuple[int, dict[str, str], Any]]
-    key: str = ""
-    seen: list[dict[str, Any]] = field(default_factory=list)
-    keys: list[str | None] = field(default_factory=list)
-    at_once: int = 0
-    most_at_once: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        stand: Stand = self.server.stand  # type: ignore[attr-defined]
-        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        with stand.lock:
-            stand.at_once += 1
-            stand.most_at_once = max(stand.most_at_once, stand.at_once)
-            stand.seen.append({"path": self.path, **request})
-            stand.keys.append(self.headers.get("Authorization"))
-        try:
-            if stand.key and self.headers.get("Authorization") != f"Bearer {stand.key}":
-                status, headers, body = 401, {}, {"error": f"Incorrect API key {self.headers.get('Authorization')}"}
-            else:
-                status, headers, body = stand.answer(request)
-        finally:
-            with stand.lock:
-                stand.at_once -= 1
-        content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        try:
-            self.send_response(status)
-            for name, value in {"Content-Length": str(len(content)), **headers}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(content)
-        except OSError:  # who asked has left
-            pass
-
-    def log_message(self, *args: object) -> None:
-        """Nothing."""
-
-
-def completion(text: str) -> dict[str, Any]:
-    return {"choices": [{"message": {"content": text}}], "usage": {"prompt_tokens": 100, "completion_tokens": 7}}
-
-
-def verdict(text: str) -> tuple[int, dict[str, str], Any]:
-    return 200, {}, completion(json.dumps({"reason": "because", "verdict": text}))
-
-
-Serve = Callable[..., tuple[Stand, JudgeSettings]]
-
-
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    servers: list[tuple[ThreadingHTTPServer, threading.Thread]] = []
-
-    def start(answer: Callable[[dict[str, Any]], Any], key: str = "", **settings: Any) -> tuple[Stand, JudgeSettings]:
-        server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-        server.daemon_threads = False
-        stand = Stand(answer, key)
-        server.stand = stand  # type: ignore[attr-defined]
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        servers.append((server, thread))
-        address = f"http://127.0.0.1:{server.server_address[1]}/v1"
-        return stand, JudgeSettings(**{"address": address, "model": "judge-1", "timeout": 5.0, **settings})
-
-    yield start
-    for server, thread in servers:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-# ------------------------------------------------------------------------------------------------------- what is judged
-def row(number: int, base: str | None = None, tuned: str | None = None, *, prompt: str = "") -> EvaluatedRow:
-    sides = [SideOfRow(a, False, None, None, None) for a in (base or f"base {number}", tuned or f"good {number}")]
-    return EvaluatedRow(f"rows.jsonl:{number}", prompt or f"question {number}", f"right {number}", *sides)
-
-
-def evaluated(folder: Path, rows: list[EvaluatedRow]) -> RunFolder:
-    run = RunFolder(folder)
-    folder.mkdir(exist_ok=True)
-    write_evaluation(run, Evaluation(NO_SCORES, NO_SCORES, Verdict(EVEN, EVEN, 1.0), tuple(rows)))
-    return run
-
-
-def by_quality(request: dict[str, Any]) -> tuple[int, dict[str, str], Any]:
-    """A judge that finds the answer beginning with "good" better, wherever it stands."""
-    text = request["messages"][0]["content"]
-    return verdict("1" if text.index("good ") < text.index("base ") else "2")
+    with serving() as start:
+        yield start
 
 
 def run_judge(run: RunFolder, settings: JudgeSettings, recorder: Recorder | None = None) -> Judgement:
@@ -317,7 +222,12 @@ def test_a_wrong_key_ends_it_and_is_told_nowhere(
         run_judge(run, settings, recorder)
     assert failure.value.problem.code == "judge.key_refused"
     assert stand.keys[0] == f"Bearer {KEY}"
-    told = [failure.value.details, str(failure.value.problem.message), repr(recorder.events), "".join(capfd.readouterr())]
+    told = [
+        failure.value.details,
+        str(failure.value.problem.message),
+        repr(recorder.events),
+        "".join(capfd.readouterr()),
+    ]
     told += [path.read_text(encoding="utf-8") for path in run.path.rglob("*") if path.is_file()]
     assert not any(KEY in text for text in told)
     assert "Incorrect API key" in failure.value.details
