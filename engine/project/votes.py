@@ -425,10 +425,10 @@ def verdict(result: Result, sides: Sequence[Contender]) -> Text:
     if result.is_clear:
         better = sides[1] if result.second > result.first else sides[0]
         return say(
-            "{title} is preferred: chance alone does this in {p} of 100 tests.",
-            "{title} 更受青睐：仅凭偶然，100 次测试中只有 {p} 次会如此。",
+            "{title} is preferred: by chance alone {often} would say so.",
+            "{title} 更受青睐：仅凭偶然，{often}会有此结果。",
             title=better.title,
-            p=_in_100(result.p_value),
+            often=_in_100(result.p_value),
         )
     if result.more is None:
         return say("No difference can be told: the votes are nearly even.", "看不出差别：双方票数相近。")
@@ -439,6 +439,8 @@ def verdict(result: Result, sides: Sequence[Contender]) -> Text:
     )
 
 
-def _in_100(p: float) -> str:
-    """A p-value as "fewer than 1" or a rounded number."""
-    return "<1" if p < 0.01 else f"{100 * p:.0f}"
+def _in_100(p: float) -> Text:
+    """A p-value as so many of 100 tests."""
+    if p < 0.01:
+        return say("fewer than 1 of 100 tests", "100 次测试中不到 1 次")
+    return say("{n:.0f} of 100 tests", "100 次测试中约 {n:.0f} 次", n=100 * p)

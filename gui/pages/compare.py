@@ -27,11 +27,17 @@ from gui.pages.compare_ask import AskCard
 from gui.pages.compare_blind import BlindPanel
 from gui.pages.compare_columns import Columns
 from gui.pages.page import Page
+from gui.state.blind import RESULT, SETUP
 from gui.state.phase import Phase
 from gui.state.talk import ADAPTER, GGUF, MOST_COLUMNS
 from gui.widgets.basic import add_shortcut, button, column, holder, menu_title, tool
 
 LONGEST_PROMPT = 70
+JUDGING = say("Two answers, and you do not know whose they are", "两个回答，你不知道各自来自谁")
+SUBTITLES = {
+    SETUP: say("Which is better, judged without knowing which is which", "在不知道来源的情况下评判哪个更好"),
+    RESULT: say("What your votes say", "你的投票说明了什么"),
+}
 
 
 class ComparePage(Page):
@@ -62,8 +68,9 @@ class ComparePage(Page):
         words = say("Ask the questions of held-out rows, which were not trained on", "用未参与训练的留出行提问")
         self._prompts = self._menu_button(say("Held-out ▾", "留出行 ▾"), "Ctrl+P", words, self._prompts_menu)
         self._blind_button = button(say("Blind test…", "盲测……"), lambda: open_blind(self.context), shortcut="Ctrl+B")
-        self._anew = button(say("New conversation", "新对话"), lambda: begin_anew(self.context), shortcut="Ctrl+N")
-        self._keep = button(say("Save transcript…", "保存对话……"), self._save, shortcut="Ctrl+S")
+        new, save = say("Begin a new conversation", "开始新对话"), say("Save the transcript", "保存对话")
+        self._anew = button(say("New", "新对话"), lambda: begin_anew(self.context), shortcut="Ctrl+N", tip=new)
+        self._keep = button(say("Save…", "保存……"), self._save, shortcut="Ctrl+S", tip=save)
         self._shown_buttons = (self._add, self._prompts, self._blind_button, self._anew, self._keep)
         for item in self._shown_buttons:
             self.head.addWidget(item)
@@ -136,7 +143,7 @@ class ComparePage(Page):
         talk = self.context.talk
         if self.context.blind.is_open:
             self._views.setCurrentWidget(self.blind)
-            self.set_subtitle(say("Two answers, and you do not know whose they are", "两个回答，你不知道各自来自谁"))
+            self.set_subtitle(SUBTITLES.get(self.context.blind.stage, JUDGING))
             self.blind.fill()
             return
         self._views.setCurrentWidget(self._talking)

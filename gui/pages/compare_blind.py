@@ -364,7 +364,7 @@ class ResultView(QWidget):
             return
         self._wins.setText(wins_words(test))
         self._verdict.setText(tr(verdict(test.result, test.sides)))
-        self._figures.setText(result_words(test.result))
+        self._figures.setText(result_words(test))
         key = (test.id, len(test.votes))
         if key != self._shown:
             self._shown = key

@@ -19,10 +19,10 @@ from gui.widgets.bubbles import Bubble, Conversation
 from gui.widgets.card import Card
 
 WAITING = "…"
-NARROW = 330
-"""Pixels of a column in which figures and controls have no room beside each other."""
-KEEP = say("Go on from this", "以此继续")
-KEPT = say("All go on from this ✓", "均以此继续 ✓")
+WIDE = 2
+"""So many columns have room for figures and controls beside each other."""
+KEEP, KEEP_SHORT = say("Go on from this", "以此继续"), say("Go on", "继续")
+KEPT, KEPT_SHORT = say("All go on from this ✓", "均以此继续 ✓"), say("All ✓", "均已 ✓")
 
 
 class ColumnCard(Card):
@@ -35,8 +35,9 @@ class ColumnCard(Card):
         is_quiet: nothing of it has come yet.
     """
 
-    def __init__(self, speaker: Column, remove: Callable[[], None], keep: Callable[[], None]) -> None:
-        super().__init__("", "", spacing=6)
+    def __init__(self, speaker: Column, remove: Callable[[], None], keep: Callable[[], None], *, narrow: bool) -> None:
+        super().__init__("", "", spacing=3)
+        self._is_narrow = narrow
         self.column, self.failure = speaker, speaker.failure
         self.setAccessibleName(tr(speaker.title))
         self.title = ElidedLabel("", "card")
@@ -78,6 +79,8 @@ class ColumnCard(Card):
     def begin(self, turn: Turn) -> None:
         """Show a question, and what was said to it so far."""
         self._drop_controls()
+        if self.failure is not None:
+            return
         self.talk.ask(turn.question)
         if self.column.name not in turn.sides:
             self.talk.note(say("(not asked: this column came later)", "（未提问：此栏是之后添加的）"))
@@ -122,7 +125,8 @@ class ColumnCard(Card):
         """How long the answer was and why it ended, with what can be done with it; in two lines where it is narrow."""
         words = label(answer_words(turn.facts[self.column.name]), "facts", wrap=True)
         controls = self._controls(said, is_last=is_last)
-        if self.width() < NARROW:
+        if self._is_narrow:
+            controls.addStretch(1)
             return column(words, controls, spacing=0)
         line = row(words, controls)
         line.setStretch(0, 1)
@@ -133,7 +137,7 @@ class ColumnCard(Card):
         copying.setAccessibleName(tr(say("Copy this answer", "复制此回答")))
         line = row(copying, spacing=2)
         if is_last:
-            self._kept = tool(KEEP, self._keep)
+            self._kept = tool(KEEP_SHORT if self._is_narrow else KEEP, self._keep)
             self._kept.setToolTip(
                 tr(
                     say(
@@ -148,7 +152,8 @@ class ColumnCard(Card):
     def mark_kept(self, kept: str) -> None:
         """Show whose answer all go on from."""
         if self._kept is not None:
-            self._kept.setText(tr(KEPT if kept == self.column.name else KEEP))
+            keep, all_ = (KEEP_SHORT, KEPT_SHORT) if self._is_narrow else (KEEP, KEPT)
+            self._kept.setText(tr(all_ if kept == self.column.name else keep))
 
     def _drop_controls(self) -> None:
         """Only the newest answer can be gone on from."""
@@ -204,7 +209,8 @@ class Columns(QWidget):
         self.shown = []
         for speaker in self._context.talk.columns:
             remove = partial(remove_column, self._context, speaker.name)
-            made = ColumnCard(speaker, remove, partial(self._context.talk.keep, speaker.name))
+            keep = partial(self._context.talk.keep, speaker.name)
+            made = ColumnCard(speaker, remove, keep, narrow=len(self._context.talk.columns) > WIDE)
             self.cards[speaker.name] = made
             self._layout.addWidget(made, 1)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.project.votes import BlindTest, Result
+from engine.project.votes import BlindTest
 from engine.protocol.text import Text, say
 from gui.i18n.language import tr
 from gui.i18n.numbers import count, figure
@@ -95,6 +95,8 @@ SETTINGS: tuple[tuple[str, Text, Text, float, float, float], ...] = (
 )
 """Name, label, what it does with its standard term, least, most, step."""
 LETTERS = ("A", "B")
+QUICK = 0.1
+"""Seconds below which a time is told in milliseconds."""
 
 
 def answer_words(facts: dict[str, Any]) -> str:
@@ -114,8 +116,9 @@ def speed_words(facts: dict[str, Any]) -> str:
     if facts.get("tokens_per_second") is not None:
         words.append(tr(say("{n} tokens/s", "{n} 词元/秒", n=count(facts["tokens_per_second"]))))
     if facts.get("first_token_seconds") is not None:
-        first = figure(facts["first_token_seconds"])
-        words.append(tr(say("{n} s to first", "首词 {n} 秒", n=first)))
+        first = facts["first_token_seconds"]
+        quick = say("{n} ms to first", "首词 {n} 毫秒", n=max(1, round(first * 1000)))
+        words.append(tr(quick if first < QUICK else say("{n} s to first", "首词 {n} 秒", n=figure(first))))
     return " · ".join(words)
 
 
@@ -165,8 +168,9 @@ def wins_words(test: BlindTest) -> str:
     )
 
 
-def result_words(result: Result) -> str:
+def result_words(test: BlindTest) -> str:
     """Ties, the exact test and the interval, with what they leave out."""
+    result = test.result
     low, high = result.interval
     words = [
         say(
@@ -179,11 +183,12 @@ def result_words(result: Result) -> str:
     if result.decided:
         words.append(
             say(
-                "Of {n} decided votes {share:.0%} are for the second model (95% interval {low:.0%} to {high:.0%}); "
+                "Of {n} decided votes {share:.0%} are for {title} (95% interval {low:.0%} to {high:.0%}); "
                 "exact two-sided binomial test: p = {p:.2g}.",
-                "在 {n} 张有胜负的票中，{share:.0%} 投给第二个模型（95% 区间 {low:.0%} 至 {high:.0%}）；"
+                "在 {n} 张有胜负的票中，{share:.0%} 投给 {title}（95% 区间 {low:.0%} 至 {high:.0%}）；"
                 "精确双侧二项检验：p = {p:.2g}。",
                 n=result.decided,
+                title=test.sides[1].title,
                 share=result.share or 0.0,
                 low=low,
                 high=high,

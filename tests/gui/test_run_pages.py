@@ -1103,7 +1103,7 @@ def test_compare_grows_two_answers_and_keeps_the_transcript(
     assert plain["turns"][0]["answers"]["base"]["text"] == "Hi there"
     assert plain["turns"][0]["sampling"]["seed"] == 42
     assert talk.history("base") == [{"role": "user", "content": "Hello?"}]
-    visible(page)["New conversation"].click()
+    visible(page)["New"].click()
     assert talk.turns == []
     assert page.columns.shown == []
 

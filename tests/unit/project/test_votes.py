@@ -197,9 +197,9 @@ def test_how_many_votes_are_missing() -> None:
 
 def test_the_verdict_in_words() -> None:
     assert "No vote" in verdict(Result(0, 0, 3, 1), SIDES).en
-    assert verdict(Result(5, 15), SIDES).en == "Run 3 is preferred: chance alone does this in 4 of 100 tests."
+    assert verdict(Result(5, 15), SIDES).en == "Run 3 is preferred: by chance alone 4 of 100 tests would say so."
     assert "Base is preferred" in verdict(Result(30, 2), SIDES).en
-    assert "<1 of 100" in verdict(Result(30, 2), SIDES).en
+    assert "fewer than 1 of 100" in verdict(Result(30, 2), SIDES).en
     assert verdict(Result(6, 14), SIDES).en.startswith("Too few votes to tell: about ")
     assert "nearly even" in verdict(Result(5, 5), SIDES).en
     for result in (Result(0, 0), Result(5, 15), Result(6, 14), Result(5, 5)):
