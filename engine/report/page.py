@@ -144,8 +144,13 @@ def _estimate(
 ) -> Html:
     ends = NONE
     if found.low is not None and found.high is not None:
-        ends = tag("small", f"{shown(found.low, full)} … {shown(found.high, full)}")
-    return tag("td", tag("span", shown(found.value, full) + unit, cls=tone), ends)
+        ends = tag("small", _minus(f"{shown(found.low, full)} … {shown(found.high, full)}"))
+    return tag("td", tag("span", _minus(shown(found.value, full)) + unit, cls=tone), ends)
+
+
+def _minus(text: str) -> str:
+    """A number with the sign that is as wide as a plus."""
+    return text.replace("-", "−")
 
 
 def _how(found: Evaluation) -> Text:

@@ -248,7 +248,8 @@ def _how_judged(found: Judgement) -> Text:
 def _judged(item: JudgedRow, read: Read) -> Html:
     won = say("tuned won", "微调胜") if item.winner == "tuned" else say("base won", "基础胜")
     first = " ".join(item.prompt.split())
-    summary = tag("summary", f"{read(won)}: {first[:100]}", tag("span", shown_name(item.where), cls="where"))
+    told = read(say("{won}: {question}", "{won}：{question}", won=won, question=first[:100]))
+    summary = tag("summary", told, tag("span", shown_name(item.where), cls="where"))
     sides = [
         tag("div", tag("h4", read(name)), tag("p", text, cls="turn", dir="auto"), cls=kind)
         for name, text, kind in (

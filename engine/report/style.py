@@ -62,7 +62,7 @@ summary{cursor:pointer;overflow-wrap:anywhere;list-style-position:outside;margin
 summary .where{color:var(--faint);font-size:12px;margin-left:8px}
 .turn{white-space:pre-wrap;overflow-wrap:anywhere;margin:0}
 .asked{margin:10px 0 12px 18px}
-.pair{display:grid;grid-template-columns:1fr 1fr;gap:12px;margin:0 0 6px 18px}
+.pair{display:grid;grid-template-columns:1fr 1fr;gap:12px;margin:10px 0 6px 18px}
 .side{background:var(--page);border-radius:10px;padding:12px 14px;min-width:0}
 .side.tuned{background:var(--accent-soft)}
 .side h4,.asked h4{margin:0 0 4px;font-size:12px;font-weight:600;color:var(--muted)}
@@ -75,7 +75,8 @@ code{font:12.5px ui-monospace,Menlo,Consolas,monospace;overflow-wrap:anywhere}
 footer{color:var(--faint);font-size:13px;text-align:center;margin-top:28px}
 footer p{margin:0 auto 4px}
 @media (max-width:720px){main{padding:24px 14px 40px}section{padding:18px 16px}.pair{grid-template-columns:1fr}
-.tiles{grid-template-columns:repeat(2,1fr)}dl{grid-template-columns:1fr;gap:2px}dd{margin-bottom:8px}}
+.tiles{grid-template-columns:repeat(2,1fr)}section{overflow-x:auto}
+.scroll table{min-width:600px}svg{min-width:560px}dl{grid-template-columns:1fr;gap:2px}dd{margin-bottom:8px}}
 @media print{:root{--page:#fff;--card:#fff;--text:#000;--muted:#444;--faint:#666;--line:#ccc;--chip:#f2f2f2}
 body{font-size:11pt}main{max-width:none;padding:0}section{border:0;border-top:1px solid var(--line);border-radius:0;
 padding:14px 0;break-inside:auto}h2,h3,summary{break-after:avoid}tr,svg,.side,.tile{break-inside:avoid}
