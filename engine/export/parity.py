@@ -48,21 +48,22 @@ class Limits:
     perplexity: float
 
 
-# Measured on small models by tests/bench/bench_gguf_parity.py, and a margin; the table is in docs/user-guide.md.
+# F16, Q8_0 and Q4_K_M are promises; the others are the worst of five small models and a margin, measured by
+# tests/bench/bench_gguf_parity.py. The table is in docs/user-guide.md, too.
 LIMITS: dict[str, Limits] = {
     "adapter": Limits(0.999, 0.95, 0.002),
-    "merged": Limits(0.99, 0.80, 0.01),
-    "F32": Limits(0.995, 0.95, 0.002),
+    "merged": Limits(0.99, 0.90, 0.01),
+    "F32": Limits(0.999, 0.95, 0.002),
     "F16": Limits(0.995, 0.95, 0.005),
-    "BF16": Limits(0.985, 0.80, 0.01),
-    "Q8_0": Limits(0.98, 0.70, 0.01),
-    "Q6_K": Limits(0.96, 0.0, 0.02),
-    "Q5_K_M": Limits(0.93, 0.0, 0.03),
+    "BF16": Limits(0.99, 0.90, 0.01),
+    "Q8_0": Limits(0.98, 0.80, 0.01),
+    "Q6_K": Limits(0.97, 0.0, 0.02),
+    "Q5_K_M": Limits(0.90, 0.0, 0.04),
     "Q4_K_M": Limits(0.85, 0.0, 0.06),
-    "Q4_0": Limits(0.80, 0.0, 0.12),
-    "IQ4_XS": Limits(0.85, 0.0, 0.08),
-    "Q3_K_M": Limits(0.75, 0.0, 0.20),
-    "Q2_K": Limits(0.50, 0.0, 1.0),
+    "Q4_0": Limits(0.75, 0.0, 0.15),
+    "IQ4_XS": Limits(0.78, 0.0, 0.10),
+    "Q3_K_M": Limits(0.75, 0.0, 0.15),
+    "Q2_K": Limits(0.60, 0.0, 0.40),
 }
 
 

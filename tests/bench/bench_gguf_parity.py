@@ -51,7 +51,7 @@ def tuned(folder: Path) -> list[RunFolder]:
     recipe = from_plain({"method": {"name": "lora", "rank": 16}, "train": {"evaluate_every": 0}}, CATALOGUE)
     wanted = [
         ("starter, English", "starter", samples / "orders_en.jsonl", 60, None),
-        ("starter, Chinese", "starter", samples / "orders_zh.jsonl", 200, None),
+        ("starter, Chinese", "starter", samples / "orders_zh.jsonl", 60, None),
     ]
     alpaca = data / "datasets" / "llama-factory" / "alpaca_en_demo.json"
     if alpaca.is_file():

@@ -142,3 +142,12 @@ def test_a_ledger_of_an_older_version_opens(tmp_path: Path) -> None:
     entry = {"kind": "gguf", "type": "F16", "file": "x.gguf", "bytes": 1, "time": 1.0}
     write_json(tmp_path / "exports.json", [entry, {**entry, "parity": {"passed": True}}])
     assert [item.passed for item in listed(run)] == [None, True]
+
+
+def test_the_guide_has_the_limits() -> None:
+    guide = (Path(__file__).parents[3] / "docs" / "user-guide.md").read_text(encoding="utf-8")
+    names = {"adapter": "adapter folder", "merged": "merged weights"}
+    for name, found in LIMITS.items():
+        free = f"{found.greedy:.0%}" if found.greedy else "told only"
+        row = f"| {names.get(name, name)} | {found.next_token:.1%} | {found.perplexity:.1%} | {free} |"
+        assert row in guide, row
