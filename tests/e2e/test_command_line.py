@@ -31,6 +31,7 @@ evaluate_every = 6
 [evaluate]
 rows = 6
 max_new_tokens = 24
+probe_items = 5
 """
 
 
@@ -97,6 +98,9 @@ def test_a_real_base_model_on_real_data(tmp_path: Path, shared_data: Path, datas
         (tmp_path / "m.gguf").stat().st_size,
     )
     assert exported["parity"]["passed"], exported["parity"]
+
+    code, exported = lorimer("export", run, "--to", "gguf-adapter", "--out", tmp_path / "a.gguf")
+    assert (code, exported["file"], exported["parity"]["passed"]) == (0, str(tmp_path / "a.gguf"), True)
 
     code, answers = lorimer("chat", run, "--prompt", "Tell me a story.")
     assert code == 0

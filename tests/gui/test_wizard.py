@@ -32,6 +32,7 @@ QUICK = {
     "method": {"name": "qlora", "rank": 8},
     "evaluate.rows": 8,
     "evaluate.max_new_tokens": 24,
+    "evaluate.probe_items": 5,
 }
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
