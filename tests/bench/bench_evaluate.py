@@ -6,7 +6,7 @@ Both sides ask one and the same loaded model, in turns, every other round backwa
 transformers' `generate` for each row alone; "lorimer" is what the evaluation does. Models: the starter, tuned by the
 demo's recipe for so many steps (its own held-out rows), and a Llama of 52 M random weights with an adapter of random
 weights (rows of a public instruction set; neither model ever ends by itself, so that nothing leaves a batch early).
-In fp32 answers must be equal; losses to 1e-4. Results: tests/bench/results/evaluate.json.
+Counted are the processor's seconds of one thread, which other work on the machine lengthens least. In fp32 answers must be equal; losses to 1e-4. Results: tests/bench/results/evaluate.json.
 """
 
 from __future__ import annotations
@@ -108,9 +108,9 @@ def measure(run: Any, rows: int, rounds: int) -> dict[str, Any]:
     found: dict[str, tuple[list[float], list[str]]] = {}
     for number in range(rounds):
         for name in list(asking)[:: -1 if number % 2 else 1]:
-            began = time.perf_counter()
+            began = time.process_time()
             found[name] = asking[name]()
-            seconds[name].append(time.perf_counter() - began)
+            seconds[name].append(time.process_time() - began)
     ratios = [slow / fast for slow, fast in zip(seconds["one by one"], seconds["lorimer"], strict=True)]
     (slow_losses, slow_said), (fast_losses, fast_said) = found["one by one"], found["lorimer"]
     return {
@@ -132,12 +132,10 @@ def main() -> None:
     asked.add_argument("--rounds", type=int, default=5)
     asked.add_argument("--rows", type=int, default=64)
     asked.add_argument("--steps", type=int, default=120)
-    asked.add_argument("--threads", type=int, default=0, help="0 for as many as there are cores")
     options = asked.parse_args()
     import torch
 
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    torch.set_num_threads(1)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for name, made in (
@@ -146,7 +144,7 @@ def main() -> None:
         ):
             rows.append({"model": name, **measure(made(), options.rows, options.rounds)})
             table(rows[-1:])
-    write("evaluate", {"hardware": hardware(), "threads": torch.get_num_threads(), "batch": BATCH, "rows": rows})
+    write("evaluate", {"hardware": hardware(), "threads": 1, "batch": BATCH, "rows": rows})
 
 
 if __name__ == "__main__":

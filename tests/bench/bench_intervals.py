@@ -122,11 +122,11 @@ def covered(setting: Setting, rows: int, sets: int) -> dict[str, Any]:
             held[place] += [
                 low - 1e-12 <= truth <= high + 1e-12 for truth, (low, high) in zip(truths, ends, strict=True)
             ]
-        if not truths[1]:
+        if abs(truths[1]) < 1e-9:
             clear += (_compared(setting, base, tuned, Lots(number, RESAMPLES)).p_value or 0.0) < 0.05
     names = [f"{level:.0%}" for level in LEVELS] + ["95% percentile:"]
     shares = {f"{name} {what}": float(held[i, j]) / sets for i, name in enumerate(names) for j, what in enumerate(WHAT)}
-    return {"setting": setting.name, "rows": rows, **shares, "p < 0.05": "" if truths[1] else clear / sets}
+    return {"setting": setting.name, "rows": rows, **shares, "p < 0.05": clear / sets if abs(truths[1]) < 1e-9 else ""}
 
 
 def _all_ends(setting: Setting, base: Numbers, tuned: Numbers, seed: int) -> list[list[Any]]:

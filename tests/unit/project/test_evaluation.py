@@ -52,6 +52,42 @@ def test_fields_of_a_newer_version_are_passed_over(tmp_path: Path) -> None:
     assert read_evaluation(run) == _evaluation()
 
 
+def test_an_old_file_opens_without_intervals_and_says_that_it_is_old(tmp_path: Path) -> None:
+    """As the first version wrote it: no measures, no groups, none of the newer figures."""
+    run = RunFolder(tmp_path)
+    write_evaluation(run, _evaluation())
+    plain = json.loads(run.evaluation.read_text(encoding="utf-8"))
+    newer = {"measures", "headline", "groups", "grouped_by", "labels", "overlap", "seed", "resamples", "tokenizer"}
+    old = {**{name: value for name, value in plain.items() if name not in newer}, "version": 1}
+    for side in ("base", "tuned"):
+        old[side] = {
+            name: old[side][name] for name in ("loss", "perplexity", "token_accuracy", "exact_match", "rouge_l")
+        }
+        for row in old["rows"]:
+            row[side] = {n: v for n, v in row[side].items() if n not in ("bleu", "chrf", "rouge_1", "rouge_2")}
+    run.evaluation.write_text(json.dumps(old), encoding="utf-8")
+    found = read_evaluation(run)
+    assert found is not None
+    assert found.is_old
+    assert [m.name for m in found.measures] == ["exact_match", "token_accuracy", "perplexity", "loss"]
+    assert found.headline == "exact_match"
+    exact = found.measure("exact_match")
+    assert exact is not None
+    assert (exact.base.value, exact.difference.value, exact.base.low, exact.p_value) == (0.25, 0.0, None, None)
+    assert found.measure("bleu") is None
+    assert not _evaluation().is_old
+
+
+def test_which_row_is_better() -> None:
+    rows = _evaluation().rows
+    assert [row.outcome for row in rows] == ["better", "worse", "same", "same"]
+    unasked = EvaluatedRow("a:5", "", "x", SideOfRow(None, None, None, 2.0, 0.5), SideOfRow(None, None, None, 1.0, 0.5))
+    assert unasked.outcome == "better"
+    # An exact answer is never the worse one, whatever words the other has.
+    exact = EvaluatedRow("a:6", "", "Red.", _side("Red.", 0.9, exact=True), _side("red", 1.0))
+    assert (exact.outcome, exact.gain) == ("worse", -1.0)
+
+
 def test_best_worst_and_changed_rows() -> None:
     evaluation = _evaluation()
     assert [row.where for row in evaluation.best(5)] == ["a:1"]
