@@ -6,7 +6,8 @@ Both sides ask one and the same loaded model, in turns, every other round backwa
 transformers' `generate` for each row alone; "lorimer" is what the evaluation does. Models: the starter, tuned by the
 demo's recipe for so many steps (its own held-out rows), and a Llama of 52 M random weights with an adapter of random
 weights (rows of a public instruction set; neither model ever ends by itself, so that nothing leaves a batch early).
-Counted are the processor's seconds of one thread, which other work on the machine lengthens least. In fp32 answers must be equal; losses to 1e-4. Results: tests/bench/results/evaluate.json.
+Counted are the processor's seconds of one thread, which other work on the machine lengthens least. In fp32 answers must
+be equal; losses to 1e-4. Results: tests/bench/results/evaluate.json.
 """
 
 from __future__ import annotations
