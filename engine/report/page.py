@@ -64,10 +64,17 @@ def _parts(facts: Facts, read: Read) -> Iterator[str]:
 def _header(facts: Facts, read: Read) -> Html:
     known = facts.facts
     chips = [shown_name(known.get("model") or ""), str(known.get("method") or ""), str(known.get("objective") or "")]
-    day = time.strftime("%Y-%m-%d %H:%M", time.localtime(facts.evaluation.created)) if facts.evaluation.created else ""
-    shown = [tag("span", text, cls="chip") for text in (*chips, day) if text]
+    shown = [tag("span", text, cls="chip") for text in (*chips, _day(facts.evaluation.created)) if text]
     brand = read(say("Lorimer · evaluation report", "Lorimer · 评估报告"))
     return tag("header", tag("div", brand, cls="brand"), tag("h1", facts.title), tag("div", *shown, cls="chips"))
+
+
+def _day(moment: float) -> str:
+    """A date; none for a moment that no calendar has, as a forged record may hold."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M", time.localtime(moment)) if moment else ""
+    except (OverflowError, ValueError, OSError):
+        return ""
 
 
 def _verdict(found: Evaluation, read: Read) -> Html:

@@ -7,6 +7,7 @@ import math
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -229,6 +230,25 @@ def test_what_was_not_measured_is_left_out_and_what_is_damaged_is_named(tmp_path
     assert "Damaged and left out: environment.json, forgetting.json." in content
     assert "What the adapter does" not in content
     assert "What a judge says" not in content
+
+
+@pytest.mark.parametrize("number", [1e300, -1e300, math.nan, math.inf, 0.0])
+def test_forged_numbers_break_nothing(tmp_path: Path, number: float) -> None:
+    run = made(tmp_path / "run", CALM)
+    for path in (run.evaluation, run.forgetting, run.effect, run.judgement, run.harness):
+        plain = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps(_with(plain, number)), encoding="utf-8")
+    write_report(run, tmp_path / "report.html")
+    assert not Reader((tmp_path / "report.html").read_text(encoding="utf-8")).open
+
+
+def _with(plain: Any, number: float) -> Any:
+    """The same with every fraction replaced."""
+    if isinstance(plain, dict):
+        return {key: _with(value, number) for key, value in plain.items()}
+    if isinstance(plain, list):
+        return [_with(value, number) for value in plain]
+    return number if isinstance(plain, float) else plain
 
 
 def test_without_an_evaluation_there_is_nothing_to_report(tmp_path: Path) -> None:
