@@ -115,6 +115,20 @@ def test_rows_that_are_all_alike_promise_no_certainty() -> None:
     assert same.difference.low < 0 < (same.difference.high or 0)
 
 
+def test_a_difference_that_hangs_on_a_few_rows_has_a_sane_interval() -> None:
+    """All but three answers are right: resamples without these three have no spread to divide by."""
+    lots = np.random.default_rng(3)
+    base, tuned = _bleu_rows(lots, 40, 0.05), _bleu_rows(lots, 40, 1.0)
+    tuned[:, 2:6] = tuned[:, 6:]
+    tuned[:3, 2:6] = np.floor(tuned[:3, 2:6] / 3)
+    found = compare(base, tuned, Figure(bleu_of, 100.0), Lots(1, 1000))
+    assert found.tuned.low is not None
+    assert found.difference.value is not None
+    assert found.difference.low is not None
+    assert found.difference.high is not None
+    assert found.tuned.low - 5 < found.difference.low < found.difference.value < found.difference.high < 100
+
+
 def test_a_figure_without_value_has_no_interval_and_no_test() -> None:
     base = np.stack([np.full(20, math.nan), np.ones(20)], -1)
     found = compare(base, _means(np.ones(20)), Figure(ratio, None), Lots(0, 300))
