@@ -28,6 +28,7 @@ _ADDED, _PADDING = -1000.0, -10000.0
 _BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 # Added tokens that stand for no text though their files do not say so, as llama.cpp's converter takes them.
 _LOOKS_SPECIAL = re.compile(r"<pad>|<mask>|<2mass>|\[@BOS@\]|<\|.*\|>|<｜.*｜>|<unused.*>", re.DOTALL)
+_PHI3, _PHI3_TOKENS = re.compile(r"(?i)phi-?3"), frozenset({"<unk>", "<s>", "</s>", "<|endoftext|>"})
 _NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
@@ -43,6 +44,7 @@ class Vocabulary:
         scores: of SentencePiece, higher merges first.
         space_prefix: whether a space is put before every text; None where llama.cpp's own rule for the model holds.
         collapses: the tokenizer drops repeated or outer spaces, which llama.cpp keeps.
+        trims: special tokens swallow the spaces and line breaks after them, as Phi-3's do.
     """
 
     model: str
@@ -53,6 +55,7 @@ class Vocabulary:
     scores: list[float] = field(default_factory=list)
     space_prefix: bool | None = None
     collapses: bool = False
+    trims: bool = False
 
     @classmethod
     def read(cls, folder: Path, base: Path, rows: int, family: Family, *, opens_special: bool = False) -> Vocabulary:
@@ -96,6 +99,7 @@ class Vocabulary:
         if model.get("type") != "BPE":
             raise unknown(say("its model is {kind}", "其模型为 {kind}", kind=model.get("type", "?")))
         spm = bool(model.get("byte_fallback"))
+        trims = _trims(tokenizer, config)
         added = _added(tokenizer, config)
         table = _Table.of(model, added, rows, pieces if spm else None, by_look=family.marks_by_look)
         merges = [pair(merge) for merge in model.get("merges") or ()]
@@ -103,12 +107,31 @@ class Vocabulary:
         if not spm:
             joined = [" ".join(side.replace(" ", "Ġ") for side in merge) for merge in merges]
             pre = pre_tokenizer(tokenizer)
-            return cls(BPE, pre, table.tokens, table.types, merges=joined, space_prefix=False if stated else None)
+            said = False if stated else None
+            return cls(BPE, pre, table.tokens, table.types, merges=joined, space_prefix=said, trims=trims)
         prefix, collapses = _spaces(tokenizer, opens_special=opens_special)
         scores = table.scores or _scores(table.tokens, table.types, merges)
-        # Left out where llama.cpp does so by itself and the tokenizer's files do not speak of it.
-        said = prefix if stated or not prefix else None
-        return cls(SPM, "default", table.tokens, table.types, scores=scores, space_prefix=said, collapses=collapses)
+        return cls(
+            SPM,
+            "default",
+            table.tokens,
+            table.types,
+            scores=scores,
+            # Left out where llama.cpp does so by itself and the tokenizer's files do not speak of it.
+            space_prefix=prefix if stated or not prefix else None,
+            collapses=collapses,
+            trims=trims,
+        )
+
+    def name(self, title: str) -> str:
+        """A model's title so that llama.cpp treats its special tokens as training did.
+
+        It lets special tokens swallow what follows where the name speaks of Phi-3, and nowhere else. Four tokens must
+        then be there, or it does not load the file. Source: llama.cpp, ``src/llama-vocab.cpp``.
+        """
+        if self.trims and _PHI3_TOKENS.issubset(self.tokens):
+            return title if _PHI3.search(title) else f"{title} (Phi-3)"
+        return _PHI3.sub("Phi 3", title)
 
     def describe(self, writer: GGUFWriter) -> None:
         """Write the vocabulary."""
@@ -195,6 +218,15 @@ def _added(tokenizer: Mapping[str, Any], config: Mapping[str, Any]) -> dict[int,
         if text in vocabulary:
             found[int(vocabulary[text])] = (text, True)
     return found
+
+
+def _trims(tokenizer: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    """Whether most special tokens swallow the spaces after them."""
+    tokens = {_text(token): token for token in tokenizer.get("added_tokens") or ()}
+    listed = config.get("added_tokens_decoder")
+    tokens |= {_text(token): token for token in (listed.values() if isinstance(listed, Mapping) else ())}
+    flags = [bool(token.get("rstrip")) for text, token in tokens.items() if text not in _PHI3_TOKENS]
+    return sum(flags) > len(flags) / 2
 
 
 def _text(token: Any) -> str:

@@ -84,16 +84,17 @@ def pre_tokenizer(tokenizer: Mapping[str, Any]) -> str:
     if name:
         return name
     # The flag changes nothing where merging makes every word of the vocabulary anyway.
-    if not _all_merged(model):
+    if not _all_merged(model, {str(token["content"]) for token in tokenizer.get("added_tokens") or ()}):
         raise unknown(say("words of its vocabulary are not made by merging", "其词表中有无法通过合并得到的词"))
     return merging or whole
 
 
-def _all_merged(model: Mapping[str, Any]) -> bool:
+def _all_merged(model: Mapping[str, Any], added: set[str]) -> bool:
+    """Whether merging makes every word but the added tokens, which are found whole anyway."""
     vocabulary: Mapping[str, int] = model.get("vocab") or {}
     merges = [(first, second) for first, second in map(pair, model.get("merges") or ())]
     merging = BPE(vocab=dict(vocabulary), merges=merges)
-    return all(len(merging.tokenize(text)) == 1 for text in vocabulary)
+    return all(len(merging.tokenize(text)) == 1 for text in vocabulary if text not in added)
 
 
 def pair(merge: str | Sequence[str]) -> tuple[str, str]:

@@ -163,7 +163,7 @@ def describe(
     """Write all metadata: where from, dimensions, vocabulary, template and the stop tokens that training taught."""
     writer.add_string(GGUF_KEY, facts["run"])
     writer.add_type("model")
-    writer.add_name(facts["title"])
+    writer.add_name(planned.vocabulary.name(facts["title"]))
     writer.add_finetune(facts["run"])
     writer.add_base_model_count(1)
     writer.add_base_model_name(0, facts["model"])

@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 import torch
+from gguf import GGUFReader, TokenType
 from safetensors.torch import save_file
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 
+from engine.data.tokenizer import TextTokenizer
 from engine.export.gguf_tokenizer import Vocabulary
+from engine.export.gguf_tokenizer_pieces import Pieces
 from engine.export.gguf_tokenizer_pre import pre_tokenizer
 from engine.export.gguf_write import plan, write
 from engine.export.llama_cpp import loaded
@@ -22,8 +25,9 @@ from engine.export.targets import quantisation
 from engine.merge.delta import Adapter
 from engine.merge.prompts import Trained
 from engine.merge.weights import BaseWeights
-from engine.project.atomic import read_json, write_json
+from engine.project.atomic import read_json, write_json, write_text
 from engine.protocol.errors import UserError
+from tests.unit.export.tiny import spm
 
 WIDTH = 32
 SPLIT = "__ggml_vocab_test__"
@@ -38,9 +42,13 @@ def vectors(shared_data: Path, name: str) -> list[tuple[str, list[int]]]:
     return list(zip(texts, expected, strict=False))
 
 
-def vocabulary_only(folder: Path, tokenizer: dict[str, Any], special: dict[str, str]) -> Path:
+def vocabulary_only(
+    folder: Path, tokenizer: dict[str, Any], special: dict[str, Any], *, title: str = "t", template: str = ""
+) -> Path:
     """A GGUF with this tokenizer and a model of one narrow layer."""
     folder.mkdir()
+    if template:
+        write_text(folder / "chat_template.jinja", template)
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")
     write_json(folder / "tokenizer_config.json", special)
     rows = Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab_size()
@@ -63,7 +71,7 @@ def vocabulary_only(folder: Path, tokenizer: dict[str, Any], special: dict[str, 
     save_file({}, folder / "adapter_model.safetensors")
     base, kind = BaseWeights.open(folder), quantisation("F16")
     adapter, trained = Adapter.open(folder, base), Trained.load(folder)
-    facts = {"run": "r", "title": "t", "model": "m"}
+    facts = {"run": "r", "title": title, "model": "m"}
     path = folder / "vocabulary.gguf"
     write(path, plan(base, adapter, trained, kind), base, adapter, trained, kind, facts, lambda done, total: None)
     return path
@@ -105,16 +113,129 @@ def test_llama_cpp_cuts_texts_as_expected(
     shared_data: Path, tmp_path: Path, name: str, vector: str, pre: str, eos: str
 ) -> None:
     tokenizer = known(shared_data, name)
-    path = vocabulary_only(tmp_path / "model", tokenizer, {"eos_token": eos})
-    ours = Tokenizer.from_file(str(tmp_path / "model" / "tokenizer.json"))
-    assert Vocabulary.of(tokenizer, ours.get_vocab_size()).pre == pre
     texts = vectors(shared_data, vector)
     assert len(texts) >= 45
+    for added in (False, True):
+        folder = tmp_path / f"model{added}"
+        if added:
+            tokenizer = with_tokens(tokenizer)
+        path = vocabulary_only(folder, tokenizer, {"eos_token": eos})
+        ours = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        vocabulary = Vocabulary.of(tokenizer, ours.get_vocab_size())
+        assert vocabulary.pre == pre
+        with loaded(path, 64) as model:
+            for text, expected in texts:
+                assert model.tokenize(text) == expected, text
+                if name != "phi-3-mini" or text.strip():
+                    assert ours.encode(text, add_special_tokens=False).ids == expected, text
+            # By the name of Phi-3 llama.cpp takes spaces away after every added token, new ones too.
+            kept = [text for text in ADDED if not (vocabulary.trims and " " in text)]
+            for text in kept if added else ():
+                assert model.tokenize(text) == ours.encode(text, add_special_tokens=False).ids, text
+
+
+# Words on both sides, at the ends, twice in a row, a space inside, and one that only looks like one.
+ADDED = (
+    "Hi<|call|>there", "<tool>", "a<tool><tool>b", "x<|call|><tool>3.14", "two words here", "<|call", "<too>l",
+    "é<tool>你",
+)  # fmt: skip
+
+
+def with_tokens(tokenizer: dict[str, Any]) -> dict[str, Any]:
+    """The same tokenizer after a special token and two plain ones were added."""
+    made = Tokenizer.from_str(json.dumps(tokenizer))
+    made.add_tokens([AddedToken("<|call|>", special=True, normalized=False)])
+    made.add_tokens([AddedToken("<tool>", normalized=False), AddedToken("two words", normalized=False)])
+    plain: dict[str, Any] = json.loads(made.to_str())
+    return plain
+
+
+def test_spaces_after_special_tokens_are_swallowed_as_in_training(shared_data: Path, tmp_path: Path) -> None:
+    tokenizer = known(shared_data, "phi-3-mini")
+    config = read_json(shared_data / "tokenizers" / "phi-3-mini" / "tokenizer_config.json")
+    path = vocabulary_only(tmp_path / "model", tokenizer, config, title="my run")
+    assert contents_of(path, "general.name") == "my run (Phi-3)"
+    ours = TextTokenizer.load(tmp_path / "model")
     with loaded(path, 64) as model:
-        for text, expected in texts:
-            assert model.tokenize(text) == expected, text
-            if name != "phi-3-mini" or text.strip():
-                assert ours.encode(text, add_special_tokens=False).ids == expected, text
+        for text in ("<|user|>\nHi there<|end|>\n<|assistant|>\n", "<|system|>  a b<|end|>", "<|user|>Hi"):
+            assert model.tokenize(text) == ours.encode(text)[0], text
+
+
+def test_a_title_cannot_change_how_llama_cpp_reads_tokens(repository: Path, tmp_path: Path) -> None:
+    tokenizer = read_json(repository / "resources" / "starter" / "tokenizer.json")
+    path = vocabulary_only(
+        tmp_path / "model", tokenizer, {"eos_token": "<|im_end|>"}, title="better than PHI-3 or phi3"
+    )
+    assert contents_of(path, "general.name") == "better than Phi 3 or Phi 3"
+    with loaded(path, 64) as model:
+        assert model.tokenize("Hi<|im_end|>\n")
+
+
+def contents_of(path: Path, name: str) -> Any:
+    """One key of a GGUF."""
+    field = GGUFReader(path).get_field(name)
+    assert field is not None
+    return field.contents()
+
+
+@pytest.mark.parametrize("scheme", ["always", "first", "never"])
+@pytest.mark.parametrize("opening", ["<s>", "", "Q: "])
+def test_a_space_before_texts_is_put_where_the_tokenizer_puts_it(tmp_path: Path, scheme: str, opening: str) -> None:
+    spm(tmp_path)
+    tokenizer = read_json(tmp_path / "tokenizer.json")
+    tokenizer["normalizer"] = None
+    tokenizer["pre_tokenizer"] = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": False}
+    template = "{% for m in messages %}" + opening + "{{ m['content'] }}</s>{% endfor %}"
+    special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    path = vocabulary_only(tmp_path / "model", tokenizer, special, template=template)
+    ours = Tokenizer.from_file(str(tmp_path / "model" / "tokenizer.json"))
+    with loaded(path, 64) as model:
+        text = f"{opening}the cat"
+        asked = text.removeprefix("<s>")  # llama.cpp puts it there by itself
+        assert model.tokenize(asked) == ours.encode(text, add_special_tokens=False).ids
+
+
+def test_scores_come_from_the_sentencepiece_file_where_it_is_the_same_vocabulary(tmp_path: Path) -> None:
+    spm(tmp_path)
+    tokenizer = read_json(tmp_path / "tokenizer.json")
+    rows = len(tokenizer["model"]["vocab"])
+    pieces = Pieces.of(tmp_path)
+    assert pieces is not None
+    stored = Vocabulary.of(tokenizer, rows, pieces=pieces)
+    made = Vocabulary.of(tokenizer, rows)
+    assert stored.types == made.types
+    assert [s for s, a in zip(stored.scores, stored.types, strict=True) if a == TokenType.NORMAL] == [
+        s for s, a in zip(pieces.scores, stored.types, strict=True) if a == TokenType.NORMAL
+    ]
+    # Either order of merging is the same one.
+    merged = [at for at, score in enumerate(made.scores) if score < 0 and score > -1e6]
+    assert sorted(merged, key=lambda at: -made.scores[at]) == sorted(merged, key=lambda at: -stored.scores[at])
+    other = Pieces([*pieces.texts[:-1], "▁else"], pieces.scores, pieces.types)
+    assert Vocabulary.of(tokenizer, rows, pieces=other).scores == made.scores
+
+
+def test_a_broken_sentencepiece_file_is_left_aside(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.model").write_bytes(b"no pieces here")
+    assert Pieces.of(tmp_path) is None
+    assert Pieces.of(tmp_path / "none") is None
+
+
+def test_words_that_merges_do_not_make(repository: Path) -> None:
+    tokenizer = read_json(repository / "resources" / "starter" / "tokenizer.json")
+    tokenizer["model"]["ignore_merges"] = True
+    assert pre_tokenizer(tokenizer) == "qwen2"  # merges make every word: the flag says nothing
+    tokenizer["model"]["vocab"] = {**tokenizer["model"]["vocab"], "zzqqzz": 99999}
+    with pytest.raises(UserError, match="not made by merging"):
+        pre_tokenizer(tokenizer)
+
+
+def test_patterns_are_known_in_either_spelling(repository: Path) -> None:
+    tokenizer = read_json(repository / "resources" / "starter" / "tokenizer.json")
+    split = tokenizer["pre_tokenizer"]["pretokenizers"][0]["pattern"]
+    spelt = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
+    split["Regex"] = split["Regex"].replace(r"(?i:'s|'t|'re|'ve|'m|'ll|'d)", spelt)
+    assert spelt in split["Regex"]
+    assert pre_tokenizer(tokenizer) == "qwen2"
 
 
 def test_the_pattern_decides_the_name(repository: Path) -> None:
