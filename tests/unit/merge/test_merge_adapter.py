@@ -253,13 +253,12 @@ def test_an_adapter_is_merged_without_a_run(tmp_path: Path, base: Path, run: Run
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
         (adapter / name).unlink(missing_ok=True)
     out = tmp_path / "out"
-    for _ in range(2):  # the same adapter's merge is replaced
-        result = merge_folders(adapter, base, out, Recorder())
+    result = merge_folders(adapter, base, out, Recorder())
     assert result["parity"]["prompts"]
     assert not result["parity"]["held_out"]
     assert (out / "tokenizer.json").read_bytes() == (base / "tokenizer.json").read_bytes()
-    merge(run, tmp_path / "by run", Recorder())
-    assert (out / "model.safetensors").read_bytes() == (tmp_path / "by run" / "model.safetensors").read_bytes()
+    ours, theirs = load_file(out / "model.safetensors"), by_peft(base, run)
+    assert all(ulps(weight, theirs[name]) <= 1 for name, weight in ours.items())
     assert str(tmp_path) not in (out / MARK).read_text()
     with pytest.raises(UserError) as caught:
         merge_folders(run.adapter, base, out, Recorder())
