@@ -198,7 +198,8 @@ def test_the_help_is_in_chinese(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_level_may_be_written_as_the_messages_write_it() -> None:
-    assert parser().parse_args(["export", "r", "--out", "o", "--quantize", "Q4_K_M"]).quantize == "q4_k_m"
+    assert parser().parse_args(["export", "r", "--out", "o", "--quantize", "IQ4_XS"]).quantize == "iq4_xs"
+    assert parser().parse_args(["export", "r", "--out", "o"]).quantize == "q4_k_m"
 
 
 def test_no_memory_at_all_still_has_a_speed() -> None:
