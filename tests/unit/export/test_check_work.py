@@ -34,7 +34,9 @@ def checked(run: RunFolder, path: Path) -> Parity:
 @pytest.fixture(scope="module")
 def merged(stories_run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run's merged weights."""
-    return Path(merge(stories_run, tmp_path_factory.mktemp("merged") / "model", Recorder())["folder"])
+    folder = tmp_path_factory.mktemp("merged")
+    run = RunFolder(Path(shutil.copytree(stories_run.path, folder / "run")))
+    return Path(merge(run, folder / "model", Recorder())["folder"])
 
 
 def test_a_gguf_that_is_spoiled_later(run: RunFolder, tmp_path: Path) -> None:

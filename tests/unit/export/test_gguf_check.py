@@ -46,7 +46,8 @@ class Checked:
 @pytest.fixture(scope="module")
 def tales(stories_run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> Checked:
     """Tokens in SentencePiece's way, a first-of-text token."""
-    return Checked(stories_run, tmp_path_factory.mktemp("stories_file"))
+    folder = tmp_path_factory.mktemp("stories_file")
+    return Checked(RunFolder(Path(shutil.copytree(stories_run.path, folder / "run"))), folder)
 
 
 @pytest.fixture(scope="module")
