@@ -317,13 +317,8 @@ class Untouched:
 def _no_adapter(folder: Path, details: str) -> UserError:
     return UserError(
         "adapter.none",
-        say("{folder} holds no adapter that can be read.", "{folder} 中没有可读取的适配器。", folder=folder),
-        say(
-            "Choose a folder with {config} and {weights}.",
-            "请选择包含 {config} 和 {weights} 的文件夹。",
-            config=CONFIG_FILE,
-            weights=WEIGHTS_FILE,
-        ),
+        say("{name} holds no adapter that can be read.", "{name} 中没有可读取的适配器。", name=folder.name or folder),
+        say("Choose a folder that PEFT wrote.", "请选择由 PEFT 写出的文件夹。"),
         where=str(folder),
         details=details,
     )

@@ -161,7 +161,7 @@ class ComparePage(Page):
         """The base was asked before any adapter was there, and again after each."""
         if self.context.talk.facts.get("isolated") is True:
             return say(
-                "One set of weights · base checked: untouched, bit for bit",
+                "One set of weights · base checked bit for bit",
                 "同一份权重 · 已核对：基础模型逐位未变",
             )
         return self.subtitle
