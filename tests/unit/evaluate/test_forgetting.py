@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -37,7 +38,7 @@ from engine.project.run_folder import RunFolder
 from engine.protocol.channel import Recorder
 from engine.protocol.errors import Stopped
 from engine.protocol.events import STOP, Command, Progress, Stage
-from tests.tiny_model import make_model
+from tests.tiny_model import WORDS, make_model
 from tests.unit.tuned_run import conversation, make_run, words
 
 
@@ -321,6 +322,32 @@ def test_a_model_answers_what_it_was_taught(tmp_path: Path) -> None:
         Probe("d", "format", "en", "sun?", accept="one"),
     ]
     assert asker.right(asked, _quiet) == [True, True, False]
+
+
+def test_what_a_model_knew_and_forgot_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A base model that knows answers by heart, and a run that teaches it others: nothing but real weights."""
+    names, answers = WORDS[3:8], ("one", "two", "red", "six", "five")
+    known = [conversation(i, f"{name}?", answer) for i, (name, answer) in enumerate(zip(names, answers, strict=True))]
+    first = make_model(tmp_path / "first")
+    taught = load_tuned(make_run(tmp_path / "taught", first, known, method="lora", steps=120))
+    base = Path(shutil.copytree(first, tmp_path / "base"))
+    taught.model.merge_and_unload().save_pretrained(base)
+    others = [conversation(i, f"{name}?", "green tree") for i, name in enumerate(names)]
+    run = make_run(tmp_path / "run", base, others, method="lora", steps=60)
+    asked = [
+        Probe(f"{name}{n}", "knowledge", "en", f"{name}?", accept=answer)
+        for name, answer in zip(names, answers, strict=True)
+        for n in range(4)
+    ]
+    monkeypatch.setattr("engine.evaluate.forgetting.probes", lambda *given: asked)
+    found = forgetting(run, load_tuned(run), read_rows(run), Watch(Recorder()))
+    skill = found.skills[0]
+    assert skill.before > 0.7
+    assert skill.after < 0.3
+    assert skill.verdict(found.limit) == FORGOT
+    assert found.tone == "bad"
+    assert "forgot" in found.sentence.en
+    assert found.changes == {"data.general_share": 0.3}
 
 
 def _quiet(_: float) -> None:
