@@ -26,11 +26,12 @@ from engine.export.ledger import Export, remember
 from engine.export.parity import Parity, doubt
 from engine.export.targets import GGUF_ADAPTER, quantisation
 from engine.merge.adapter import stop_if_asked
-from engine.merge.delta import WEIGHTS, Adapter
+from engine.merge.delta import CONFIG, WEIGHTS, Adapter
 from engine.merge.mapped import Mapped
 from engine.merge.place import GGUF_KEY, check_gguf, check_space, writing_file
 from engine.merge.reference import calm
 from engine.merge.verify import Subject, watching
+from engine.project.atomic import read_json
 from engine.project.run_folder import RunFolder
 from engine.protocol.channel import Channel
 from engine.protocol.errors import UserError
@@ -80,10 +81,10 @@ def export_gguf_adapter(run: RunFolder, out: Path, channel: Channel) -> dict[str
     """
     subject = Subject.of(run)
     base = subject.base
-    adapter = Adapter.open(run.adapter, base)
-    refusal = adapter_refusal(adapter.config, base.config)
+    refusal = adapter_refusal(read_json(run.adapter / CONFIG), base.config)
     if refusal is not None:
         raise refusal
+    adapter = Adapter.open(run.adapter, base)
     architecture = Architecture.of(base.config)
     pairs = tuple(pairs_of(adapter, architecture))
     check_gguf(out)
