@@ -10,15 +10,17 @@ from PySide6.QtWidgets import QHBoxLayout, QLayout, QToolButton, QWidget
 from engine.protocol.text import Text, say
 from gui.context import AppContext
 from gui.i18n.language import tr
-from gui.operations.talk import remove_column
+from gui.operations.talk import ask_again, remove_column
 from gui.pages.compare_words import INVITATIONS, answer_words, speed_words
 from gui.state.notices import details_of
 from gui.state.talk import SIDES, Column, Turn
-from gui.widgets.basic import ElidedLabel, column, copy, holder, label, row, tool
+from gui.widgets.basic import ElidedLabel, button, column, copy, holder, label, row, tool
 from gui.widgets.bubbles import Bubble, Conversation
 from gui.widgets.card import Card
 
 WAITING = "…"
+SHORTEN = say("Drop oldest turns", "省去最早几轮")
+SHORTEN_TIP = say("Ask again without the oldest turns (Ctrl+D)", "省去最早几轮后重新回答（Ctrl+D）")
 WIDE = 2
 """So many columns have room for figures and controls beside each other."""
 KEEP, KEEP_SHORT = say("Go on from this", "以此继续"), say("Go on", "继续")
@@ -35,7 +37,15 @@ class ColumnCard(Card):
         is_quiet: nothing of it has come yet.
     """
 
-    def __init__(self, speaker: Column, remove: Callable[[], None], keep: Callable[[], None], *, narrow: bool) -> None:
+    def __init__(
+        self,
+        speaker: Column,
+        *,
+        remove: Callable[[], None],
+        keep: Callable[[], None],
+        shorten: Callable[[], None],
+        narrow: bool,
+    ) -> None:
         super().__init__("", "", spacing=3)
         self._is_narrow = narrow
         self.column, self.failure = speaker, speaker.failure
@@ -57,7 +67,7 @@ class ColumnCard(Card):
         self.body.addWidget(self.talk, 1)
         self.open: Bubble | None = None
         self.is_quiet = False
-        self._keep = keep
+        self._keep, self._shorten = keep, shorten
         self._kept: QToolButton | None = None
         self.invite()
 
@@ -116,6 +126,8 @@ class ColumnCard(Card):
             why = tr(failure.message) + "\n" + tr(failure.hint)
             bubble.put(said or why)
             self.talk.trouble(why if said else "", details_of(failure))
+            if is_last and failure.code == "chat.too_long" and failure.where == "turns":
+                self.talk.below(button(SHORTEN, self._shorten, "small", tip=SHORTEN_TIP))
             return
         bubble.put(said or tr(say("(nothing)", "（空）")))
         self.note.setText(speed_words(turn.facts[name]) or " ")
@@ -210,7 +222,9 @@ class Columns(QWidget):
         for speaker in self._context.talk.columns:
             remove = partial(remove_column, self._context, speaker.name)
             keep = partial(self._context.talk.keep, speaker.name)
-            made = ColumnCard(speaker, remove, keep, narrow=len(self._context.talk.columns) > WIDE)
+            shorten = partial(ask_again, self._context, drop=True)
+            narrow = len(self._context.talk.columns) > WIDE
+            made = ColumnCard(speaker, remove=remove, keep=keep, shorten=shorten, narrow=narrow)
             self.cards[speaker.name] = made
             self._layout.addWidget(made, 1)
 

@@ -287,8 +287,8 @@ def test_ask_again_with_the_same_seed_a_new_one_and_other_words(
 
 def test_the_oldest_turns_are_left_out_on_request(loaded: ComparePage, context: AppContext, chat: Chat) -> None:
     talking.ask_all(context, "Hello?")
-    chat.say(0, Answer(request=1, failure=Failure("chat.too_long", say("Too long.", "过长。"))))
-    talking.ask_again(context, drop=True)
+    chat.say(0, Answer(request=1, failure=Failure("chat.too_long", say("Too long.", "过长。"), where="turns")))
+    seen(loaded)["Drop oldest turns"].click()
     assert chat.asked[1].arguments["drop"] is True
     value = {side: {**FACTS, "text": "x", "dropped": 2} for side in ("base", "tuned")}
     chat.say(1, Answer(request=1, value=value))
