@@ -117,6 +117,13 @@ class AppContext(QObject):
         return JudgingState(self)
 
     @cached_property
+    def serving(self) -> JobView:
+        """The local server that was started last; made when a page first asks for it."""
+        from gui.state.job import JobView
+
+        return JobView(self.bridge, self)
+
+    @cached_property
     def takeaway(self) -> TakeAway:
         """What is to be exported; made when a page first asks for it, because the first frame does not."""
         from gui.state.takeaway import TakeAway

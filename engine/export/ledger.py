@@ -80,6 +80,12 @@ def remember(run: RunFolder, export: Export) -> None:
     mark(export)
 
 
+def forget(run: RunFolder, file: str) -> None:
+    """Take an export off the list; its file is left alone. Raises `UserError` when the disk is full."""
+    kept = [item for item in listed(run) if item.file != file]
+    write_json(run.path / LEDGER, [asdict(item) for item in kept])
+
+
 def mark(export: Export) -> None:
     """Put a note to what must not be used, so that it is seen where the file is; take it away from anything else."""
     parity = export.checked

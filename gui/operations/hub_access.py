@@ -17,7 +17,7 @@ def open_access(context: AppContext) -> None:
     access.open = True
     access.status.clear()
     context.models.changed.emit()
-    _look(context)
+    look_for_token(context)
 
 
 def close_access(context: AppContext) -> None:
@@ -26,7 +26,7 @@ def close_access(context: AppContext) -> None:
     context.models.changed.emit()
 
 
-def _look(context: AppContext) -> None:
+def look_for_token(context: AppContext) -> None:
     """Find out whether there is a token; the keyring may ask its owner first, so nobody waits for it."""
 
     def find() -> str:

@@ -137,7 +137,7 @@ class RunState(QObject):
         facts: ``run.json`` of it.
         looked: what was read of it in the background.
         proof: what was measured of it, read in the background, too.
-        train, evaluate, judge, harness, export: its jobs (`export` also merges).
+        train, evaluate, judge, harness, export: its jobs (`export` also merges, checks and uploads).
 
     Signals:
         selected: another run is looked at.
@@ -177,7 +177,7 @@ class RunState(QObject):
         self.evaluate.follow(_newest(run, "evaluate"))
         self.judge.follow(_newest(run, "judge"))
         self.harness.follow(_newest(run, "harness"))
-        self.export.follow(_newest(run, "export", "merge"))
+        self.export.follow(_newest(run, "export", "merge", "check", "upload"))
         self.selected.emit()
 
     def set_looked(self, run: RunFolder, found: Looked) -> None:

@@ -48,6 +48,11 @@ class AppSettings(QObject):
         self.values = replace(self.values, mirror=checked_mirror(address))
         self._keep()
 
+    def set_llama_cpp(self, folder: str) -> None:
+        """Where llama.cpp's sources are, whose converter is run for some models; nothing looks different."""
+        self.values = replace(self.values, llama_cpp=folder)
+        self._keep()
+
     def _set(self, values: Settings) -> None:
         if values == self.values:
             return

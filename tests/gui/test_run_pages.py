@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import pytest
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QApplication, QLabel, QPushButton, QToolButton, QWidget
+from PySide6.QtWidgets import QApplication, QFileDialog, QLabel, QPushButton, QWidget
 from pytestqt.qtbot import QtBot
 
 from engine.catalogue import CATALOGUE
@@ -62,8 +62,7 @@ from gui.i18n.numbers import day
 from gui.operations import jobs
 from gui.operations import talk as talking
 from gui.operations import train as training
-from gui.pages import export as exporting
-from gui.pages import train_reading
+from gui.pages import export_stamp, train_reading
 from gui.pages.compare import ComparePage
 from gui.pages.evaluate import EvaluatePage
 from gui.pages.evaluate_words import footing, how_measured, verdict_of
@@ -1122,26 +1121,6 @@ def test_compare_says_why_there_is_no_answer(opened: Opened, run: RunFolder, con
 
 
 # ------------------------------------------------------------------------------------------------------------ export
-def test_export_offers_what_this_model_can_become(
-    opened: Opened, run: RunFolder, context: AppContext, tmp_path: Path
-) -> None:
-    trained(run)
-    base = tmp_path / "base"
-    base.mkdir()
-    (base / "config.json").write_text('{"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2"}')
-    run.write_facts({**run.read_facts(), "model_folder": str(base)})
-    page = opened(ExportPage)
-    assert isinstance(page, ExportPage)
-    assert not page._choices.cards["Q4_K_M"].isEnabled()
-    assert page._choices.chosen == "adapter"
-    (base / "config.json").write_text('{"architectures": ["LlamaForCausalLM"], "model_type": "llama"}')
-    page.refresh()
-    assert page._choices.cards["Q4_K_M"].isEnabled()
-    page._choices.cards["Q8_0"].click()
-    assert context.takeaway.chosen == "Q8_0"
-    assert context.takeaway.target(run, "clinic replies", ".gguf").name == "clinic-replies-q8_0.gguf"
-
-
 def test_facts_are_those_of_the_finished_run(
     context: AppContext, run: RunFolder, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1155,27 +1134,6 @@ def test_facts_are_those_of_the_finished_run(
     assert context.runs.facts["model_folder"] == "/a/base"
 
 
-def test_export_stamps_what_was_written(opened: Opened, run: RunFolder, context: AppContext) -> None:
-    trained(run)
-    page = opened(ExportPage)
-    assert isinstance(page, ExportPage)
-    assert not page._stamp.isVisible()
-    file = run.path / "m.gguf"
-    file.write_bytes(b"x" * 2048)
-    good = {"passed": True, "agreement": 0.991, "limit": 0.98, "prompts": 12, "greedy_equal": 11}
-    remember(run, Export("gguf", "Q8_0", str(file), 2048, time.time(), good))
-    context.takeaway.read(run)
-    assert page._chip.text == "✓ is what you trained"
-    assert page._figures.value("Next token equal to base + adapter") == "99.1% · ≥ 98.0%"
-    bad = {"passed": False, "agreement": 0.5, "limit": 0.98, "prompts": 12, "reason": {"en": "template", "zh": "模板"}}
-    remember(run, Export("gguf", "Q4_K_M", str(file) + "2", 2048, time.time() + 1, bad))
-    context.takeaway.read(run)
-    assert page._chip.text == "do not use"
-    assert page._said.text() == "template"
-    assert [line[0] for line in page._earlier.texts] == ["GGUF Q4_K_M", "GGUF Q8_0"]
-    assert page._earlier.texts[0][3] == "moved or deleted"
-
-
 def test_a_failed_export_offers_its_details_and_hides_nothing(
     opened: Opened, run: RunFolder, context: AppContext, qtbot: QtBot
 ) -> None:
@@ -1186,10 +1144,10 @@ def test_a_failed_export_offers_its_details_and_hides_nothing(
     failed_job(run, "002-merge")
     page = opened(ExportPage)
     assert isinstance(page, ExportPage)
-    qtbot.waitUntil(lambda: page._failure.isVisible())
+    qtbot.waitUntil(lambda: page.is_ready and page._failure.isVisible())
     assert "Copy details" in visible(page)
-    assert not {"Copy path", "Show in folder"} & set(visible(page))
     assert len(page._earlier.texts) == 1
+    assert page.stamp.isVisible()
     step = context.wizard.step("export")
     assert step.done
     assert step.word.en == "1 taken away"
@@ -1205,10 +1163,10 @@ def test_the_newest_of_exports_and_merges_is_followed(run: RunFolder, context: A
 
 
 def test_every_export_is_listed_and_can_be_shown(
-    opened: Opened, run: RunFolder, context: AppContext, monkeypatch: pytest.MonkeyPatch
+    opened: Opened, run: RunFolder, context: AppContext, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[Path] = []
-    monkeypatch.setattr(exporting, "show_in_folder", shown.append)
+    monkeypatch.setattr(export_stamp, "show_in_folder", shown.append)
     trained(run)
     file = run.path / "m7.gguf"
     file.write_bytes(b"x")
@@ -1216,26 +1174,26 @@ def test_every_export_is_listed_and_can_be_shown(
         remember(run, Export("gguf", "Q8_0", str(run.path / f"m{number}.gguf"), 1, 1000.0 + number, {"passed": True}))
     page = opened(ExportPage)
     assert isinstance(page, ExportPage)
+    qtbot.waitUntil(lambda: page.is_ready)
     assert len(page._earlier.texts) == 8
-    QApplication.processEvents()
-    shows = [item for item in page._earlier.findChildren(QToolButton) if item.isVisible() and item.isEnabled()]
-    assert len(shows) == 1
-    shows[0].click()
+    visible(page)["Show in folder"].click()
     assert shown == [file]
 
 
 def test_the_chosen_folder_is_not_kept_for_another_run(
-    opened: Opened, run: RunFolder, context: AppContext, tmp_path: Path
+    opened: Opened, run: RunFolder, context: AppContext, tmp_path: Path, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *args: str(tmp_path))
     trained(run)
     page = opened(ExportPage)
     assert isinstance(page, ExportPage)
+    qtbot.waitUntil(lambda: page.is_ready)
     assert "The run's own folder" not in visible(page)
-    context.takeaway.put_into(tmp_path)
-    assert str(tmp_path) in page._footer.words.text()
+    visible(page)["Choose a folder…"].click()
+    qtbot.waitUntil(lambda: f"{tmp_path} ·" in page._footer.words.text())
     visible(page)["The run's own folder"].click()
     assert context.takeaway.folder is None
-    context.takeaway.put_into(tmp_path)
+    visible(page)["Choose a folder…"].click()
     other = another_run(run)
     context.runs.select(other)
     assert context.takeaway.folder is None
@@ -1251,7 +1209,7 @@ def test_an_export_of_an_earlier_state_is_not_called_what_was_trained(
     write(run, *begun(), *[step(n) for n in range(1, 21)], Finished(status="done", time=1100.0))
     page = opened(ExportPage)
     assert isinstance(page, ExportPage)
-    qtbot.waitUntil(lambda: page._chip.text == "of an earlier state")
+    qtbot.waitUntil(lambda: page.is_ready and page.stamp.chip.text == "of an earlier state")
     assert context.wizard.step("export").word.en == "export again"
 
 
