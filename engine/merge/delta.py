@@ -284,10 +284,11 @@ def _sorted_parts(mapped: Mapped, kind: Kind, folder: Path) -> dict[str, dict[st
     """Name of a weight, with ".base_layer" where a parameter was wrapped twice → {part → name in the file}."""
     found: dict[str, dict[str, str]] = {}
     for name in mapped.entries:
-        if name in _PROJECTIONS:
+        # Where a vocabulary grew, PEFT saves trained embeddings twice, and the untrained ones beside them.
+        if name in _PROJECTIONS or ".original_module." in name:
             continue
         try:
-            module, part = part_of(name.removeprefix(_PREFIX), kind)
+            module, part = part_of(name.removeprefix(_PREFIX).replace(".modules_to_save.", "."), kind)
         except ValueError:
             raise refused_tensor(name, kind, str(folder / WEIGHTS)) from None
         if not part:

@@ -115,7 +115,8 @@ def test_llama_cpp_cuts_texts_as_expected(
     tokenizer = known(shared_data, name)
     texts = vectors(shared_data, vector)
     assert len(texts) >= 45
-    for added in (False, True):
+    # The large ones are tried once, with tokens added: it takes long to load them.
+    for added in (False, True) if name in ("gpt2", "phi-3-mini") else (True,):
         folder = tmp_path / f"model{added}"
         if added:
             tokenizer = with_tokens(tokenizer)
@@ -150,14 +151,20 @@ def with_tokens(tokenizer: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def test_spaces_after_special_tokens_are_swallowed_as_in_training(shared_data: Path, tmp_path: Path) -> None:
-    tokenizer = known(shared_data, "phi-3-mini")
-    config = read_json(shared_data / "tokenizers" / "phi-3-mini" / "tokenizer_config.json")
-    path = vocabulary_only(tmp_path / "model", tokenizer, config, title="my run")
+def test_spaces_after_special_tokens_are_swallowed_as_in_training(tmp_path: Path) -> None:
+    spm(tmp_path)
+    tokenizer = read_json(tmp_path / "tokenizer.json")
+    plain = {"single_word": False, "lstrip": False, "rstrip": True, "normalized": False, "special": True}
+    rows = len(tokenizer["model"]["vocab"])
+    for text in ("<|endoftext|>", "<|user|>", "<|assistant|>", "<|end|>"):
+        rstrip = text != "<|endoftext|>"
+        tokenizer["added_tokens"].append({**plain, "id": rows, "content": text, "rstrip": rstrip})
+        rows += 1
+    path = vocabulary_only(tmp_path / "model", tokenizer, {"eos_token": "<|end|>"}, title="my run")
     assert contents_of(path, "general.name") == "my run (Phi-3)"
     ours = TextTokenizer.load(tmp_path / "model")
     with loaded(path, 64) as model:
-        for text in ("<|user|>\nHi there<|end|>\n<|assistant|>\n", "<|system|>  a b<|end|>", "<|user|>Hi"):
+        for text in ("<|user|>\nthe cat<|end|>\n<|assistant|>\n", "<|user|>  a mat<|end|>", "<|user|>Hi"):
             assert model.tokenize(text) == ours.encode(text)[0], text
 
 
