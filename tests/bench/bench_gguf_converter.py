@@ -214,13 +214,15 @@ def speed(checkout: Path, folder: Path, gigabytes: float, rounds: int) -> list[d
             with Peak(mine.pid) as peak:
                 mine.stdin.write(f"{kind} {out}\n")
                 mine.stdin.flush()
-                own = float(mine.stdout.readline())
+                own, busy = (float(word) for word in mine.stdout.readline().split())
             out.unlink()
             if number:
                 rows.append(
                     {
                         "type": kind, "GB": size, "round": number, "converter_s": other, "lorimer_s": own,
-                        "ratio": own / other, "converter_anonymous_MB": memory, "lorimer_anonymous_MB": peak.value,
+                        "ratio": own / other, "converter_cpu_s": answer["processor"], "lorimer_cpu_s": busy,
+                        "cpu_ratio": busy / answer["processor"], "converter_anonymous_MB": memory,
+                        "lorimer_anonymous_MB": peak.value,
                     }
                 )  # fmt: skip
     theirs.close()
@@ -233,9 +235,9 @@ def write_when_asked(model: Path) -> int:
     """The other side of `speed`: write a file for each line read, and answer its seconds."""
     for line in sys.stdin:
         kind, out = line.split()
-        began = time.monotonic()
+        began, busy = time.monotonic(), time.process_time()
         ours(model, kind, Path(out))
-        print(time.monotonic() - began, flush=True)
+        print(time.monotonic() - began, time.process_time() - busy, flush=True)
     return 0
 
 
@@ -268,6 +270,7 @@ def main() -> int:
         kind: {
             "ratio_median": statistics.median(row["ratio"] for row in times if row["type"] == kind),
             "ratio_largest": max(row["ratio"] for row in times if row["type"] == kind),
+            "cpu_ratio_median": statistics.median(row["cpu_ratio"] for row in times if row["type"] == kind),
         }
         for kind in sorted({row["type"] for row in times})
     }

@@ -3,8 +3,8 @@
     python llama_cpp_converter.py CHECKOUT < jobs.jsonl
 
 A job is ``{"model": folder, "out": file, "type": "f16", "pre": name, "threads": n}``; the answer to each, on standard
-output, ``{"seconds", "recognised"}`` or ``{"error"}``. The converter knows byte-level tokenizers by a fingerprint; one
-that it does not know is told by "pre", and "recognised" is false.
+output, ``{"seconds", "processor", "recognised"}`` or ``{"error"}``. The converter knows byte-level tokenizers by a
+fingerprint; one that it does not know is told by "pre", and "recognised" is false.
 """
 
 from __future__ import annotations
@@ -40,14 +40,15 @@ def main() -> int:
 
         base.TextModel.get_vocab_base_pre = pre
         torch.set_num_threads(int(job.get("threads") or torch.get_num_threads()))
-        began = time.monotonic()
+        began, busy = time.monotonic(), time.process_time()
         sys.argv = ["convert", job["model"], "--outfile", job["out"], "--outtype", job["type"]]
         try:
             converter.main()
         except (SystemExit, Exception) as error:  # noqa: BLE001 - whatever ends it is the answer
             answer: dict[str, Any] = {"error": repr(error)}
         else:
-            answer = {"seconds": time.monotonic() - began, "recognised": not told}
+            seconds, processor = time.monotonic() - began, time.process_time() - busy
+            answer = {"seconds": seconds, "processor": processor, "recognised": not told}
         sys.stdout.write("ANSWER " + json.dumps(answer) + "\n")
         sys.stdout.flush()
     return 0
