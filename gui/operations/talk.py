@@ -22,6 +22,7 @@ from gui.state.talk import ADAPTER, GGUF, Column, Turn
 if TYPE_CHECKING:
     from engine.project.held_out import HeldOutQuestion
     from engine.project.transcript import Transcript
+    from engine.project.votes import BlindTest
 
 PROMPTS = 30
 STOPPING = say("Stopping…", "正在停止……")
@@ -183,30 +184,32 @@ def let_go(context: AppContext) -> None:
         talk.loading.cancel()
         talk.loading.drop()
     talk.loading = talk.loaded = None
-    talk.prompts, talk.held_out, talk.facts = [], 0, {}
+    talk.prompts, talk.held_out, talk.facts, context.blind.newest = [], 0, {}, None
     talk.status.clear()
     talk.changed.emit()
 
 
 # ---------------------------------------------------------------------------------------------------------- questions
 def read_prompts(context: AppContext) -> None:
-    """Find held-out questions to ask."""
+    """Find held-out questions to ask, and what the last blind test came to."""
     run = context.runs.run
     if run is None:
         return
 
-    def done(found: tuple[list[HeldOutQuestion], int]) -> None:
+    def done(found: tuple[list[HeldOutQuestion], int, BlindTest | None]) -> None:
         if run == context.runs.run:
-            context.talk.prompts, context.talk.held_out = found
+            context.talk.prompts, context.talk.held_out, context.blind.newest = found
             context.talk.changed.emit()
 
     Operation(context).in_background(lambda: _questions(run)).on_success(done)
 
 
-def _questions(run: RunFolder) -> tuple[list[HeldOutQuestion], int]:
+def _questions(run: RunFolder) -> tuple[list[HeldOutQuestion], int, BlindTest | None]:
     from engine.project.held_out import read_questions
+    from engine.project.votes import read_tests
 
-    return read_questions(run, most=PROMPTS)
+    known = [test for test in read_tests(run) if test.revealed and test.result.decided]
+    return (*read_questions(run, most=PROMPTS), known[-1] if known else None)
 
 
 def ask_all(context: AppContext, question: str, *, row: HeldOutQuestion | None = None) -> None:

@@ -21,7 +21,7 @@ from engine.protocol.text import Text, say
 from gui.context import AppContext
 from gui.i18n.language import tr
 from gui.operations.talk import ask_again, ask_all, edit_last, stop_answers
-from gui.pages.compare_words import SETTINGS, summary_words
+from gui.pages.compare_words import SETTINGS, newest_words, summary_words
 from gui.widgets.basic import ElidedLabel, add_shortcut, button, column, holder, label, plain_tip, row, tool
 from gui.widgets.card import Card
 
@@ -107,7 +107,8 @@ class AskCard(Card):
         self._summary = ElidedLabel("", "facts")
         self._reference_switch = self._toggle(say("Reference answer", "参考答案"), "Ctrl+J", self._show_reference)
         self._settings_switch = self._toggle(say("Settings", "设置"), "Ctrl+G", self._show_settings)
-        line = row(self._summary, self._reference_switch, self._settings_switch)
+        self._newest = ElidedLabel("", "facts")
+        line = row(self._summary, self._newest, self._reference_switch, self._settings_switch)
         line.setStretch(0, 1)
         self._settings = holder(column(self._sampling_grid(), self._system_row(), spacing=6))
         self._settings.hide()
@@ -226,6 +227,8 @@ class AskCard(Card):
         can_repeat = bool(talk.turns) and not talk.is_speaking
         for item in (self.again, self._more):
             item.setEnabled(can_repeat)
+        newest = self._context.blind.newest
+        self._newest.setText(newest_words(newest) if newest is not None else "")
         self._fill_system()
         self._fill_seed()
         self._summarise()

@@ -31,7 +31,7 @@ from gui.operations.blind import (
     vote,
 )
 from gui.pages.compare_ask import QuestionEdit
-from gui.pages.compare_words import LETTERS, result_words, test_words, votes_words, whose_words, wins_words
+from gui.pages.compare_words import LETTERS, result_words, sides_of, test_words, votes_words, whose_words, wins_words
 from gui.state.blind import JUDGE, RESULT, SETUP
 from gui.state.notices import details_of
 from gui.state.phase import Phase
@@ -130,7 +130,7 @@ class SetupView(QWidget):
         card = Card(say("Blind test", "盲测"), " ", label(words, "muted", wrap=True), versus, source, self._trouble)
         card.body.addLayout(row(self._begin, back, None))
         self._earlier = QVBoxLayout()
-        self._old = Card(say("Tests of before", "以往的测试"), " ", self._earlier)
+        self._old = Card(say("Earlier tests", "以往的测试"), " ", self._earlier)
         self.setLayout(column(card, self._old, None, spacing=14))
 
     def fill(self) -> None:
@@ -344,6 +344,7 @@ class ResultView(QWidget):
         card = Card("", "", self._wins, self._verdict, self._figures, row(close, self._back, None))
         self._list = QVBoxLayout()
         self._list.setSpacing(10)
+        self._list.setContentsMargins(0, 0, 6, 0)
         inner = QWidget()
         inner.setLayout(self._list)
         scroll = QScrollArea()
@@ -363,7 +364,7 @@ class ResultView(QWidget):
         if test is None:
             return
         self._wins.setText(wins_words(test))
-        self._verdict.setText(tr(verdict(test.result, test.sides)))
+        self._verdict.setText(tr(verdict(test.result, sides_of(test))))
         self._figures.setText(result_words(test))
         key = (test.id, len(test.votes))
         if key != self._shown:
@@ -372,7 +373,7 @@ class ResultView(QWidget):
 
     def _fill_votes(self, test: BlindTest) -> None:
         clear(self._list)
-        titles = {side.name: side.title for side in test.sides}
+        titles = {side.name: side.title for side in sides_of(test)}
         for place, cast in enumerate(test.votes, 1):
             won = titles.get(cast.winner) or tr(next(text for choice, text, _ in VOTES if choice == cast.choice))
             line = label(f"{place}. {cast.question}", wrap=True)

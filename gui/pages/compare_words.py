@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from engine.project.votes import BlindTest
+from engine.project.votes import BlindTest, Contender
 from engine.protocol.text import Text, say
 from gui.i18n.language import tr
 from gui.i18n.numbers import count, figure
@@ -140,9 +141,33 @@ def summary_words(sampling: dict[str, float], system: str | None) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------------------- blind
+def sides_of(test: BlindTest) -> tuple[Contender, Contender]:
+    """The two models under their titles in the window's language."""
+    first, second = (
+        replace(side, title=tr(say("Base", "基础模型"))) if side.kind == BASE else side for side in test.sides
+    )
+    return first, second
+
+
+def newest_words(test: BlindTest) -> str:
+    """The last result in a line, as it stands below the conversations."""
+    result = test.result
+    ahead, wins = (0, result.first) if result.first > result.second else (1, result.second)
+    return tr(
+        say(
+            "Blind test: {n} of {all} for {title} (p = {p:.2g})",
+            "盲测：{all} 票中 {n} 票投给 {title}（p = {p:.2g}）",
+            n=count(wins),
+            all=count(result.decided),
+            title=sides_of(test)[ahead].title,
+            p=result.p_value,
+        )
+    )
+
+
 def test_words(test: BlindTest) -> str:
     """A test in a line of a list; which of the two leads is told when it was revealed only."""
-    pair = " / ".join(side.title for side in test.sides)
+    pair = " / ".join(side.title for side in sides_of(test))
     votes = votes_words(test.result.votes)
     return f"{pair} · {votes}" + (f" · {wins_words(test)}" if test.revealed else "")
 
@@ -154,7 +179,7 @@ def votes_words(votes: int) -> str:
 
 def wins_words(test: BlindTest) -> str:
     """Who was preferred how often."""
-    first, second = (side.title for side in test.sides)
+    first, second = (side.title for side in sides_of(test))
     result = test.result
     return tr(
         say(
@@ -188,18 +213,18 @@ def result_words(test: BlindTest) -> str:
                 "在 {n} 张有胜负的票中，{share:.0%} 投给 {title}（95% 区间 {low:.0%} 至 {high:.0%}）；"
                 "精确双侧二项检验：p = {p:.2g}。",
                 n=result.decided,
-                title=test.sides[1].title,
+                title=sides_of(test)[1].title,
                 share=result.share or 0.0,
                 low=low,
                 high=high,
                 p=result.p_value,
             )
         )
-    return " ".join(tr(text) for text in words)
+    return tr(say(" ", "")).join(tr(text) for text in words)
 
 
 def whose_words(test: BlindTest, shown: tuple[str, str]) -> str:
     """Whose answers were A and B."""
-    titles = {side.name: side.title for side in test.sides}
+    titles = {side.name: side.title for side in sides_of(test)}
     first, second = (titles.get(name, name) for name in shown)
     return tr(say("A was {first}, B was {second}.", "A 是 {first}，B 是 {second}。", first=first, second=second))

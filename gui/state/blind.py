@@ -33,6 +33,7 @@ class BlindState(QObject):
         tells_each: after each vote it is told whose answers they were.
         status: of the answers, or of reading and writing votes.
         asking: the request under way.
+        newest: the last test of the run whose result is known; None before any.
 
     Signals:
         changed: any of it.
@@ -45,6 +46,7 @@ class BlindState(QObject):
         self.is_open = False
         self.tells_each = False
         self.asking: Any = None
+        self.newest: BlindTest | None = None
         self.reset()
 
     def reset(self) -> None:

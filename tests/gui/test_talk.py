@@ -517,6 +517,7 @@ def test_votes_are_on_the_disk_as_they_are_cast_and_can_be_taken_back(
     assert "1 equally good" in words
     seen(judged)["Back to the conversations"].click()
     assert "Send" in seen(judged)
+    assert any(words.startswith("Blind test: ") and words.endswith("(p = 1)") for words in seen(judged, QLabel))
 
 
 def test_a_test_is_gone_on_with_later(
