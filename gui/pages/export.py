@@ -19,7 +19,7 @@ from gui.pages.export_words import kind_of, verdict_of
 from gui.pages.page import Page
 from gui.state.takeaway import GGUF, Taken
 from gui.widgets.banner import progress_words, show_progress
-from gui.widgets.basic import button, column, label, plain_tip, row, tool
+from gui.widgets.basic import ElidedLabel, button, column, label, plain_tip, row, tool
 from gui.widgets.card import Card
 from gui.widgets.chip import Chip
 from gui.widgets.failure_strip import FailureStrip
@@ -109,7 +109,7 @@ class ExportPage(Page):
         return self._own, elsewhere, self._start
 
     def _work_card(self) -> QWidget:
-        self._doing, self._far = label("", "strong", wrap=True), label("", "muted")
+        self._doing, self._far = ElidedLabel("", "strong"), label("", "muted")
         self._bar = QProgressBar()
         self._bar.setTextVisible(False)
         words = say("Cancel", "取消")

@@ -171,14 +171,15 @@ class ServerLine(Line):
         self._address = button(say("Copy address", "复制地址"), self._copy_address, "small", shortcut="Ctrl+6")
         self._key = button(say("Copy key", "复制密钥"), self._copy_key, "small", shortcut="Ctrl+7")
         self._switch = button(say("Start", "启动"), self._turn, "small", shortcut="Ctrl+8")
-        self.put_buttons(self._address, self._key, self._switch)
+        self.put_buttons(self._switch)
         self._stays = QCheckBox(tr(say("goes on when the window is closed", "关闭窗口后继续运行")))
         self._stays.clicked.connect(lambda wanted: context.takeaway.set(stays=wanted))
         self._choice = holder(row(NAME_WIDTH + 8, self._stays, None))
         curl = button("curl", lambda: self._example("curl"), "small", shortcut="Ctrl+9")
         python = button("Python", lambda: self._example("python"), "small", shortcut="Ctrl+0")
-        words = label(say("Copy an example:", "复制示例："), "muted")
-        self._examples = holder(row(NAME_WIDTH + 8, words, curl, python, None))
+        words = label(say("Examples to copy:", "示例："), "muted")
+        line = row(NAME_WIDTH + 8, self._address, self._key, 8, words, curl, python, None)
+        self._examples = holder(line)
         self.layout_below.addWidget(self._choice)
         self.layout_below.addWidget(self._examples)
 
@@ -190,12 +191,10 @@ class ServerLine(Line):
     def fill(self, item: Taken) -> None:
         super().fill(item)
         serving, is_starting = self.serving, self.context.serving.is_running and self.serving is None
-        key = tr(say(" · key {k}…", " · 密钥 {k}…", k=serving.key[:4])) if serving and serving.key else ""
         resting = say("loading…", "加载中…") if is_starting else say("not running", "未运行")
-        self.words.setText(f"{serving.address}{key}" if serving is not None else tr(resting))
+        self.words.setText(serving.address if serving is not None else tr(resting))
         rename(self._switch, say("Stop", "停止") if serving is not None else say("Start", "启动"))
         self._switch.setEnabled(not is_starting)
-        self._address.setVisible(serving is not None)
         self._key.setVisible(serving is not None and bool(serving.key))
         self._examples.setVisible(serving is not None)
         self._choice.setVisible(serving is None)
