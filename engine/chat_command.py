@@ -63,8 +63,6 @@ def _loaded(options: argparse.Namespace, terminal: Terminal) -> Talk:
     beside = [(ADAPTER, path) for path in options.adapter] + [(GGUF, path) for path in options.gguf]
     for number, (kind, given) in enumerate(beside, 1):
         path = given.expanduser().resolve()
-        if kind == ADAPTER and (path / "adapter" / "adapter_config.json").is_file():
-            path = path / "adapter"  # a run's folder stands for its adapter
         pair.add(f"{kind}{number}", kind, path)
         sides.append(
             Side(f"{kind}{number}", path.parent.name if path.name == "adapter" else path.name, kind, str(path))

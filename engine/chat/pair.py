@@ -14,6 +14,7 @@ from engine.chat.reply import CANCELLED, CONTEXT, ENDED, FAILED, LIMIT, Reply
 from engine.chat.sampling import Sampling
 from engine.chat.weights import WeightsColumn
 from engine.data.rows import SYSTEM, Message
+from engine.model.beside import CONFIG_FILE
 from engine.model.tuned import SIDES, TunedModel, load_tuned
 from engine.project.run_folder import RunFolder
 from engine.protocol.errors import Failure, UserError
@@ -50,7 +51,10 @@ class Pair:
         return cls(load_tuned(run, told=told))
 
     def add(self, name: str, kind: str, path: Path) -> None:
-        """Put another column beside the others: an adapter's folder on the same weights, or a GGUF file in llama.cpp.
+        """Put another column beside the others: an adapter on the same weights, or a GGUF file in llama.cpp.
+
+        Args:
+            path: the file; or PEFT's folder, or a run's, which stands for its adapter.
 
         Raises:
             UserError: it cannot be loaded; the others stay as they are.
@@ -59,7 +63,7 @@ class Pair:
             apart = self.tuned.device.type == "cpu"
             self.columns[name] = GgufColumn(path, apart=apart, wanted=self.tuned.context)
         else:
-            self.columns[name] = WeightsColumn(self.tuned.add(name, path), self.tuned.context)
+            self.columns[name] = WeightsColumn(self.tuned.add(name, _adapter_in(path)), self.tuned.context)
 
     def remove(self, name: str) -> None:
         """Forget a column that was added."""
@@ -181,6 +185,11 @@ class Pair:
     def _next_round(self, growing: Mapping[str, object]) -> list[str]:
         """Whose turn it is: columns that compute by themselves wait for the others."""
         return [side for side in growing if not self.columns[side].apart] or list(growing)[:1]
+
+
+def _adapter_in(folder: Path) -> Path:
+    inner = folder / "adapter"
+    return inner if (inner / CONFIG_FILE).is_file() and not (folder / CONFIG_FILE).is_file() else folder
 
 
 def _take_turn(side: str, stream: Generator[str, None, Reply], tell: Callable[[str, str], None]) -> bool:
