@@ -9,6 +9,7 @@ from PySide6.QtCore import QUrl
 from PySide6.QtGui import QDesktopServices
 
 from engine.export import serve
+from engine.export.hub_upload import Sent, parcel
 from engine.export.ledger import forget
 from engine.export.other_architectures import checked_checkout
 from engine.export.serve import Serving
@@ -69,6 +70,18 @@ def hand_to_lm_studio(context: AppContext, item: Taken, models: Path) -> None:
     """Put a GGUF into LM Studio's models folder."""
     arguments = {"to": "lmstudio", "file": item.export.file, "models": str(models), "quantize": item.export.type}
     start_later_job(context, context.runs.export, "export", arguments)
+
+
+def look_into_parcel(context: AppContext, item: Taken) -> None:
+    """Find out which files an upload would send."""
+    run = context.runs.run
+    if run is None:
+        return
+
+    def done(files: tuple[Sent, ...]) -> None:
+        context.takeaway.set(parcel=(item.path, files))
+
+    Operation(context).in_background(lambda: parcel(run, [item.export])).on_success(done)
 
 
 def upload(context: AppContext, item: Taken) -> None:

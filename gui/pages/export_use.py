@@ -15,10 +15,12 @@ from engine.protocol.errors import UserError
 from engine.protocol.text import NOTHING, Text, say
 from gui.context import AppContext
 from gui.i18n.language import tr
+from gui.i18n.numbers import count, size
 from gui.operations import hub_access
 from gui.operations.export import (
     hand_to_lm_studio,
     hand_to_ollama,
+    look_into_parcel,
     start_server,
     stop_server,
     upload,
@@ -224,6 +226,7 @@ class HubLine(Line):
 
     def __init__(self, context: AppContext) -> None:
         super().__init__(context, say("The hub", "Hub"), "muted")
+        self._asked_for: Path | None = None
         self._open = button(say("Upload…", "上传…"), self._unfold, "small", shortcut="Ctrl+U")
         self.put_buttons(self._open)
         self.repo = QLineEdit()
@@ -234,11 +237,11 @@ class HubLine(Line):
         self.public = QCheckBox(tr(say("everybody may see it", "所有人可见")))
         self.public.clicked.connect(lambda wanted: context.takeaway.set(public=wanted))
         self._send_button = button(say("Upload", "上传"), self._send, "small", shortcut="Ctrl+Shift+U")
-        self._state = label("", "muted", wrap=True)
+        self._state, self._files = label("", "muted", wrap=True), ElidedLabel("", "muted")
         line = row(NAME_WIDTH + 8, self.repo, self.public, self._send_button)
         line.setStretch(1, 1)
-        state = row(NAME_WIDTH + 8, self._state)
-        self._form = holder(column(line, state, spacing=4))
+        files, state = row(NAME_WIDTH + 8, self._files), row(NAME_WIDTH + 8, self._state)
+        self._form = holder(column(line, files, state, spacing=4))
         self._form.hide()
         self.layout_below.addWidget(self._form)
         context.models.changed.connect(self._tell)
@@ -250,7 +253,28 @@ class HubLine(Line):
         if self.repo.text() != self.context.takeaway.repo:
             self.repo.setText(self.context.takeaway.repo)
         self.public.setChecked(self.context.takeaway.public)
+        self._tell_files(item)
         self._tell()
+
+    def _tell_files(self, item: Taken) -> None:
+        """Which files are sent, one by one in the tip; they are looked for when the form is open."""
+        known = self.context.takeaway.parcel
+        if known is None or known[0] != item.path:
+            self._files.setText("")
+            if not self._form.isHidden() and self._asked_for != item.path:
+                self._asked_for = item.path
+                look_into_parcel(self.context, item)
+            return
+        self._asked_for = None
+        names, total = [file.name for file in known[1]], sum(file.size for file in known[1])
+        words = say(
+            "Sends {n} files, {size}: {names}",
+            "发送 {n} 个文件，{size}：{names}",
+            n=count(len(names)),
+            size=size(total),
+            names=", ".join(names),
+        )
+        self._files.setText(tr(words))
 
     def _unfold(self) -> None:
         """Show the form, and find out whether there is a token: the keyring may ask its owner, so not before."""
@@ -258,6 +282,8 @@ class HubLine(Line):
         if not self._form.isHidden():
             hub_access.look_for_token(self.context)
             self.repo.setFocus()
+            if self._item is not None:
+                self._tell_files(self._item)
 
     def _typed(self, text: str) -> None:
         self.context.takeaway.repo = text.strip()
@@ -267,7 +293,10 @@ class HubLine(Line):
         """What keeps an upload from being sent, or whose token it takes."""
         wrong, token = self._what_is_wrong(), self.context.models.access.token
         self._state.setText(tr(wrong or TOKENS.get(token, NOTHING)))
-        self._send_button.setEnabled(not wrong and token in ("kept", "variable") and not self.is_busy)
+        named = bool(self.context.takeaway.repo) and not wrong
+        self._send_button.setEnabled(
+            named and token in ("kept", "variable") and bool(self._files.text()) and not self.is_busy
+        )
 
     def _what_is_wrong(self) -> Text:
         if not self.context.takeaway.repo:

@@ -12,6 +12,7 @@ from PySide6.QtCore import QObject, Signal
 
 from engine.export import lmstudio, ollama, serve
 from engine.export.gguf_size import estimated_gguf_bytes
+from engine.export.hub_upload import Sent
 from engine.export.ledger import Export, listed
 from engine.export.parity import Parity
 from engine.export.serve import Serving
@@ -189,6 +190,7 @@ class TakeAway(QObject):
         shown: path of the export that is looked at; None for the newest.
         stays: a server goes on when the window is closed.
         repo, public: where an upload goes, and whether everybody may see it.
+        parcel: path of the export, and the files that an upload of it sends; None before that was looked at.
         removing: path of the export that is about to be removed, if the user says so once more.
 
     Signals:
@@ -206,6 +208,7 @@ class TakeAway(QObject):
         self.shown: Path | None = None
         self.stays = self.public = False
         self.repo = ""
+        self.parcel: tuple[Path, tuple[Sent, ...]] | None = None
         self.removing: Path | None = None
 
     def set(self, **values: Any) -> None:

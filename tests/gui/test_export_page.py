@@ -274,6 +274,8 @@ def test_an_upload_is_private_and_by_a_checked_name(
         page.uses.hub.repo.clear()
         qtbot.keyClicks(page.uses.hub.repo, "ada/clinic")
         assert "HF_TOKEN" in page.uses.hub._state.text()
+        qtbot.waitUntil(lambda: page.uses.hub._files.text().startswith("Sends 2 files, "))
+        assert page.uses.hub._files.text().endswith(": README.md, m.gguf")
         press(page, "Upload")
         qtbot.waitUntil(lambda: bool(hub.repositories.get("ada/clinic")), timeout=PATIENCE)
         assert hub.private == {"ada/clinic": True}
