@@ -79,7 +79,7 @@ class Converter:
 def fetched(folder: Path) -> Path:
     """llama.cpp's sources out of the source package of llama-cpp-python."""
     print("fetching the source package of llama-cpp-python …")
-    command = ["-m", "pip", "download", "--no-deps", "--no-build-isolation", "--no-binary", ":all:", "-d", str(folder)]
+    command = ["-m", "pip", "download", "--no-deps", "--no-binary", ":all:", "-d", str(folder)]
     # pip asks the package for its metadata, which may fail here: the archive lies there all the same.
     subprocess.run([sys.executable, *command, "llama-cpp-python"], check=False, capture_output=True)
     archive = next(folder.glob("llama_cpp_python-*.tar.gz"), None)
