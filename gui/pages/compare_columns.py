@@ -96,6 +96,7 @@ class ColumnCard(Card):
             self.talk.note(say("(not asked: this column came later)", "（未提问：此栏是之后添加的）"))
             return
         said = turn.texts.get(self.column.name, "")
+        self.note.setText(" ")  # the speed above is of the newest answer
         self.is_quiet = not said
         self.open = self.talk.answer(said or WAITING)
 
