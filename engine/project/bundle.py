@@ -41,12 +41,12 @@ _UNKNOWN = "\0"
 """No file has this name: what was trained on is not known, and texts are cut to their shape."""
 _FACTS = ("doctor.json", "environment.json", "environment-now.json")
 """What is made of the machine alone."""
-_ROWS_TOLD = "held_out, set_aside, decisions, examples, scores, evaluation.json, judgement.json"
+_ROWS_TOLD = "held_out, set_aside, decisions, examples, scores, evaluation.json, judgement.json, votes"
 _JOB_NAME = re.compile(r"[\w\-]{1,80}")
 # Files that hold rows, or what was made of them: neither they nor their hashes go out.
 _ROWS = (
     *("held_out.jsonl", "set_aside.jsonl", "decisions.jsonl", "examples.jsonl", "scores.npy"),
-    *("evaluation.json", "judgement.json", "judge_answers.jsonl"),
+    *("evaluation.json", "judgement.json", "judge_answers.jsonl", "votes.jsonl"),
 )
 
 
