@@ -12,7 +12,8 @@ from typing import Any
 from engine.chat.reply import CANCELLED, CONTEXT, ENDED, LIMIT, Reply
 from engine.chat.sampling import Sampling
 from engine.data.rows import Message
-from engine.export.llama_cpp import failed, parameters
+from engine.export.llama_cpp import failed
+from engine.export.llama_parameters import parameters
 from engine.protocol.errors import UserError
 from engine.protocol.text import say
 

@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from engine.export.llama_cpp import failed, threads
+from engine.export.llama_cpp import failed
+from engine.export.llama_parameters import threads
 from engine.merge.reference import Choice
 
 _SPARE = 1024

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.export.llama_cpp import parameters
+from engine.export.llama_parameters import parameters
 from engine.export.serve import CONTEXT, KEY_FILE, RECORD, check_port
 from engine.host import platform
 from engine.project.atomic import read_plain, write_json
