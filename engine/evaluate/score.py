@@ -189,9 +189,7 @@ def _figures(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
 
 
 @contextmanager
-def head_sees(
-    model: Any, rows: torch.Tensor, places: torch.Tensor
-) -> Iterator[Callable[[torch.Tensor], torch.Tensor]]:
+def head_sees(model: Any, rows: torch.Tensor, places: torch.Tensor) -> Iterator[Callable[[torch.Tensor], torch.Tensor]]:
     """Have the model's output head look at these positions only; gives what turns its logits into theirs, (N, V).
 
     What an architecture does to its logits afterwards (scaling, capping) it does as always, since the forward pass is

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from engine import commands, demo
+from engine import commands, demo, evaluate_command
 from engine.catalogue import CATALOGUE
 from engine.cli import main
 from engine.jobs import english, failure_of, resume_with
@@ -70,7 +70,8 @@ def _outcome(status: str = STOPPED, *, interrupted: bool = True, **value: Any) -
 def test_ctrl_c_in_a_job_gives_a_document_with_an_error(
     lorimer: Lorimer, run: RunFolder, monkeypatch: pytest.MonkeyPatch, given: list[str]
 ) -> None:
-    monkeypatch.setattr(commands, "run_job", lambda *_: _outcome())
+    for module in (commands, evaluate_command):
+        monkeypatch.setattr(module, "run_job", lambda *_: _outcome())
     answer = lorimer(given[0], run.path, *given[1:], "--json")
     assert answer.code == 130
     assert answer.document["error"]["code"] == "interrupted"
@@ -329,7 +330,7 @@ def test_documents_are_in_english() -> None:
 def test_an_evaluations_notes_are_in_english(lorimer: Lorimer, run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     sides = {"base": {"loss": 2.0}, "tuned": {"loss": 1.0}}
     notes = {"rouge_l": {"en": "No answer.", "zh": "没有回答。"}}
-    monkeypatch.setattr(commands, "run_job", lambda *_: _outcome(DONE, interrupted=False, **sides, notes=notes))
+    monkeypatch.setattr(evaluate_command, "run_job", lambda *_: _outcome(DONE, interrupted=False, **sides, notes=notes))
     answer = lorimer("evaluate", run.path, "--json", "--lang", "zh")
     assert (answer.code, answer.document["notes"]) == (0, {"rouge_l": "No answer."})
 
