@@ -53,6 +53,8 @@ class GgufColumn:
         except (RuntimeError, ValueError, OSError) as error:
             raise failed(path.name, str(error)) from error
         self._address = self._server.listening_address.partition("://")[2]
+        # A server that is ended before its queue has begun to wait may never end; an answer shows that it has begun.
+        self._ask("/completion", {"prompt": [0], "n_predict": 1})
 
     def ids(self, messages: Sequence[Message]) -> list[int]:
         """Token ids, by the template in the file. Raises `UserError` when llama.cpp cannot."""

@@ -83,7 +83,9 @@ def _server(file: Path, arguments: Mapping[str, Any], key: str, context: int) ->
         check_port(port)
     values = parameters(file, context=context, key=key, port=port, alias=str(arguments["name"]))
     try:
-        return xllamacpp.Server(values)
+        server = xllamacpp.Server(values)
+        _begin(server.listening_address, key)
+        return server
     except (RuntimeError, ValueError) as error:
         raise UserError(
             "serve.load",
@@ -96,6 +98,19 @@ def _server(file: Path, arguments: Mapping[str, Any], key: str, context: int) ->
             exit_code=EXIT_MACHINE,
             details=str(error),
         ) from error
+
+
+def _begin(address: str, key: str) -> None:
+    """Have one token made: a server that is ended before its queue has begun to wait may never end."""
+    connection = http.client.HTTPConnection(address.partition("://")[2], timeout=600)
+    headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
+    try:
+        connection.request("POST", "/completion", json.dumps({"prompt": [0], "n_predict": 1}), headers)
+        connection.getresponse().read()
+    except (OSError, http.client.HTTPException):
+        return  # who asks next is told
+    finally:
+        connection.close()
 
 
 def _trained_context(address: str, key: str) -> int:
