@@ -110,10 +110,16 @@ def test_a_server_that_stays_is_listed_and_stopped(run: RunFolder, capsys: Captu
 
 
 @pytest.mark.skipif(current() == "windows", reason="Ctrl+C is sent otherwise there")
+def _hear_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_is_how_it_ends(run: RunFolder, lorimer_home: Path) -> None:
     file = run.exports / "made-ollama" / "made.gguf"
     command = [sys.executable, "-m", "engine.cli", "serve", str(file), "--key", "ask"]
-    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    # Whoever runs the tests in the background has them ignore Ctrl+C, and their children with them.
+    process = subprocess.Popen(command, cwd=ROOT, preexec_fn=_hear_ctrl_c, **pipes)
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write("my-own-key\n")
