@@ -8,6 +8,7 @@ Every export is held against base and adapter in 32-bit floats, through the runt
 - **tokenizer**: awkward texts, added tokens and the rows themselves are cut into the same tokens
 - **template**: conversations are written in the same way
 - **stop**: an answer ends where it ended in training
+- **weights**: of merged weights, each tensor is base and adapter (`engine.merge.same_weights`)
 
 A *near tie* is a place where the best two next tokens lie within `NEAR_TIE` of each other (in logits) for either side:
 rounding decides there, so a difference counts neither for nor against. It is counted apart.

@@ -27,6 +27,7 @@ from engine.merge.asked import (
 from engine.merge.compare import Agreement, counting, judged
 from engine.merge.prompts import Sample, Trained, load_samples
 from engine.merge.reference import Choice, opened
+from engine.merge.same_weights import other_weights
 from engine.merge.weights import BaseWeights
 from engine.project.atomic import read_json
 from engine.project.run_folder import RunFolder
@@ -173,6 +174,9 @@ def verify_folder(subject: Subject, folder: Path, kind: str, watch: Watch) -> Pa
     try:
         theirs = Trained.load(folder)
         differs = [*_cuts(subject, theirs), *_ends(subject.trained, folder)]
+        if kind == "merged":
+            told = 2 * len(subject.samples)
+            differs += other_weights(subject.base, subject.adapter, folder, lambda: watch(0, told))
         if place is None:
             about = replace(about, reason=no_memory(subject.base))
         else:
