@@ -100,7 +100,7 @@ def _lines(run: RunFolder, kind: str, value: dict[str, Any]) -> list[Text]:
         from engine.project.evaluation import read_evaluation
 
         found = read_evaluation(run)
-        return measured_lines(found) if found is not None else []
+        return measured_lines(found, read_effect(run)) if found is not None else []
     if kind == "harness":
         return [_task_line(figure) for figure in value["figures"]]
     return []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Sequence
 
+from engine.project.effect import Effect
 from engine.project.evaluation import Evaluation
 from engine.project.measures import INTERVALS, TESTS, Estimate, Group, Labels, Measure
 from engine.project.verdict import verdict_of
@@ -14,9 +15,13 @@ _MOST_LABELS = 12
 Cells = Sequence[Text]
 
 
-def measured_lines(found: Evaluation) -> list[Text]:
-    """All that a person should know of it, line by line."""
-    sentence, judgement, _ = verdict_of(found)
+def measured_lines(found: Evaluation, effect: Effect | None = None) -> list[Text]:
+    """All that a person should know of it, line by line.
+
+    Args:
+        effect: what the adapter does, which the verdict takes note of.
+    """
+    sentence, judgement, _ = verdict_of(found, effect)
     heads = (say("Measure", "指标"), say("Base", "基础"), say("Tuned", "微调"), say("Change", "变化"))
     table = [(*heads, say("p", "p")), *(_cells(measure.kind.label, measure) for measure in found.measures)]
     lines = [
@@ -44,9 +49,9 @@ def change(value: float | None, full: float | None) -> str:
     """A difference with its sign; of shares in percentage points."""
     if value is None:
         return "—"
-    if full == 1.0:
-        return f"{100 * value:+.1f}"
-    return f"{value:+.1f}" if full else f"{value:+,.3f}" if abs(value) < 100 else f"{value:+,.0f}"
+    value *= 100 if full == 1.0 else 1
+    digits = 1 if full else 3 if abs(value) < 100 else 0
+    return f"{round(value, digits) + 0.0:+,.{digits}f}"  # + 0.0: never "-0.0"
 
 
 def p_value(value: float | None) -> str:
@@ -73,7 +78,9 @@ def _groups(groups: Sequence[Group], column: str) -> list[Text]:
     head = say("By {column}:", "按 {column}：", column=column) if column else say("By task:", "按任务：")
     rows = [
         _cells(
-            say("{name}, {n} rows, {by}", "{name}，{n} 行，{by}", name=g.name, n=g.rows, by=g.measure.kind.label),
+            say(
+                "{name}, {rows}, {by}", "{name}，{rows}，{by}", name=g.name, rows=_rows(g.rows), by=g.measure.kind.label
+            ),
             g.measure,
         )
         for g in groups
@@ -84,13 +91,17 @@ def _groups(groups: Sequence[Group], column: str) -> list[Text]:
 def _labels(labels: Labels) -> list[Text]:
     rows = [
         (
-            say("{name}, {n} rows", "{name}，{n} 行", name=label.name, n=label.rows),
+            say("{name}, {rows}", "{name}，{rows}", name=label.name, rows=_rows(label.rows)),
             _plain(f"{label.base:.1%}"),
             _plain(f"{label.tuned:.1%}"),
         )
         for label in labels.labels[:_MOST_LABELS]
     ]
     return [say("By label, share answered right:", "按标签（答对比例）："), *_aligned(rows)]
+
+
+def _rows(count: int) -> Text:
+    return say("1 row", "1 行") if count == 1 else say("{n} rows", "{n} 行", n=count)
 
 
 def _how(found: Evaluation) -> Text:

@@ -240,6 +240,8 @@ def _figures(
 
 def no_interval(rows: int) -> Text:
     """Why figures stand without interval."""
+    if rows == 1:
+        return say("One row alone gives no intervals: it decides every figure.", "只有 1 行，无法给出区间。")
     return say(
         "{n} rows are too few for intervals: a single row decides much of every figure.",
         "只有 {n} 行，不足以给出区间：单独一行就会左右各项数字。",

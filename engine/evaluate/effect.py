@@ -295,8 +295,8 @@ def reasons(run: RunFolder, tuned: TunedModel, texts: Sequence[Scored], known: d
     if not found:
         found.append(
             say(
-                "it is as it was before the first step; was no step taken, or the learning rate ({rate:g}) too low?",
-                "它与训练开始前相同；是否一步都未训练，或学习率（{rate:g}）过低？",
+                "it is as it was before the first step: no step was taken, or the learning rate ({rate:g}) was too low",
+                "它与训练开始前相同：一步都未训练，或学习率（{rate:g}）过低",
                 rate=rate,
             )
         )

@@ -15,7 +15,7 @@ from engine.evaluate.questions import Question
 from engine.evaluate.score import TextLoss
 from engine.model.tuned import SIDES, Side
 from engine.project.evaluation import Comparison, EvaluatedRow, Scores, SideOfRow, Verdict
-from engine.project.measures import FEWEST_FOR_INTERVAL, Measure
+from engine.project.measures import FEWEST_FOR_INTERVAL, Labels, Measure
 from engine.protocol.text import Text, say
 
 NAMES: dict[Side, Text] = {"base": say("base model", "基础模型"), "tuned": say("tuned model", "微调模型")}
@@ -127,6 +127,16 @@ def notes(base: Scores, tuned: Scores, rows: Sequence[EvaluatedRow], *, plain: i
     elif silent:
         found["answers"] = say("The tuned model gives empty answers only.", "微调模型给出的全是空回答。")
     return found
+
+
+def always_the_same(labels: Labels) -> Text:
+    """What accuracy is to be held against."""
+    return say(
+        "Always answering “{one}”, the most frequent label, would be right on {share:.1%} of these rows.",
+        "若总是回答最常见的标签“{one}”，这些行的正确率为 {share:.1%}。",
+        one=labels.labels[0].name,
+        share=labels.share_of_first,
+    )
 
 
 def _missing(sides: dict[Side, Scores]) -> dict[str, Text]:

@@ -69,7 +69,7 @@ def evaluate(run: RunFolder, channel: Channel, *, rows: int | None = None) -> di
 
     Raises:
         UserError: the run has no adapter or no held-out row, its base model is gone, memory or disk ran out.
-        Stopped: the user asked; an earlier evaluation stays as it was.
+        Stopped: the user asked. Until the figures of the rows are there, an earlier evaluation stays as it was.
     """
     began = time.monotonic()
     run.trained_on()  # where nothing was trained, that is what to say, and not that no row is there to measure with
@@ -94,6 +94,8 @@ def evaluate(run: RunFolder, channel: Channel, *, rows: int | None = None) -> di
             created=round(time.time(), 3),
         )
         write_evaluation(run, evaluation)
+        for earlier in (run.effect, run.forgetting):  # they may be of another state of the adapter
+            earlier.unlink(missing_ok=True)
         beside(run, tuned, evaluation, watch)
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if (failure := ran_out_of_memory(error)) is None:
@@ -139,6 +141,7 @@ def _compared(
         rows=tuple(replace(row, label=label) for row, label in zip(found.rows, of_row, strict=True)),
         notes={
             **figures.notes(base, tuned, found.rows, plain=plain),
+            **({"labels": figures.always_the_same(labels)} if labels is not None else {}),
             **({"overlap": known.note} if known.note is not None else {}),
         },
         measures=measures,

@@ -248,6 +248,18 @@ class Labels:
     base: tuple[tuple[int, ...], ...]
     tuned: tuple[tuple[int, ...], ...]
 
+    @property
+    def share_of_first(self) -> float:
+        """What always answering the most frequent label would get right, 0 to 1; 0 without labels."""
+        rows = sum(label.rows for label in self.labels)
+        return self.labels[0].rows / rows if rows else 0.0
+
+    @property
+    def no_better_than_one(self) -> bool:
+        """The tuned model names no more rows right than the most frequent label alone would."""
+        accuracy = self.accuracy.tuned.value
+        return accuracy is not None and accuracy <= self.share_of_first
+
 
 @dataclass(frozen=True, slots=True)
 class Overlap:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from engine.measured_lines import change, figure, p_value
+from engine.project.effect import Effect
 from engine.project.evaluation import EvaluatedRow, Evaluation, SideOfRow
 from engine.project.measures import INTERVALS, TESTS, Estimate, Measure
 from engine.project.verdict import decisive, verdict_of
@@ -48,7 +49,7 @@ def page(facts: Facts, language: str) -> str:
 
 def _parts(facts: Facts, read: Read) -> Iterator[str]:
     yield _header(facts, read)
-    yield _verdict(facts.evaluation, read)
+    yield _verdict(facts.evaluation, facts.effect, read)
     yield _figures(facts.evaluation, read)
     yield _groups(facts.evaluation, read)
     yield sections.forgetting(facts.forgetting, facts.harness, read)
@@ -77,8 +78,8 @@ def _day(moment: float) -> str:
         return ""
 
 
-def _verdict(found: Evaluation, read: Read) -> Html:
-    sentence, judgement, tone = verdict_of(found)
+def _verdict(found: Evaluation, effect: Effect | None, read: Read) -> Html:
+    sentence, judgement, tone = verdict_of(found, effect)
     top = tag(
         "div",
         tag("p", read(sentence), read(say(".", "。")), cls="sentence"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from PySide6.QtWidgets import QPushButton, QWidget
 
 from engine.project.evaluation import Evaluation
+from engine.project.verdict import verdict_of
 from engine.protocol.errors import Failure
 from engine.protocol.text import Text, say
 from gui.context import AppContext
@@ -17,12 +18,12 @@ from gui.pages.evaluate_forgetting import ForgettingPanel, chip_of
 from gui.pages.evaluate_judge import JudgePanel
 from gui.pages.evaluate_rows import RowsPanel
 from gui.pages.evaluate_task import TaskCard
-from gui.pages.evaluate_words import EARLIER, OLD, footing, how_measured, verdict_of
+from gui.pages.evaluate_words import EARLIER, OLD, footing, how_measured
 from gui.pages.page import Page
 from gui.state.proof import Proof
 from gui.widgets.basic import button, column, holder, label, row, set_role
 from gui.widgets.card import Card
-from gui.widgets.chip import BAD, WARN, Chip
+from gui.widgets.chip import WARN, Chip
 from gui.widgets.failure_strip import FailureStrip
 from gui.widgets.footer import Footer
 from gui.widgets.tabs import Tabs
@@ -81,9 +82,15 @@ class EvaluatePage(Page):
             self._failure.put(failure)
             self._fill(proof, proof.evaluation)
         elif failure is not None:
-            self.show_banner().wrong(failure, self._measure_button(say("Try again", "重试")))
+            self.show_banner().wrong(failure, self._way_on(failure))
         else:
             self._show_not_measured()
+
+    def _way_on(self, failure: Failure) -> QPushButton:
+        """Without held-out rows trying again is of no use: another run is."""
+        if failure.code != "evaluate.no_rows":
+            return self._measure_button(say("Try again", "重试"))
+        return button(say("Go to the data", "前往数据"), lambda: self.context.wizard.go("data"), "primary")
 
     def _show_not_measured(self) -> None:
         sentence = say("Base and tuned model have not been compared yet.", "尚未比较基础模型与微调模型。")
@@ -165,13 +172,11 @@ class EvaluatePage(Page):
         self._judge.put(proof.judgement)
 
     def _put_verdict(self, proof: Proof, found: Evaluation) -> None:
-        sentence, chip, tone = verdict_of(found)
+        sentence, chip, tone = verdict_of(found, proof.effect)
         earlier = self.context.runs.has_learned_since(found.created)
         again = EARLIER if earlier else OLD if found.is_old else None
         self._sentence.setText(tr(sentence))
         self._how.setText(tr(again or how_measured(found)))
-        if proof.effect is not None and proof.effect.nothing:
-            chip, tone = say("it does nothing", "没有作用"), BAD
         self._chip.put(*((say("of an earlier state", "属于较早的状态"), WARN) if earlier else (chip, tone)))
         set_role(self._again, "primary" if again else "")
         forgot = chip_of(proof.forgetting)

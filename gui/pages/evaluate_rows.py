@@ -20,6 +20,8 @@ CHOICES = (
     (WORSE, say("Worse than the base", "不如基础模型")),
 )
 SHOWN = 200
+NO_SUCH_ROWS = say("No such rows.", "没有这样的行。")
+NOT_ASKED = say("No row asks anything that could be answered.", "没有一行含有可以回答的提问。")
 PARTS = {
     "question": say("Question", "提问"),
     "right": say("Right answer", "参考答案"),
@@ -43,7 +45,9 @@ class RowsPanel(QWidget):
         self.list = RowList(say("Rows", "行"), self._show_row)
         self.detail = {name: label("", "", wrap=True, selectable=True) for name in (*PARTS, "where")}
         self._figures = {name: label("", "small") for name in ("base", "tuned")}
-        self.read = read_by_scrolling(Sheet(column(*self._items(), None, margins=(0, 0, 8, 0))))
+        self.nothing = label("", "muted", wrap=True)
+        self._parts = self._items()
+        self.read = read_by_scrolling(Sheet(column(self.nothing, *self._parts, None, margins=(0, 0, 8, 0))))
         self.read.setAccessibleName(tr(say("The row that is chosen", "所选的行")))
         made = column(row(self.which, None), self.list, self.read)
         made.setStretch(1, 4)
@@ -82,8 +86,13 @@ class RowsPanel(QWidget):
     def _show_row(self, number: int) -> None:
         item = self._rows[number] if 0 <= number < len(self._rows) else None
         texts = dict.fromkeys(self.detail, "")
+        for part in self._parts:
+            part.setVisible(item is not None)
+        self.list.setVisible(item is not None)
+        self.nothing.setVisible(item is None)
         if item is None:
-            texts["question"] = tr(say("No such rows.", "没有这样的行。"))
+            asked = self._evaluation is not None and self._evaluation.verdict.changed is not None
+            self.nothing.setText(tr(NO_SUCH_ROWS if asked else NOT_ASKED))
         else:
             texts = {
                 "question": item.prompt,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from engine.project.evaluation import EvaluatedRow, Evaluation, SideOfRow
-from engine.project.measures import FEWEST_FOR_INTERVAL, INTERVALS, TESTS, Estimate, Group, Measure
+from engine.project.measures import INTERVALS, TESTS, Estimate, Group, Measure
+from engine.project.verdict import decisive
 from engine.protocol.text import Text, say
 from gui.i18n.language import tr
 from gui.i18n.numbers import count, duration, figure, percent
-from gui.widgets.chip import BAD, GOOD, PLAIN, WARN
+from gui.widgets.chip import BAD, GOOD, PLAIN
 
-CLEAR = 0.05
-"""p-value below which a difference is called clear."""
 EARLIER = say(
     "The run has learned on since these figures were made: measure again.", "得出这些数字之后训练又有进展：请重新评估。"
 )
@@ -21,38 +20,14 @@ OLD = say(
 NONE = "—"
 
 
-def verdict_of(found: Evaluation) -> tuple[Text, Text, str]:
-    """The sentence, the judgement and its tone: by the answers where they were asked, else by the losses."""
-    compared = found.verdict.answers
-    if compared.better + compared.worse + compared.same == 0:
-        compared = found.verdict.losses
-    total = compared.better + compared.worse + compared.same
-    sentence = say(
-        "Better on {better} of {total} held-out rows, worse on {worse}",
-        "{total} 个留出行中，{better} 行变好，{worse} 行变差",
-        better=count(compared.better),
-        total=count(total),
-        worse=count(compared.worse),
-    )
-    clear = compared.p_value is not None and compared.p_value < CLEAR
-    if not clear:
-        few = total < FEWEST_FOR_INTERVAL
-        return sentence, say("too few rows to tell", "行数太少，无法判断") if few else NO_DIFFERENCE, WARN
-    if compared.better > compared.worse:
-        return sentence, say("worth keeping", "值得保留"), GOOD
-    return sentence, say("worse than the base", "不如基础模型"), BAD
-
-
-NO_DIFFERENCE = say("no clear difference", "没有明显差别")
-
-
 def how_measured(found: Evaluation) -> Text:
     """Which test, how much the adapter changes, how answers were made."""
-    asked = found.verdict.changed is not None
-    p_value = found.verdict.answers.p_value if asked else found.verdict.losses.p_value
-    if not asked:
+    p_value = decisive(found).p_value
+    if found.verdict.changed is None:
         return say(
-            "paired sign test {p} · answers were not asked for", "配对符号检验 {p} · 未要求回答", p=probability(p_value)
+            "by the loss, row by row · paired sign test {p} · answers were not asked for",
+            "逐行比较损失 · 配对符号检验 {p} · 未要求回答",
+            p=probability(p_value),
         )
     return say(
         "paired sign test {p} · the adapter changes {share} of answers · greedy, seed {seed}",
@@ -81,8 +56,9 @@ def changed(measure: Measure) -> tuple[Text | str, str]:
     change = measure.difference.value
     if change is None:
         return NONE, "muted"
-    sign = "+" if change >= 0 else "−"
-    words = f"{sign}{_size(measure, change)}"
+    size = _size(measure, change)
+    sign = "−" if change < 0 and size.strip("0.") else "+"
+    words = f"{sign}{size}"
     if measure.is_better is None or not (measure.is_clear or measure.p_value is None):
         return words, "muted"
     return words, "good" if measure.is_better else "bad"
@@ -90,8 +66,11 @@ def changed(measure: Measure) -> tuple[Text | str, str]:
 
 def give_or_take(measure: Measure) -> str:
     """Half of the difference's interval, in the difference's own unit: "± 6.0"."""
-    half = measure.difference.half_width
-    return "" if half is None else f"± {_size(measure, half)}"
+    half, change = measure.difference.half_width, measure.difference.value
+    if half is None:
+        return ""
+    whole = not _in_percent(measure) and abs(change or 0.0) >= 1000
+    return f"± {figure(half, 0) if whole else _size(measure, half)}"
 
 
 def _in_percent(measure: Measure) -> bool:

@@ -34,6 +34,7 @@ from engine.project.measures import Estimate, Group, Measure, Overlap
 from engine.project.project import Project
 from engine.project.queue import Entry
 from engine.project.run_folder import JobFolder, RunFolder
+from engine.project.verdict import verdict_of
 from engine.protocol.codec import encode_event
 from engine.protocol.errors import Failure
 from engine.protocol.events import (
@@ -65,7 +66,7 @@ from gui.operations import train as training
 from gui.pages import export_stamp, train_reading
 from gui.pages.compare import ComparePage
 from gui.pages.evaluate import EvaluatePage
-from gui.pages.evaluate_words import footing, how_measured, verdict_of
+from gui.pages.evaluate_words import footing, how_measured
 from gui.pages.export import ExportPage
 from gui.pages.page import Page
 from gui.pages.train import TrainPage
@@ -883,12 +884,12 @@ def evaluation(better: int = 9, worse: int = 1, p_value: float | None = 0.01, **
     return replace(made, **other)
 
 
-def test_evaluate_waits_for_a_run_then_offers_to_measure(opened: Opened, run: RunFolder) -> None:
+def test_evaluate_waits_for_a_run_then_offers_to_measure(opened: Opened, run: RunFolder, qtbot: QtBot) -> None:
     page = opened(EvaluatePage)
     assert "no tuned model" in page.banner.sentence
     trained(run)
     page.refresh()
-    assert "Measure" in visible(page)
+    qtbot.waitUntil(lambda: "Measure" in visible(page))
 
 
 def measured(opened: Opened, run: RunFolder, qtbot: QtBot, found: Evaluation) -> EvaluatePage:
@@ -922,7 +923,7 @@ def test_evaluate_shows_figures_and_rows(opened: Opened, run: RunFolder, qtbot: 
     assert rows.list.count() == 5
     rows.which.setCurrentIndex(rows.which.findData("worse"))
     assert rows.list.count() == 0
-    assert rows.detail["question"].text() == "No such rows."
+    assert rows.nothing.text() == "No such rows."
 
 
 def test_a_difference_that_may_be_chance_is_not_coloured(opened: Opened, run: RunFolder, qtbot: QtBot) -> None:

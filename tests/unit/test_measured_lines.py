@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from engine.measured_lines import change, figure, measured_lines, p_value
+from engine.project.effect import Effect, Part
 from engine.project.evaluation import Comparison, Evaluation, Scores, Verdict
 from engine.project.measures import Estimate, Group, Label, Labels, Measure, Overlap
 from engine.project.verdict import verdict_of
@@ -94,6 +95,18 @@ def test_verdicts(better: int, worse: int, p: float | None, judgement: str, tone
     assert (said.en, found) == (judgement, tone)
 
 
+@pytest.mark.parametrize(("right", "judgement"), [(0.75, "no better than always “ham”"), (0.8, "worth keeping")])
+def test_one_label_for_every_row_is_not_worth_keeping(right: float, judgement: str) -> None:
+    accuracy = Measure("label_accuracy", Estimate(0.0), Estimate(right), Estimate(right), 1e-9, 20, "mcnemar", "score")
+    labels = Labels((Label("ham", 15, 0.0, 1.0), Label("spam", 5, 0.0, 0.0)), accuracy, accuracy, (), ())
+    assert verdict_of(replace(_evaluation(), labels=labels))[1].en == judgement
+
+
+def test_an_adapter_that_does_nothing_is_said_first() -> None:
+    nothing = Effect(Part("all", 1, 0.0, 1.0), (), (), variation=0.0)
+    assert measured_lines(_evaluation(), nothing)[0].en.endswith("it does nothing.")
+
+
 def test_few_rows_are_no_verdict() -> None:
     few = Comparison(3, 0, 1, 0.25)
     found = replace(_evaluation(), verdict=Verdict(few, few, 1.0))
@@ -112,6 +125,10 @@ def test_few_rows_are_no_verdict() -> None:
 )
 def test_numbers(value: float | None, full: float | None, shown: str, changed: str) -> None:
     assert (figure(value, full), change(value, full)) == (shown, changed)
+
+
+def test_what_rounds_to_nothing_has_no_minus() -> None:
+    assert change(-0.0001, 1.0) == "+0.0"
 
 
 def test_p_values() -> None:

@@ -67,6 +67,8 @@ def test_labels_are_read_as_they_are_meant() -> None:
     names = [measure.name for measure in measures_of(measured, LOTS, labels)]
     assert names[:3] == ["exact_match", "label_accuracy", "macro_f1"]
     assert headline_of(measures_of(measured, LOTS, labels), labels=True) == "label_accuracy"
+    assert labels.share_of_first == 6 / 12
+    assert not labels.no_better_than_one
 
 
 @pytest.mark.parametrize(

@@ -253,7 +253,7 @@ def test_one_row_and_strange_ones_get_figures(tmp_path: Path, answers: list[str]
         run = make_run(tmp_path / name, model, chosen, method="lora", evaluate={"max_new_tokens": 4, "probes": False})
         document = evaluate(run, Recorder())
         assert document["rows"] == len(chosen)
-        assert document["notes"]["intervals"]["en"].startswith(f"{len(chosen)} ")
+        assert document["notes"]["intervals"]["en"].startswith("One row" if len(chosen) == 1 else f"{len(chosen)} rows")
         json.dumps(document, allow_nan=False)
 
 
@@ -382,6 +382,22 @@ def test_stop_ends_it_and_writes_nothing(tmp_path: Path) -> None:
         evaluate(run, recorder)
     assert not run.evaluation.exists()
     assert read_evaluation(run) is None
+
+
+def test_stopped_after_the_rows_keeps_no_figures_of_an_earlier_state_beside_them(tmp_path: Path) -> None:
+    class StopsLater(Recorder):
+        def commands(self) -> list[Command]:
+            asking = any(isinstance(event, Stage) and event.name == "effect" for event in self.events)
+            return [Command(name=STOP)] if asking else []
+
+    run = make_run(tmp_path / "run", make_model(tmp_path / "model"), words(), method="lora")
+    run.forgetting.write_text("{}")
+    run.effect.write_text("{}")
+    with pytest.raises(Stopped):
+        evaluate(run, StopsLater())
+    assert read_evaluation(run) is not None
+    assert not run.forgetting.exists()
+    assert not run.effect.exists()
 
 
 # ------------------------------------------------------------------------------------------------------- bad input

@@ -50,7 +50,8 @@ def made(folder: Path, text: str) -> RunFolder:
     )
     odd = Measure(text, Estimate(None), Estimate(3.0), Estimate(None))
     group = Group(text, Text(text, text), 20, measure)
-    labels = Labels((Label(text, 9, 0.2, 0.7),), measure, measure, ((1, 2),), ((2, 1),))
+    both = (Label(text, 9, 0.2, 0.7), Label("other", 9, 0.1, 0.9))
+    labels = Labels(both, measure, measure, ((1, 2, 0), (0, 1, 0)), ((2, 1, 0), (0, 1, 0)))
     scores = Scores(None, None, None, None, None)
     verdict = Verdict(Comparison(30, 2, 8, 1e-6), Comparison(30, 2, 8, 1e-6), 0.9)
     write_evaluation(
