@@ -8,7 +8,6 @@ refused, and its Jinja patterns run in a sandbox.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import math
 import os
 import time
@@ -26,7 +25,7 @@ from jinja2.sandbox import SandboxedEnvironment
 from engine.evaluate.watch import Watch
 from engine.model.load import load_tokenizer
 from engine.model.tuned import SIDES, Side, TunedModel, load_tuned
-from engine.project.harness_record import HarnessFigure, HarnessResult, write_harness
+from engine.project.harness_record import HarnessFigure, HarnessResult, is_installed, write_harness
 from engine.project.run_folder import RunFolder
 from engine.protocol.channel import Channel
 from engine.protocol.codec import to_plain
@@ -39,11 +38,6 @@ LARGEST_TASK = 2**20
 _UNSAFE_LOADERS = ("pandas", "webdataset", "spark")
 """Loaders of datasets that unpickle what they read, or run it."""
 _OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
-
-
-def is_installed() -> bool:
-    """Whether lm-evaluation-harness is there."""
-    return importlib.util.find_spec("lm_eval") is not None
 
 
 def harness(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 
 from engine.project.records import read_record, write_record
@@ -49,6 +50,11 @@ class HarnessResult:
     seconds: float = 0.0
     created: float = 0.0
     version: int = HARNESS_VERSION
+
+
+def is_installed() -> bool:
+    """Whether lm-evaluation-harness is there."""
+    return importlib.util.find_spec("lm_eval") is not None
 
 
 def write_harness(run: RunFolder, result: HarnessResult) -> None:

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 from gui.context import AppContext
 from gui.operations.jobs import start_later_job, stop_job
 
 QUESTIONS = 200
 """Questions per task at most: all of a task would take hours on a workstation."""
-
-
-def is_installed() -> bool:
-    """Whether lm-evaluation-harness is there."""
-    return importlib.util.find_spec("lm_eval") is not None
 
 
 def run_tasks(context: AppContext, tasks: str, folder: str) -> None:

@@ -46,8 +46,7 @@ class EvaluatePage(Page):
         runs = context.runs
         for signal in (runs.evaluate.changed, runs.selected, runs.proven):
             signal.connect(self._show)
-        for job in (runs.evaluate, runs.judge, runs.harness, runs.train):
-            job.finished.connect(self.refresh)
+        runs.train.finished.connect(self._show)  # `Prover` reads anew what jobs have written
 
     # ------------------------------------------------------------------------------------------------------ states
     def refresh(self) -> None:

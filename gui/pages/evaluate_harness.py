@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from PySide6.QtWidgets import QFileDialog, QLineEdit, QProgressBar, QWidget
+from PySide6.QtWidgets import QFileDialog, QLineEdit, QWidget
 
-from engine.project.harness_record import HarnessFigure, HarnessResult
+from engine.project.harness_record import HarnessFigure, HarnessResult, is_installed
 from engine.protocol.text import say
 from gui.context import AppContext
 from gui.i18n.language import tr
 from gui.i18n.numbers import count, figure, percent
 from gui.operations import harness as operations
-from gui.widgets.banner import progress_words, show_progress
 from gui.widgets.basic import button, column, holder, label, plain_tip, row
 from gui.widgets.chip import BAD, GOOD, PLAIN, Chip
 from gui.widgets.failure_strip import FailureStrip
 from gui.widgets.figures import Cell, Figures
+from gui.widgets.job_bar import JobBar
 
 
 class HarnessBox(QWidget):
@@ -25,7 +25,8 @@ class HarnessBox(QWidget):
         self._context = context
         self.figures = Figures(say("Task", "任务"), say("Base", "基础"), say("Tuned", "微调"), say("Forgotten", "遗忘"))
         self.failure = FailureStrip()
-        self._form, self._doing = self._asking(), self._working()
+        stop = button(say("Stop", "停止"), lambda: operations.stop_tasks(self._context), "small")
+        self._form, self._doing = self._asking(), JobBar(stop)
         title = label(say("lm-evaluation-harness", "lm-evaluation-harness"), "card")
         self.setLayout(column(title, self.figures, self.failure, self._form, self._doing, spacing=7))
         context.runs.harness.changed.connect(self._tell)
@@ -50,29 +51,21 @@ class HarnessBox(QWidget):
         )
         return holder(column(first, second, label(told, "small", wrap=True), spacing=6))
 
-    def _working(self) -> QWidget:
-        self._bar, self._words = QProgressBar(), label("", "muted", wrap=True)
-        self._bar.setTextVisible(False)
-        stop = button(say("Stop", "停止"), lambda: operations.stop_tasks(self._context), "small")
-        return holder(column(self._bar, row(self._words, None, stop), spacing=6))
-
     def put(self, found: HarnessResult | None) -> None:
         """Show these figures."""
-        self.setVisible(found is not None or operations.is_installed())
+        self.setVisible(found is not None or is_installed())
         self.figures.put([_task(each) for each in found.figures] if found is not None else [])
         self.figures.setVisible(found is not None and bool(found.figures))
         self._tell()
 
     def _tell(self) -> None:
         job = self._context.runs.harness
-        self._form.setVisible(operations.is_installed() and not job.is_running)
+        self._form.setVisible(is_installed() and not job.is_running)
         self._doing.setVisible(job.is_running)
         self.run.setEnabled(bool(self.tasks.text().strip()))
         self.failure.put(None if job.is_running else job.state.failure)
         if job.is_running:
-            show_progress(self._bar, job.state.progress)
-            stage = tr(job.state.stage or say("Starting…", "启动中……"))
-            self._words.setText(" · ".join(part for part in (stage, progress_words(job.state.progress)) if part))
+            self._doing.put(job.state)
 
     def _run(self) -> None:
         if self.run.isEnabled():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from PySide6.QtWidgets import QLineEdit, QProgressBar, QWidget
+from PySide6.QtWidgets import QLineEdit, QWidget
 
 from engine.project.judgement import JudgedRow, Judgement
 from engine.protocol.text import NOTHING, Text, say
@@ -11,11 +11,11 @@ from gui.i18n.language import tr
 from gui.i18n.numbers import count, percent
 from gui.operations import judge as operations
 from gui.pages.evaluate_words import probability
-from gui.widgets.banner import progress_words, show_progress
 from gui.widgets.basic import button, column, holder, label, row
 from gui.widgets.chip import BAD, GOOD, PLAIN, WARN
 from gui.widgets.facts import Facts
 from gui.widgets.failure_strip import FailureStrip
+from gui.widgets.job_bar import JobBar
 from gui.widgets.row_list import RowList
 from gui.widgets.scroll import Sheet, read_by_scrolling
 
@@ -84,8 +84,7 @@ class JudgePanel(QWidget):
         return made
 
     def _doing(self) -> QWidget:
-        self._bar, self._words = QProgressBar(), label("", "muted", wrap=True)
-        self._bar.setTextVisible(False)
+        self._far = JobBar()
         self.ask = button(
             say("Ask the judge", "请求评判"),
             lambda: operations.ask_judge(self._context),
@@ -93,7 +92,7 @@ class JudgePanel(QWidget):
             shortcut="Ctrl+J",
         )
         self.stop = button(say("Stop asking", "停止提问"), lambda: operations.stop_judge(self._context))
-        return holder(column(self._bar, self._words, row(self.ask, self.stop, None)))
+        return holder(column(self._far, row(self.ask, self.stop, None)))
 
     def _result(self) -> QWidget:
         self.sentence, self.facts = label("", "strong", wrap=True), Facts()
@@ -127,12 +126,9 @@ class JudgePanel(QWidget):
         self.ask.setVisible(not job.is_running)
         self.ask.setEnabled(bool(judging.cost))
         self.stop.setVisible(job.is_running)
-        self._bar.setVisible(job.is_running)
-        self._words.setVisible(job.is_running)
+        self._far.setVisible(job.is_running)
         if job.is_running:
-            show_progress(self._bar, job.state.progress)
-            stage = tr(job.state.stage or say("Starting…", "启动中……"))
-            self._words.setText(" · ".join(part for part in (stage, progress_words(job.state.progress)) if part))
+            self._far.put(job.state)
 
     def _show_row(self, number: int) -> None:
         found = self._shown

@@ -26,6 +26,7 @@ from engine.project.run_folder import RunFolder
 from engine.recipe.file import loads, save
 from gui.context import AppContext
 from gui.operations import report
+from gui.operations.proof import Prover
 from gui.pages.evaluate import EvaluatePage
 from gui.state.settings import AppSettings
 
@@ -85,6 +86,7 @@ def run(tmp_path: Path) -> RunFolder:
 @pytest.fixture
 def context(qtbot: QtBot, run: RunFolder) -> Iterator[AppContext]:
     made = AppContext(AppSettings(language="en", theme="light"), run.path.parent.parent)
+    Prover(made)
     yield made
     made.close()
 
