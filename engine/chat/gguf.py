@@ -13,7 +13,7 @@ from engine.chat.reply import CANCELLED, CONTEXT, ENDED, LIMIT, Reply
 from engine.chat.sampling import Sampling
 from engine.data.rows import Message
 from engine.export.llama_cpp import failed
-from engine.export.llama_parameters import parameters
+from engine.export.llama_parameters import parameters, started
 from engine.protocol.errors import UserError
 from engine.protocol.text import say
 
@@ -39,9 +39,6 @@ class GgufColumn:
             apart: see `engine.chat.column.Column`.
             wanted: tokens that conversation and answer should have room for; None for as many as is usual.
         """
-        # Imported here: it maps 100 MB of library, which only this needs.
-        import xllamacpp
-
         if not path.is_file():
             raise _no_file(path)
         self.apart = apart
@@ -49,12 +46,10 @@ class GgufColumn:
         self._key = secrets.token_hex(16)
         self.context: int | None = min(wanted or LARGEST_CONTEXT, LARGEST_CONTEXT)
         try:
-            self._server = xllamacpp.Server(parameters(path, context=self.context, key=self._key))
+            self._server = started(parameters(path, context=self.context, key=self._key))
         except (RuntimeError, ValueError, OSError) as error:
             raise failed(path.name, str(error)) from error
         self._address = self._server.listening_address.partition("://")[2]
-        # A server that is ended before its queue has begun to wait may never end; an answer shows that it has begun.
-        self._ask("/completion", {"prompt": [0], "n_predict": 1})
 
     def ids(self, messages: Sequence[Message]) -> list[int]:
         """Token ids, by the template in the file. Raises `UserError` when llama.cpp cannot."""

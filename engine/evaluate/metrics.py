@@ -15,6 +15,8 @@ from functools import cache
 from rouge_score.rouge_scorer import RougeScorer
 from rouge_score.tokenizers import Tokenizer
 
+from engine.project.votes import binomial_p
+
 # Scripts written without spaces, in which each character counts as a word: Han, kana, Thai, Lao, Burmese, Khmer.
 _UNSPACED = (
     r"\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -136,15 +138,7 @@ def sign_test(better: int, worse: int) -> float | None:
     Returns:
         probability of a split at least this uneven if both sides were equally good; None when nothing differs.
     """
-    n = better + worse
-    if n == 0:
-        return None
-    tail = math.fsum(math.exp(_log_choose(n, k) - n * math.log(2)) for k in range(min(better, worse) + 1))
-    return min(1.0, 2 * tail)
-
-
-def _log_choose(n: int, k: int) -> float:
-    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+    return binomial_p(better, better + worse) if better + worse else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 
-from engine.protocol.channel import Channel
-from engine.protocol.errors import Stopped
-from engine.protocol.events import STOP, Progress, Stage
+from engine.protocol.channel import Channel, stop_if_asked
+from engine.protocol.events import Progress, Stage
 from engine.protocol.text import Text
 
 TELL_SECONDS = 0.2
@@ -50,5 +49,4 @@ class Watch:
 
     def look(self) -> None:
         """End the work when the user asks. Raises `Stopped`."""
-        if any(command.name == STOP for command in self._channel.commands()):
-            raise Stopped
+        stop_if_asked(self._channel)

@@ -11,7 +11,7 @@ from engine.export.card import CARD, card
 from engine.export.ledger import Export, remember
 from engine.export.parity import doubt
 from engine.export.targets import ADAPTER
-from engine.merge.adapter import is_own, stop_if_asked
+from engine.merge.adapter import is_own
 from engine.merge.delta import CONFIG, Adapter
 from engine.merge.place import check_folder, check_space, writing_folder
 from engine.merge.prompts import Trained, load_samples
@@ -19,7 +19,7 @@ from engine.merge.verify import ROWS, Subject, verify_folder, watching
 from engine.merge.weights import BaseWeights
 from engine.project.atomic import read_json, write_json, write_text
 from engine.project.run_folder import RunFolder
-from engine.protocol.channel import Channel
+from engine.protocol.channel import Channel, stop_if_asked
 from engine.protocol.events import Progress, Stage
 from engine.protocol.text import say
 

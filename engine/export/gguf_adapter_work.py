@@ -25,7 +25,6 @@ from engine.export.gguf_write import encoded, plan, put, write
 from engine.export.ledger import Export, remember
 from engine.export.parity import Parity, doubt
 from engine.export.targets import GGUF_ADAPTER, quantisation
-from engine.merge.adapter import stop_if_asked
 from engine.merge.delta import CONFIG, WEIGHTS, Adapter
 from engine.merge.mapped import Mapped
 from engine.merge.place import GGUF_KEY, check_gguf, check_space, writing_file
@@ -33,9 +32,9 @@ from engine.merge.reference import calm
 from engine.merge.verify import Subject, watching
 from engine.project.atomic import read_json
 from engine.project.run_folder import RunFolder
-from engine.protocol.channel import Channel
+from engine.protocol.channel import Channel, telling
 from engine.protocol.errors import UserError
-from engine.protocol.events import Progress, Stage
+from engine.protocol.events import Stage
 from engine.protocol.text import say
 
 BASE_TYPE = "F16"
@@ -190,14 +189,10 @@ def checked(subject: Subject, adapter: Adapter, path: Path, facts: dict[str, str
         return Parity(type=BASE_TYPE, reason=full.problem.message)
     channel.emit(Stage(name="check", text=say("Asking it in llama.cpp", "正在用 llama.cpp 核对")))
 
-    def progress(done: int, total: int) -> None:
-        stop_if_asked(channel)
-        channel.emit(Progress(done=done, total=total, unit="bytes"))
-
     base = path.with_name(f"{path.name}.base")
     try:
         with calm(subject.base.elements):
-            write(base, planned, subject.base, alone, subject.trained, kind, facts, progress)
+            write(base, planned, subject.base, alone, subject.trained, kind, facts, telling(channel, "bytes"))
         return verify_gguf(subject, base, BASE_TYPE, watching(channel), lora=path)
     finally:
         base.unlink(missing_ok=True)

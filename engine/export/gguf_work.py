@@ -12,7 +12,6 @@ from engine.export.gguf_write import plan, write
 from engine.export.ledger import Export, remember
 from engine.export.parity import doubt
 from engine.export.targets import GGUF, quantisation
-from engine.merge.adapter import stop_if_asked
 from engine.merge.delta import Adapter
 from engine.merge.place import check_gguf, check_space, writing_file
 from engine.merge.prompts import Trained, load_samples
@@ -20,8 +19,8 @@ from engine.merge.reference import calm
 from engine.merge.verify import ROWS, Subject, watching
 from engine.merge.weights import BaseWeights
 from engine.project.run_folder import RunFolder
-from engine.protocol.channel import Channel
-from engine.protocol.events import Progress, Stage
+from engine.protocol.channel import Channel, telling
+from engine.protocol.events import Stage
 from engine.protocol.text import say
 
 
@@ -52,14 +51,10 @@ def export_gguf(run: RunFolder, out: Path, quantize: str, channel: Channel) -> d
     check_space(out, planned.bytes)
     channel.emit(Stage(name="gguf", text=say("Writing GGUF {type}", "正在写入 GGUF {type}", type=kind.name)))
 
-    def progress(done: int, total: int) -> None:
-        stop_if_asked(channel)
-        channel.emit(Progress(done=done, total=total, unit="bytes"))
-
     about = {"run": run.id, "title": str(facts.get("title") or run.id), "model": str(facts.get("model") or "")}
     with writing_file(out) as path:
         with calm(base.elements):
-            write(path, planned, base, adapter, trained, kind, about, progress)
+            write(path, planned, base, adapter, trained, kind, about, telling(channel, "bytes"))
         channel.emit(Stage(name="check", text=say("Asking it in llama.cpp", "正在用 llama.cpp 核对")))
         parity = verify_gguf(Subject(base, run.adapter, trained, tuple(samples)), path, kind.name, watching(channel))
     if note := doubt(parity):

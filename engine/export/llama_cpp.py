@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from engine.export.llama_parameters import parameters
+from engine.export.llama_parameters import parameters, started
 from engine.merge.reference import Choice
 from engine.protocol.errors import EXIT_MACHINE, UserError
 from engine.protocol.text import say
@@ -54,11 +54,6 @@ class LlamaCpp:
     def vocabulary(self) -> int:
         """Number of tokens that it knows."""
         return int(self._ask("/v1/models", None)["data"][0]["meta"]["n_vocab"])
-
-    def begin(self) -> None:
-        """Have one token made. A server that is ended before its queue has begun to wait never ends; an answer shows
-        that it has begun (seen with xllamacpp 2026.10: one in fifty)."""
-        self._completion([0], 1)
 
     def close(self) -> None:
         """End the connection."""
@@ -122,17 +117,13 @@ def loaded(path: Path, context: int, *, lora: Path | None = None) -> Iterator[Ll
     Raises:
         UserError: llama.cpp does not load it.
     """
-    # Imported here: it maps 100 MB of library, which only a check needs.
-    import xllamacpp
-
     key = secrets.token_hex(16)
     try:
-        server = xllamacpp.Server(parameters(path, context=context, key=key, exact=True, lora=lora))
+        server = started(parameters(path, context=context, key=key, exact=True, lora=lora))
     except (RuntimeError, ValueError) as error:
         raise failed(path.name, str(error)) from error
     model = LlamaCpp(server.listening_address, key, path.name)
     try:
-        model.begin()
         yield model
     finally:
         model.close()

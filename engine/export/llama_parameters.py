@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 HOST = "127.0.0.1"
+BEGIN_SECONDS = 600.0
+"""How long the first token may take: a large model is read from a slow disk meanwhile."""
 _CACHE_MIB = 1024
 # Threads of llama.cpp wait for each other spinning; below this size one is faster, on a busy machine a hundredfold.
 _ONE_THREAD = 256 * 1024**2
@@ -65,6 +69,32 @@ def parameters(
     values.verbosity = -1
     values.api_keys = [key] if key else []
     return values
+
+
+def started(values: Any) -> Any:
+    """A running `xllamacpp.Server` of `parameters`, which has made one token.
+
+    A server that is ended before its queue has begun to wait may never end; an answer shows that it has begun (seen
+    with xllamacpp 2026.10: one in fifty).
+
+    Raises:
+        RuntimeError, ValueError: llama.cpp does not load the file, or does not answer.
+    """
+    import xllamacpp
+
+    server = xllamacpp.Server(values)
+    connection = http.client.HTTPConnection(server.listening_address.partition("://")[2], timeout=BEGIN_SECONDS)
+    key = next(iter(values.api_keys), "")
+    headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
+    asked = json.dumps({"prompt": [0], "n_predict": 1})
+    try:
+        connection.request("POST", "/completion", asked, headers)
+        connection.getresponse().read()
+    except (OSError, http.client.HTTPException) as error:
+        raise RuntimeError(str(error)) from error
+    finally:
+        connection.close()
+    return server
 
 
 def threads(path: Path) -> int:

@@ -38,7 +38,7 @@ from engine.merge.shards import write_weights
 from engine.merge.verify import Subject, watching
 from engine.project.atomic import disk_error, write_json
 from engine.project.run_folder import RunFolder
-from engine.protocol.channel import Channel, stop_if_asked
+from engine.protocol.channel import Channel, telling
 from engine.protocol.errors import EXIT_MACHINE, UserError
 from engine.protocol.events import Note, Progress, Stage
 from engine.protocol.text import say
@@ -77,7 +77,7 @@ def export_by_converter(
         merged = scratch / "merged"
         merged.mkdir()
         channel.emit(Stage(name="merge", text=say("Merging the adapter into the weights", "正在把适配器合并到权重中")))
-        write_weights(base, adapter, merged, _telling(channel))
+        write_weights(base, adapter, merged, telling(channel, "bytes"))
         copy_companions(base.folder, run.adapter, merged)
         if adapter.changed_config:
             write_json(merged / "config.json", merged_config(base.config, adapter))
@@ -86,7 +86,7 @@ def export_by_converter(
         with writing_file(out) as path:
             channel.emit(Stage(name="gguf", text=say("Writing GGUF {type}", "正在写入 GGUF {type}", type=kind.name)))
             own = own_values(run.id, str(facts.get("title") or run.id), subject.trained)
-            rewrite(raw, path, kind, own, _telling(channel))
+            rewrite(raw, path, kind, own, telling(channel, "bytes"))
             channel.emit(Stage(name="check", text=say("Asking it in llama.cpp", "正在用 llama.cpp 核对")))
             parity = verify_gguf(subject, path, kind.name, watching(channel))
     if note := doubt(parity):
@@ -111,14 +111,6 @@ def _scratch(out: Path) -> Iterator[Path]:
         raise disk_error(error, out) from error
     with made as name:
         yield Path(name)
-
-
-def _telling(channel: Channel) -> Told:
-    def told(done: int, total: int) -> None:
-        stop_if_asked(channel)
-        channel.emit(Progress(done=done, total=total, unit="bytes"))
-
-    return told
 
 
 # ------------------------------------------------------------------------------------------------------------- convert

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.export.llama_parameters import parameters
+from engine.export.llama_parameters import parameters, started
 from engine.export.serve import CONTEXT, KEY_FILE, RECORD, check_port
 from engine.host import platform
 from engine.project.atomic import read_plain, write_json
@@ -75,17 +75,12 @@ def _loaded(file: Path, arguments: Mapping[str, Any], key: str) -> tuple[Any, in
 
 
 def _server(file: Path, arguments: Mapping[str, Any], key: str, context: int) -> Any:
-    # Imported here: it maps 100 MB of library.
-    import xllamacpp
-
     port = int(arguments["port"])
     if port:
         check_port(port)
     values = parameters(file, context=context, key=key, port=port, alias=str(arguments["name"]))
     try:
-        server = xllamacpp.Server(values)
-        _begin(server.listening_address, key)
-        return server
+        return started(values)
     except (RuntimeError, ValueError) as error:
         raise UserError(
             "serve.load",
@@ -98,19 +93,6 @@ def _server(file: Path, arguments: Mapping[str, Any], key: str, context: int) ->
             exit_code=EXIT_MACHINE,
             details=str(error),
         ) from error
-
-
-def _begin(address: str, key: str) -> None:
-    """Have one token made: a server that is ended before its queue has begun to wait may never end."""
-    connection = http.client.HTTPConnection(address.partition("://")[2], timeout=600)
-    headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
-    try:
-        connection.request("POST", "/completion", json.dumps({"prompt": [0], "n_predict": 1}), headers)
-        connection.getresponse().read()
-    except (OSError, http.client.HTTPException):
-        return  # who asks next is told
-    finally:
-        connection.close()
 
 
 def _trained_context(address: str, key: str) -> int:

@@ -23,9 +23,8 @@ from engine.merge.verify import ROWS, Subject, verify_folder, watching
 from engine.merge.weights import BaseWeights
 from engine.project.atomic import write_json, write_text
 from engine.project.run_folder import RunFolder
-from engine.protocol.channel import Channel
-from engine.protocol.errors import Stopped
-from engine.protocol.events import STOP, Progress, Stage
+from engine.protocol.channel import Channel, telling
+from engine.protocol.events import Stage
 from engine.protocol.text import say
 
 # What a model folder needs beside weights. The adapter's copies go first: they carry the trained template and stops.
@@ -116,7 +115,7 @@ def _write(
     check_memory(base, adapter, device)
     channel.emit(Stage(name="merge", text=say("Merging the adapter into the weights", "正在把适配器合并到权重中")))
     with writing_folder(out, mark) as folder:
-        write_weights(base, adapter, folder, _progress(channel), device)
+        write_weights(base, adapter, folder, telling(channel, "bytes"), device)
         copy_companions(base.folder, adapter.folder, folder)
         if adapter.changed_config:
             write_json(folder / "config.json", merged_config(base.config, adapter))
@@ -146,14 +145,6 @@ def merged_config(config: dict[str, Any], adapter: Adapter) -> dict[str, Any]:
     return {**config, **changed}
 
 
-def _progress(channel: Channel) -> Callable[[int, int], None]:
-    def step(done: int, total: int) -> None:
-        stop_if_asked(channel)
-        channel.emit(Progress(done=done, total=total, unit="bytes"))
-
-    return step
-
-
 def copy_companions(base: Path, adapter: Path, folder: Path) -> None:
     """Configuration from ``base``; tokenizer, chat template and stop tokens from ``adapter``, else from ``base``."""
     shutil.copyfile(base / "config.json", folder / "config.json")
@@ -181,9 +172,3 @@ def is_own(path: Path) -> bool:
     kept = next((parent.parent for parent in place.parents if parent.name == "snapshots"), None)
     cached = kept is not None and kept.name.startswith("models--") and inside.is_relative_to(kept / "blobs")
     return inside.is_relative_to(place) or cached
-
-
-def stop_if_asked(channel: Channel) -> None:
-    """Raises `Stopped` when the channel holds a stop."""
-    if any(command.name == STOP for command in channel.commands()):
-        raise Stopped

@@ -88,17 +88,6 @@ class Adapter:
         targets, changed = plan_targets(base, layout, config, parts, mapped, folder)
         return cls(folder, config, kind, parts, layout, targets, changed, base, mapped)
 
-    def check_against(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """See that every weight the adapter changes is one of ``shapes``; with a base, `open` has seen it.
-
-        Raises:
-            UserError: it belongs to another base model.
-        """
-        if self.layout is None:
-            absent = next((name for name in self.parts if name not in shapes), None)
-            if absent is not None:
-                raise missing(absent, self.folder)
-
     def names_and_shapes(self) -> dict[str, tuple[int, ...]]:
         """All tensors of the merged model by name on disk, in the order of the base.
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from engine.export.ledger import MARK as WARNING
-from engine.project.atomic import disk_error, read_json, share, write_json
+from engine.project.atomic import disk_error, flush, read_json, share, write_json
 from engine.protocol.errors import EXIT_MACHINE, UserError
 from engine.protocol.text import say
 
@@ -64,7 +64,7 @@ def writing_file(out: Path) -> Iterator[Path]:
         os.close(handle)
         temporary = Path(name)
         yield temporary
-        _sync(temporary)
+        flush(temporary)
         share(temporary)
         os.replace(temporary, out)
         temporary = None
@@ -167,9 +167,4 @@ def _flush(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file():
             share(path)  # safetensors writes for the owner's eyes only
-            _sync(path)
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
+            flush(path)

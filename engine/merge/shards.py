@@ -7,7 +7,6 @@ merged by several threads and written to their places in any order, while files 
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,7 +23,7 @@ from engine.merge.delta import Adapter
 from engine.merge.mapped import DTYPES
 from engine.merge.targets import Target
 from engine.merge.weights import INDEX, SIZES, BaseWeights
-from engine.project.atomic import read_json, write_json
+from engine.project.atomic import flush, read_json, write_json
 from engine.protocol.errors import EXIT_MACHINE, UserError
 from engine.protocol.text import say
 
@@ -142,7 +141,7 @@ def _in_order(pool: ThreadPoolExecutor, tasks: Iterator[Task]) -> Iterator[int]:
         future.result()
         left[task.path] -= 1
         if not left[task.path] and task.path != last:
-            syncing.append(pool.submit(_sync, task.path))
+            syncing.append(pool.submit(flush, task.path))
         return task.bytes
 
     try:
@@ -238,11 +237,6 @@ def _put(path: Path, at: int, values: Tensor) -> None:
         file.seek(at)
         while rest:
             rest = rest[file.write(rest) :]
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
 
 
 def _write_index(base: BaseWeights, adapter: Adapter, folder: Path) -> None:

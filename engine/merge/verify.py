@@ -31,9 +31,8 @@ from engine.merge.same_weights import other_weights
 from engine.merge.weights import BaseWeights
 from engine.project.atomic import read_json
 from engine.project.run_folder import RunFolder
-from engine.protocol.channel import Channel
-from engine.protocol.errors import Stopped, UserError
-from engine.protocol.events import STOP, Progress
+from engine.protocol.channel import Channel, telling
+from engine.protocol.errors import UserError
 from engine.protocol.text import Text, say
 
 ANSWER = GREEDY_TOKENS
@@ -124,13 +123,7 @@ def no_memory(base: BaseWeights) -> Text:
 
 def watching(channel: Channel) -> Watch:
     """Tells the channel how far a check is, and ends it when a stop is asked. Raises `Stopped`."""
-
-    def step(done: int, total: int) -> None:
-        if any(command.name == STOP for command in channel.commands()):
-            raise Stopped
-        channel.emit(Progress(done=done, total=total, unit="rows"))
-
-    return step
+    return telling(channel, "rows")
 
 
 def expect(subject: Subject, place: Place, watch: Watch, *, asked: int = ASKED) -> list[Expected]:

@@ -178,6 +178,12 @@ def disk_error(error: OSError, path: Path) -> UserError:
     )
 
 
+def flush(path: Path) -> None:
+    """Have the disk take what was written to a file that is closed. Raises `OSError`."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
 def share(path: Path) -> None:
     """Give a file or folder the rights that a new one has: temporary ones, and weights, are for their owner only."""
     path.chmod((0o777 if path.is_dir() else 0o666) & ~_umask())

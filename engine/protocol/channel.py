@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from engine.protocol.errors import Stopped
-from engine.protocol.events import STOP, Command, Event
+from engine.protocol.events import STOP, Command, Event, Progress
 
 
 class Channel(Protocol):
@@ -22,6 +23,16 @@ def stop_if_asked(channel: Channel) -> None:
     """Raises `Stopped` when the channel holds a stop."""
     if any(command.name == STOP for command in channel.commands()):
         raise Stopped
+
+
+def telling(channel: Channel, unit: str) -> Callable[[int, int], None]:
+    """What is called with how much is done and of how much: tells it. Raises `Stopped` when a stop came."""
+
+    def tell(done: int, total: int) -> None:
+        stop_if_asked(channel)
+        channel.emit(Progress(done=done, total=total, unit=unit))
+
+    return tell
 
 
 class Recorder:

@@ -9,8 +9,6 @@ from engine.project.run_folder import RunFolder
 from engine.report.facts import facts_of
 from engine.report.page import page
 
-REPORT_NAME = "report.html"
-
 
 def write_report(run: RunFolder, path: Path, language: str = "en") -> None:
     """Write the report of a run's last evaluation.

@@ -25,7 +25,7 @@ from safetensors import SafetensorError
 
 from engine.host.platform import sync_folder
 from engine.project import kept
-from engine.project.atomic import disk_error, share, write_json
+from engine.project.atomic import disk_error, flush, share, write_json
 from engine.project.kept import MANIFEST, PROGRESS
 from engine.project.run_folder import RunFolder
 from engine.protocol.errors import EXIT_MACHINE, UserError
@@ -186,7 +186,7 @@ def _publish(folder: Path, place: Path) -> None:
     share(folder)
     for path in _files(folder):
         share(path)
-        _flush(path)
+        flush(path)
     for inner in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
         sync_folder(inner)
     old = place.with_name(f".{place.name}{OLD}")
@@ -215,8 +215,3 @@ def _files(folder: Path) -> Iterator[Path]:
 def _facts(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-
-
-def _flush(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())

@@ -48,13 +48,12 @@ from engine.project.environment import differences, environment
 from engine.project.fingerprint import model_files
 from engine.project.run_folder import RunFolder
 from engine.project.runs import sizes
-from engine.protocol.channel import Channel
+from engine.protocol.channel import Channel, stop_if_asked
 from engine.protocol.codec import build
-from engine.protocol.errors import Stopped, UserError
+from engine.protocol.errors import UserError
 from engine.protocol.events import (
     DONE,
     PAUSED,
-    STOP,
     STOPPED,
     CheckpointSaved,
     Note,
@@ -127,7 +126,7 @@ def _train(run: RunFolder, channel: Channel, *, resume: bool, killed: bool) -> d
 
         # The model, with an adapter whose first weights depend on the seed alone.
         channel.emit(Stage(name="model", text=say("Loading the model", "加载模型")))
-        _stop_if_asked(channel)
+        stop_if_asked(channel)
         model = load_for(recipe, folder, attention=decide_attention(recipe, on), device=on)
         add_kernels(model, recipe)
         tokenizer = load_tokenizer(folder, prepared.template)
@@ -222,14 +221,9 @@ def _teller(channel: Channel) -> Callable[[int, int], None]:
             return
         last = time.monotonic()
         channel.emit(Progress(done=done, total=total, unit="rows"))
-        _stop_if_asked(channel)
+        stop_if_asked(channel)
 
     return tell
-
-
-def _stop_if_asked(channel: Channel) -> None:
-    if any(command.name == STOP for command in channel.commands()):
-        raise Stopped
 
 
 def _decided(recipe: Recipe, prepared: Prepared, plan: Schedule, on: str) -> Recipe:
