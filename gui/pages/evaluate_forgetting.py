@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from PySide6.QtWidgets import QWidget
 
-from engine.project.forgetting import FORGOT, KEPT, NOT_MEASURABLE, Forgetting, SkillChange, TextDrift
+from engine.project.forgetting import FORGOT, KEPT, NOT_MEASURABLE, SKILLS, Forgetting, SkillChange, TextDrift
 from engine.project.harness_record import HarnessResult
 from engine.protocol.text import Text, say
 from gui.context import AppContext
 from gui.i18n.language import tr
 from gui.i18n.numbers import count, figure, percent
 from gui.pages.evaluate_harness import HarnessBox
-from gui.widgets.basic import button, column, holder, label, plain_tip, row, set_role
+from gui.widgets.basic import ElidedLabel, button, column, holder, label, plain_tip, row, set_role
 from gui.widgets.chip import BAD, GOOD, PLAIN, WARN, Chip
 from gui.widgets.figures import Cell, Figures
 from gui.widgets.scroll import Sheet, read_by_scrolling
@@ -50,7 +50,7 @@ class ForgettingPanel(QWidget):
         """Show these figures."""
         self.sentence.setText(tr(found.sentence if found is not None else NOT_YET))
         set_role(self.sentence, "strong" if found is not None else "muted")
-        self.skills.put([_skill(skill, found.limit) for skill in found.skills] if found is not None else [])
+        self.skills.put(_skills(found) if found is not None else [])
         self.skills.setVisible(found is not None and bool(found.skills))
         drift = [each for each in found.drift if each.before is not None] if found is not None else []
         self.texts.put([_text(each, found.limit) for each in drift] if found is not None else [])
@@ -87,7 +87,13 @@ def _how(found: Forgetting) -> Text:
     )
 
 
-def _skill(skill: SkillChange, limit: float) -> tuple[Cell, ...]:
+def _skills(found: Forgetting) -> list[tuple[Cell, ...]]:
+    """A line for each skill; the language stands beside it where there are several."""
+    several = len({skill.language for skill in found.skills}) > 1
+    return [_skill(skill, found.limit, named=several) for skill in found.skills]
+
+
+def _skill(skill: SkillChange, limit: float, *, named: bool) -> tuple[Cell, ...]:
     verdict = skill.verdict(limit)
     if skill.rate is None:
         chip = Chip(say("not measurable", "无法测量"), PLAIN)
@@ -95,7 +101,9 @@ def _skill(skill: SkillChange, limit: float) -> tuple[Cell, ...]:
     else:
         chip = Chip(percent(skill.rate), TONES.get(verdict, WARN))
         chip.setToolTip(plain_tip(_between(skill.rate, skill.low, skill.high, skill.items)))
-    return skill.name, percent(skill.before), (percent(skill.after), "strong"), chip
+    name = ElidedLabel(skill.name if named else SKILLS.get(skill.skill, skill.name))
+    name.setAccessibleName(name.text())
+    return name, percent(skill.before), (percent(skill.after), "strong"), chip
 
 
 def _text(drift: TextDrift, limit: float) -> tuple[Cell, ...]:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import pytest
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QApplication, QFileDialog, QLabel, QPushButton, QWidget
+from PySide6.QtWidgets import QApplication, QFileDialog, QLabel, QPushButton, QScrollArea, QWidget
 from pytestqt.qtbot import QtBot
 
 from engine.catalogue import CATALOGUE
@@ -960,6 +960,19 @@ def test_what_was_forgotten_and_what_the_adapter_does(opened: Opened, run: RunFo
     assert not shown._against.isHidden()
     assert "2.00%" in page._effect.sentence.text()
     assert page._effect.kinds.texts == [["q_proj", "14", "2.00%"]]
+
+
+def test_what_was_forgotten_is_whole_in_a_small_window(opened: Opened, run: RunFolder, qtbot: QtBot) -> None:
+    guess = say("guessing", "猜测")
+    names = ("arithmetic", "knowledge", "format", "code", "reading")
+    skills = tuple(SkillChange(name, "en", 40, 0.25, 0.2, 0.2, None, None, None, 0, 0, None, guess) for name in names)
+    page = measured(opened, run, qtbot, evaluation())
+    page._forgetting.put(Forgetting(skills, None, (TextDrift("en", 20, 900, 3.0, 3.3, 0.1, 0.05, 0.15),)), None)
+    page.resize(888, 700)
+    area = page._forgetting.findChild(QScrollArea)
+    assert area is not None
+    qtbot.waitUntil(lambda: area.widget().minimumSizeHint().width() <= area.viewport().width())
+    assert page._forgetting.skills.texts[1][0] == "Common knowledge"
 
 
 def test_an_adapter_without_effect_is_told(opened: Opened, run: RunFolder, qtbot: QtBot) -> None:
